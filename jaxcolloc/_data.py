@@ -1,0 +1,138 @@
+"""Trajectory: what was measured in one experiment."""
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from ._check import float_array
+
+
+class Trajectory(eqx.Module):
+    """One experiment: its observation times, observations and inputs.
+
+    **Arguments:**
+
+    - `ts`: observation times, shape `(time,)`, in the caller's unit of time, never
+      decreasing. They may be irregular, and they need not lie on a grid.
+    - `ys`: observations, shape `(time, obs)`. NaN means not measured.
+    - `args`: the third argument of the model for this trajectory: any PyTree of inputs
+      and constants, or None.
+    - `weights`: factors of the squared residuals: a scalar, shape `(obs,)` (one per
+      channel) or `(time, obs)` (one per sample); 1 if not given. With measurement noise
+      of standard deviation `s`, `weights = 1 / s**2` makes the loss a log-likelihood.
+    - `y0`: the known state at the start of the trajectory's grid, shape `(state,)`; NaN
+      marks components that are not known. None: the initial state is fitted.
+
+    **Errors:** `ValueError` for wrong shapes, unsorted or non-finite times, infinite
+    observations, negative weights.
+    """
+
+    ts: Float[np.ndarray, " time"]
+    ys: Float[np.ndarray, "time obs"]
+    args: Any
+    weights: Float[np.ndarray, "time obs"]
+    y0: Float[np.ndarray, " state"] | None
+
+    def __init__(self, ts: Any, ys: Any, args: Any = None, *, weights: Any = None, y0: Any = None):
+        self.ts = _times(ts)
+        self.ys = _observations(ys, len(self.ts))
+        self.args = args
+        self.weights = _weights(weights, self.ys.shape)
+        self.y0 = None if y0 is None else _start(y0)
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Which samples were measured, shape `(time, obs)`."""
+        return ~np.isnan(self.ys)
+
+    @property
+    def num_channels(self) -> int:
+        """The number of observed channels."""
+        return self.ys.shape[1]
+
+
+def _times(value: Any) -> np.ndarray:
+    ts = float_array("ts", value, 1, "(time,)")
+    if len(ts) == 0:
+        raise ValueError("`ts` must hold at least one observation time; got none.")
+    if not np.all(np.isfinite(ts)):
+        at = int(np.flatnonzero(~np.isfinite(ts))[0])
+        raise ValueError(f"`ts` must be finite; got {ts[at]} at position {at}.")
+    if np.any(np.diff(ts) < 0):
+        at = int(np.flatnonzero(np.diff(ts) < 0)[0])
+        raise ValueError(
+            f"`ts` must never decrease; got {ts[at]} followed by {ts[at + 1]} at position {at}. "
+            "Sort the samples by time first."
+        )
+    return ts
+
+
+def _observations(value: Any, num_times: int) -> np.ndarray:
+    ys = float_array("ys", value, 2, "(time, obs)")
+    if ys.shape[0] != num_times or ys.shape[1] == 0:
+        raise ValueError(
+            f"`ys` must have shape (time, obs) with time = {num_times} as in `ts` "
+            f"and obs >= 1; got shape {ys.shape}."
+        )
+    if np.any(np.isinf(ys)):
+        row, column = np.argwhere(np.isinf(ys))[0]
+        raise ValueError(
+            f"`ys` must be finite, or NaN where nothing was measured; "
+            f"got {ys[row, column]} at position ({row}, {column})."
+        )
+    return ys
+
+
+def _weights(value: Any, shape: tuple[int, int]) -> np.ndarray:
+    if value is None:
+        return np.ones(shape)
+    wanted = f"a scalar, shape ({shape[1]},) or shape {shape}"
+    try:
+        weights = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`weights` must be numbers: {wanted}; got {value!r}.") from error
+    if weights.shape not in ((), shape[1:], shape):
+        raise ValueError(f"`weights` must be {wanted}; got shape {weights.shape}.")
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0):
+        raise ValueError("`weights` must be finite and at least zero.")
+    return np.broadcast_to(weights, shape).copy()
+
+
+def _start(value: Any) -> np.ndarray:
+    y0 = float_array("y0", value, 1, "(state,)")
+    if np.any(np.isinf(y0)):
+        raise ValueError(f"`y0` must be finite, or NaN where it is not known; got {y0}.")
+    return y0
+
+
+def as_trajectories(data: Any) -> tuple[Trajectory, ...]:
+    """`data` as a tuple of trajectories that observe the same channels."""
+    trajectories = (data,) if isinstance(data, Trajectory) else data
+    if not isinstance(trajectories, (list, tuple)) or not trajectories:
+        raise ValueError(
+            f"`data` must be a Trajectory or a non-empty list of them; got {type(data).__name__}."
+        )
+    for position, item in enumerate(trajectories):
+        if not isinstance(item, Trajectory):
+            raise ValueError(
+                f"`data` must hold Trajectory objects; got {type(item).__name__} "
+                f"at position {position}."
+            )
+    channels = [item.num_channels for item in trajectories]
+    if len(set(channels)) > 1:
+        raise ValueError(
+            "`data` must observe the same channels in every trajectory (NaN for a channel that "
+            f"was not measured); got {channels} channels."
+        )
+    measured = np.zeros(channels[0], bool)
+    for item in trajectories:
+        measured |= item.measured.any(axis=0)
+    if not measured.all():
+        empty = np.flatnonzero(~measured).tolist()
+        raise ValueError(
+            f"`data` must measure every channel at least once; channels {empty} are all NaN. "
+            "Leave them out of `ys` and pass `num_states` and `observe` instead."
+        )
+    return tuple(trajectories)

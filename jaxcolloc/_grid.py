@@ -1,0 +1,146 @@
+"""Grid: the intervals of one trajectory and the nodes inside them."""
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int
+
+from ._check import float_array, integer
+from ._scheme import AbstractScheme
+
+
+class Grid(eqx.Module):
+    """Interval boundaries plus a scheme.
+
+    Neighbouring intervals share the node on their common boundary. Where a scheme does not
+    contain its interval's end (Gauss-Legendre), the end of the last interval is an extra
+    node, and a continuity equation per interval ties its interpolant to the next boundary.
+
+    **Arguments:**
+
+    - `boundaries`: shape `(interval + 1,)`, strictly increasing, in the unit of time.
+    - `scheme`: for instance `jc.Radau(3)`; the same in every interval.
+    """
+
+    boundaries: Float[np.ndarray, " boundary"]
+    scheme: AbstractScheme
+
+    def __init__(self, boundaries: Any, scheme: AbstractScheme):
+        edges = float_array("boundaries", boundaries, 1, "(interval + 1,)")
+        if len(edges) < 2 or not np.all(np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
+            raise ValueError(
+                "`boundaries` must hold at least two finite, strictly increasing times; "
+                f"got {edges if len(edges) <= 8 else edges[:8]}."
+            )
+        if not isinstance(scheme, AbstractScheme):
+            raise ValueError(
+                "`scheme` must be a Chebyshev, GaussLegendre, Radau or Lobatto object; "
+                f"got {scheme!r}."
+            )
+        self.boundaries = edges
+        self.scheme = scheme
+
+    @classmethod
+    def single(cls, t0: float, t1: float, scheme: AbstractScheme) -> "Grid":
+        """One interval from `t0` to `t1`: global collocation, as in the paper."""
+        return cls([t0, t1], scheme)
+
+    @classmethod
+    def uniform(cls, t0: float, t1: float, intervals: int, scheme: AbstractScheme) -> "Grid":
+        """`intervals` intervals of equal width from `t0` to `t1`."""
+        intervals = integer("intervals", intervals, 1)
+        return cls(np.linspace(t0, t1, intervals + 1), scheme)
+
+    @property
+    def num_intervals(self) -> int:
+        """The number of intervals."""
+        return len(self.boundaries) - 1
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of nodes, those on boundaries counted once."""
+        return self.num_intervals * self._stride + 1
+
+    @property
+    def widths(self) -> Float[np.ndarray, " interval"]:
+        """The intervals' widths."""
+        return np.diff(self.boundaries)
+
+    @property
+    def interval_nodes(self) -> Int[np.ndarray, "interval node"]:
+        """Which nodes of the grid are the interpolation nodes of each interval."""
+        start = np.arange(self.num_intervals)[:, None] * self._stride
+        return start + np.arange(self.scheme.num_nodes)
+
+    @property
+    def interval_ends(self) -> Int[np.ndarray, " interval"]:
+        """Which node of the grid is the end of each interval."""
+        return (np.arange(self.num_intervals) + 1) * self._stride
+
+    @property
+    def times(self) -> Float[np.ndarray, " node"]:
+        """The nodes' times."""
+        times = np.empty(self.num_nodes)
+        inner = self.boundaries[:-1, None] + self.widths[:, None] * self.scheme.nodes
+        times[self.interval_nodes] = inner
+        times[:: self._stride] = self.boundaries
+        return times
+
+    def covers(self, ts: Float[np.ndarray, " time"]) -> bool:
+        """Whether all times lie on the grid, up to rounding."""
+        slack = 1e-9 * (self.boundaries[-1] - self.boundaries[0])
+        first, last = self.boundaries[0] - slack, self.boundaries[-1] + slack
+        return bool(np.all((ts >= first) & (ts <= last)))
+
+    def locate(
+        self, ts: Float[np.ndarray, " time"]
+    ) -> tuple[Int[np.ndarray, " time"], Float[np.ndarray, "time node"], Int[np.ndarray, " time"]]:
+        """Where the times lie: their interval, the rows that interpolate, the node they hit.
+
+        With `interval, rows, hit = grid.locate(ts)` the interpolant at `ts[i]` is
+        `rows[i] @ states[grid.interval_nodes[interval[i]]]`. `hit[i]` is the node of the grid
+        that `ts[i]` falls on up to rounding, or -1.
+        """
+        ts = np.asarray(ts, dtype=np.float64)
+        interval = np.searchsorted(self.boundaries, ts, side="right") - 1
+        interval = np.clip(interval, 0, self.num_intervals - 1)
+        width = self.widths[interval]
+        position = np.clip((ts - self.boundaries[interval]) / width, 0.0, 1.0)
+        times = self.times
+        right = np.clip(np.searchsorted(times, ts), 1, self.num_nodes - 1)
+        nearest = np.where(ts - times[right - 1] < times[right] - ts, right - 1, right)
+        tolerance = 1e-12 * width + 4 * np.finfo(np.float64).eps * np.abs(ts)
+        hit = np.where(np.abs(ts - times[nearest]) <= tolerance, nearest, -1)
+        return interval, self.scheme.interpolation(position), hit
+
+    def interpolate(
+        self, states: Float[np.ndarray, "node state"], ts: Float[np.ndarray, " time"]
+    ) -> Float[np.ndarray, "time state"]:
+        """The collocation polynomials through `states` at the times `ts`."""
+        interval, rows, hit = self.locate(ts)
+        values = np.einsum("tn,tns->ts", rows, states[self.interval_nodes[interval]])
+        on_node = hit >= 0
+        values[on_node] = states[hit[on_node]]
+        return values
+
+    def slope(
+        self, states: Float[np.ndarray, "node state"], ts: Float[np.ndarray, " time"]
+    ) -> Float[np.ndarray, "time state"]:
+        """The time derivatives of the collocation polynomials at the times `ts`."""
+        interval, rows, _ = self.locate(ts)
+        at_nodes = np.einsum("ij,ejs->eis", self.scheme.differentiation, states[self.interval_nodes])
+        at_nodes /= self.widths[:, None, None]
+        return np.einsum("tn,tns->ts", rows, at_nodes[interval])
+
+    def __repr__(self) -> str:
+        first, last = self.boundaries[0], self.boundaries[-1]
+        noun = "interval" if self.num_intervals == 1 else "intervals"
+        return (
+            f"Grid({self.num_intervals} {noun} on [{first:g}, {last:g}], {self.scheme!r}, "
+            f"{self.num_nodes} nodes)"
+        )
+
+    @property
+    def _stride(self) -> int:
+        return self.scheme.num_nodes - int(self.scheme.includes_end)

@@ -1,0 +1,91 @@
+r"""Losses of one observation, and the point functions that the NLP is made of.
+
+A loss takes the residual $r = h(t, y, \mathtt{args}) - \mathrm{obs}$ of one observation time and
+the weights of its channels, both of shape `(obs,)`, and returns a scalar. Missing channels come
+with residual 0 and weight 0.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._check import positive
+from ._layout import Weighted
+
+
+Loss = Callable[[Float[Array, " obs"], Float[Array, " obs"]], Float[Array, ""]]
+
+
+def squared_error(
+    residual: Float[Array, " obs"], weights: Float[Array, " obs"]
+) -> Float[Array, ""]:
+    r"""$\sum_c \mathtt{weights}_c\, r_c^2$: the loss of equation (11) of the paper."""
+    return jnp.sum(weights * residual**2)
+
+
+class PseudoHuber(eqx.Module):
+    r"""$\sum_c 2 \mathtt{weights}_c\, \delta^2 (\sqrt{1 + (r_c / \delta)^2} - 1)$: robust and smooth.
+
+    Close to the squared error where $|r_c| \ll \delta$, linear with slope $2 \delta$ beyond, so
+    that outliers count less.
+
+    **Arguments:** `delta`: where the loss turns linear, in the observations' unit; above zero.
+    """
+
+    delta: float = eqx.field(static=True)
+
+    def __init__(self, delta: float):
+        self.delta = positive("delta", delta)
+
+    def __call__(
+        self, residual: Float[Array, " obs"], weights: Float[Array, " obs"]
+    ) -> Float[Array, ""]:
+        scaled = jnp.sqrt(1 + (residual / self.delta) ** 2) - 1
+        return jnp.sum(2 * weights * self.delta**2 * scaled)
+
+
+class VectorField(eqx.Module):
+    """The model as a point function: $f(t, y, args; w)$."""
+
+    model: Weighted
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
+        return self.model.join(w)(t, y, args)
+
+
+class Observed(eqx.Module):
+    """The observations of one point as data of a point function."""
+
+    ys: Float[Array, "traj point obs"]
+    weights: Float[Array, "traj point obs"]
+    measured: Array
+    factor: Float[Array, "traj point"]
+
+
+class PointLoss(eqx.Module):
+    """The loss of one observation time as a point function of one output.
+
+    With `linearise`, the residual is replaced by its first-order expansion at the point, which
+    leaves value and gradient as they are and makes the Hessian the Gauss-Newton one.
+    """
+
+    observe: Callable[[Array, Array, Any], Array] | None
+    loss: Loss
+    linearise: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
+        def residual(y: Array) -> Array:
+            predicted = y[: data.ys.shape[-1]] if self.observe is None else self.observe(t, y, args)
+            return jnp.where(data.measured, predicted - data.ys, 0.0)
+
+        if self.linearise:
+            here = jax.lax.stop_gradient(y)
+            value, change = jax.jvp(residual, (here,), (y - here,))
+            difference = value + change
+        else:
+            difference = residual(y)
+        return (data.factor * self.loss(difference, data.weights))[None]

@@ -1,0 +1,109 @@
+"""Path: the collocated trajectory as a function of time."""
+
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ._check import describe
+from ._grid import Grid
+from ._precision import caller_float, x64
+from ._scheme import AbstractScheme
+
+
+class Path(diffrax.AbstractPath):
+    r"""The collocation polynomials of one trajectory, $y(t)$ for any $t$ of its grid.
+
+    A Diffrax path: it can be evaluated, differentiated in time and handed on as an input. The
+    states at the grid's nodes are in `states`, their times in `grid.times`.
+    """
+
+    grid: Grid
+    states: Float[np.ndarray, "node state"]
+
+    @property
+    def t0(self) -> Any:
+        """The start of the grid."""
+        return self.grid.boundaries[0]
+
+    @property
+    def t1(self) -> Any:
+        """The end of the grid."""
+        return self.grid.boundaries[-1]
+
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True) -> Float[Array, "*time state"]:
+        """The state at `t0` (any shape), or its increment from `t0` to `t1`.
+
+        **Errors:** `ValueError` for a time outside the grid; NaN if the time is traced.
+        """
+        value = self._evaluate(t0)
+        return value if t1 is None else self._evaluate(t1) - value
+
+    def derivative(self, t: Any, left: bool = True) -> Float[Array, "*time state"]:
+        """The time derivative at `t` (any shape)."""
+        with x64():
+            times = self._times(t)
+            _, slope = jax.jvp(self._interpolate, (times,), (jnp.ones_like(times),))
+        return jnp.asarray(slope, caller_float())
+
+    def _evaluate(self, t: ArrayLike) -> Array:
+        with x64():
+            value = self._interpolate(self._times(t))
+        return jnp.asarray(value, caller_float())
+
+    def _times(self, t: Any) -> Array:
+        times = jnp.asarray(t, jnp.float64)
+        if isinstance(times, jax.core.Tracer) or isinstance(self.t0, jax.core.Tracer):
+            return times
+        if not self.grid.covers(np.ravel(np.asarray(times))):
+            raise ValueError(
+                f"`t` must lie on the path's grid [{self.t0:g}, {self.t1:g}]; "
+                f"got {describe(np.asarray(t))}."
+            )
+        return times
+
+    def _interpolate(self, t: Array) -> Array:
+        interpolate = self._at_time
+        for _ in range(t.ndim):
+            interpolate = jax.vmap(interpolate)
+        return interpolate(t)
+
+    def _at_time(self, t: Array) -> Array:
+        grid, scheme = self.grid, self.grid.scheme
+        boundaries = jnp.asarray(grid.boundaries)
+        interval = jnp.searchsorted(boundaries, t, side="right") - 1
+        interval = jnp.clip(interval, 0, grid.num_intervals - 1)
+        width = jnp.diff(boundaries)[interval]
+        x = (t - boundaries[interval]) / width
+        inside = jnp.asarray(self.states)[jnp.asarray(grid.interval_nodes)[interval]]
+        nearest = jnp.argmin(jnp.abs(x - scheme.nodes))
+        # Close to a node the quotient of sums loses all digits, and its derivative even more:
+        # expand p(x) = y_m + (x - x_m) q(x) about the nearest node, with q from divided
+        # differences, which stays exact and smooth there.
+        value = _about_node(x, scheme, inside, nearest)
+        slack = 1e-9 * (self.t1 - self.t0)
+        return jnp.where((t >= self.t0 - slack) & (t <= self.t1 + slack), value, jnp.nan)
+
+
+def _about_node(x: Array, scheme: AbstractScheme, y: Array, m: Array) -> Array:
+    r"""$p(x) = y_m + (x - x_m)\, q(x)$, where $q$ interpolates $(y_j - y_m) / (x_j - x_m)$.
+
+    $q$ takes the value $p'(x_m)$ at $x_m$ itself.
+    """
+    nodes, barycentric = jnp.asarray(scheme.nodes), jnp.asarray(scheme.barycentric)
+    differentiation = jnp.asarray(scheme.differentiation)
+    here = jnp.arange(scheme.num_nodes) == m
+    gap = jnp.where(here, 1.0, nodes - nodes[m])
+    slopes = (y - y[m]) / gap[:, None]
+    slopes = jnp.where(here[:, None], (differentiation[m] @ y)[None], slopes)
+    # In barycentric form around x_m:
+    # q(x) = [b_m q_m + (x - x_m) sum_{j != m} b_j q_j / (x - x_j)] / [b_m + (x - x_m) sum ...]
+    distance = jnp.where(here, 1.0, x - nodes)
+    terms = jnp.where(here, barycentric, (x - nodes[m]) * barycentric / distance)
+    quotient = terms @ slopes / jnp.sum(terms)
+    return y[m] + (x - nodes[m]) * quotient
+
+

@@ -1,0 +1,45 @@
+"""float64 inside the library, whatever precision the caller has chosen."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+
+Tree = TypeVar("Tree")
+
+
+@contextlib.contextmanager
+def x64() -> Iterator[None]:
+    """Compute in float64 inside the `with` block; the caller's setting is untouched."""
+    with jax.enable_x64(True):
+        yield
+
+
+def caller_float() -> np.dtype:
+    """The default float of the caller: float64 where x64 is enabled, else float32."""
+    return np.dtype(jnp.zeros(()).dtype)
+
+
+def is_array(leaf: object) -> bool:
+    """Whether a leaf is data: a NumPy or a JAX array."""
+    return isinstance(leaf, (np.ndarray, np.generic, jax.Array))
+
+
+def is_inexact(leaf: object) -> bool:
+    """Whether a leaf is an array of floats (or complex numbers)."""
+    return is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)  # type: ignore[attr-defined]
+
+
+def to_float64(tree: Tree) -> Tree:
+    """Copy `tree` with its float arrays as float64 JAX arrays, others as they are.
+
+    Call it inside `x64()`; outside it JAX would cut the leaves down again.
+    """
+    return jtu.tree_map(
+        lambda leaf: jnp.asarray(leaf, jnp.float64) if is_inexact(leaf) else leaf, tree
+    )

@@ -1,0 +1,88 @@
+"""simulate: the trained model integrated by Diffrax."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ._check import describe
+from ._precision import caller_float, to_float64, x64
+
+
+def simulate(
+    model: Any,
+    ts: ArrayLike,
+    y0: ArrayLike,
+    args: Any = None,
+    *,
+    solver: diffrax.AbstractSolver | None = None,
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    max_steps: int = 100_000,
+    throw: bool = True,
+) -> Float[Array, "time state"]:
+    r"""Integrate $\dot y = f(t, y, args)$ from $y(t_0) = y_0$ in float64 and return $y(ts)$.
+
+    **Arguments:**
+
+    - `model`: the vector field, for instance `sol.model`.
+    - `ts`: times, shape `(time,)`, never decreasing; the first is that of `y0`.
+    - `y0`: the initial state, shape `(state,)`.
+    - `args`: passed on to the model.
+    - `solver`: a Diffrax solver, `diffrax.Tsit5()` if not given; `diffrax.Kvaerno5()` for stiff
+      models.
+    - `rtol`, `atol`, `max_steps`: tolerances and limit of the adaptive steps.
+    - `throw`: raise if the integration fails; with False, the values after the failure are
+      infinite or NaN.
+
+    **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails.
+    """
+    if np.ndim(ts) != 1 or np.size(ts) == 0:
+        raise ValueError(f"`ts` must have shape (time,) with time >= 1; got shape {np.shape(ts)}.")
+    if np.ndim(y0) != 1:
+        raise ValueError(f"`y0` must have shape (state,); got shape {np.shape(y0)}.")
+    if not callable(model):
+        raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
+    concrete = not isinstance(ts, jax.core.Tracer)
+    if concrete and np.any(np.diff(np.asarray(ts)) < 0):
+        raise ValueError("`ts` must never decrease.")
+    with x64():
+        times, start = to_float64((jnp.asarray(ts, jnp.float64), jnp.asarray(y0, jnp.float64)))
+        chosen = diffrax.Tsit5() if solver is None else solver
+        ys = _integrate(
+            to_float64(model), times, start, to_float64(args), chosen, rtol, atol, max_steps, throw
+        )
+    return jnp.asarray(ys, caller_float())
+
+
+@eqx.filter_jit
+def _integrate(
+    model: Any,
+    ts: Array,
+    y0: Array,
+    args: Any,
+    solver: diffrax.AbstractSolver,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    throw: bool,
+) -> Array:
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(model),
+        solver,
+        ts[0],
+        ts[-1],
+        None,
+        y0,
+        args,
+        saveat=diffrax.SaveAt(ts=ts),
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        max_steps=max_steps,
+        throw=throw,
+    )
+    assert solution.ys is not None
+    return solution.ys

@@ -1,0 +1,155 @@
+"""Smoothing of noisy, irregular data: values and slopes for the initial guess."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.interpolate import CubicSpline
+from statsmodels.nonparametric.smoothers_lowess import lowess
+
+from ._check import choice, float_array, integer
+from ._data import Trajectory
+
+
+Samples = Float[np.ndarray, " sample"]
+
+_FOLDS = 5
+_FEWEST = 6
+_MOST_CHOSEN_FROM = 1500
+
+
+class Smooth:
+    """A cubic spline through a smoothed channel; constant outside the data."""
+
+    def __init__(self, knots: Samples, values: Samples):
+        self._first, self._last = knots[0], knots[-1]
+        if len(knots) == 1:
+            knots, values = knots[0] + np.array([0.0, 1.0]), np.repeat(values, 2)
+            self._last = self._first
+        self._spline = CubicSpline(knots, values)
+
+    def value(self, ts: Samples) -> Samples:
+        """The smoothed channel at `ts`."""
+        return self._spline(np.clip(ts, self._first, self._last))
+
+    def slope(self, ts: Samples) -> Samples:
+        """Its time derivative at `ts`."""
+        inside = (ts >= self._first) & (ts <= self._last) & (self._first < self._last)
+        return np.where(inside, self._spline(np.clip(ts, self._first, self._last), 1), 0.0)
+
+
+def smooth(ts: Samples, ys: Samples, neighbours: int | None = None) -> Smooth:
+    """LOWESS smoothing of one channel, as a spline through the smoothed values.
+
+    Cleveland, "Robust Locally Weighted Regression and Smoothing Scatterplots" (1979), through
+    statsmodels. The spline's knots are a quarter of a window apart, so that its slope does not
+    follow the noise from sample to sample.
+
+    **Arguments:**
+
+    - `ts`, `ys`: times, never decreasing, and values, both of shape `(sample,)`.
+    - `neighbours`: how many samples a window holds; chosen by five-fold cross-validation if
+      not given. Up to five samples are interpolated instead.
+    """
+    times = np.unique(ts)
+    if len(times) < _FEWEST:
+        means = np.array([ys[ts == time].mean() for time in times])
+        return Smooth(times, means)
+    if neighbours is None:
+        neighbours = choose_neighbours(ts, ys)
+    neighbours = min(integer("neighbours", neighbours, 3), len(ts))
+    step = max(neighbours // 4, 1)
+    knots = np.unique(np.append(times[::step], times[-1]))
+    if len(knots) > 3 and knots[-1] - knots[-2] < 0.5 * np.median(np.diff(knots)):
+        knots = np.delete(knots, -2)
+    values = _lowess(ts, ys, neighbours, knots, robust=True)
+    return Smooth(knots, values)
+
+
+def choose_neighbours(ts: Samples, ys: Samples) -> int:
+    """The window that predicts left-out samples best (five-fold cross-validation)."""
+    if len(ts) > _MOST_CHOSEN_FROM:
+        # A contiguous stretch keeps the sampling density, on which the window depends.
+        begin = (len(ts) - _MOST_CHOSEN_FROM) // 2
+        ts, ys = ts[begin : begin + _MOST_CHOSEN_FROM], ys[begin : begin + _MOST_CHOSEN_FROM]
+    num = len(ts)
+    candidates = np.unique(np.geomspace(4, max(num // 2, 5), 12).astype(int))
+    errors = [_cross_validation(ts, ys, int(count)) for count in candidates]
+    return int(candidates[int(np.argmin(errors))])
+
+
+def _cross_validation(ts: Samples, ys: Samples, neighbours: int) -> float:
+    fold = np.arange(len(ts)) % _FOLDS
+    total = 0.0
+    for index in range(_FOLDS):
+        kept = fold != index
+        fewer = max(int(round(neighbours * (1 - 1 / _FOLDS))), 3)
+        predicted = _lowess(ts[kept], ys[kept], fewer, ts[~kept], robust=False)
+        total += float(np.sum((predicted - ys[~kept]) ** 2))
+    return total
+
+
+def _lowess(
+    ts: Samples, ys: Samples, neighbours: int, at: Samples, *, robust: bool
+) -> Samples:
+    share = min(neighbours / len(ts), 1.0)
+    values = lowess(ys, ts, frac=share, it=2 if robust else 0, xvals=at, is_sorted=True)
+    # A window whose samples share one time has no slope and comes back as NaN.
+    missing: Bool[np.ndarray, " sample"] = ~np.isfinite(values)
+    if missing.any():
+        values = np.where(missing, np.interp(at, ts, ys), values)
+    return values
+
+
+def smooth_channels(trajectory: Trajectory, fallback: Samples) -> list[Smooth]:
+    """Each channel of a trajectory smoothed; `fallback` where it has no sample."""
+    channels = []
+    for channel, constant in enumerate(fallback):
+        there = trajectory.measured[:, channel]
+        if there.any():
+            channels.append(smooth(trajectory.ts[there], trajectory.ys[there, channel]))
+        else:
+            channels.append(Smooth(trajectory.ts[:1], np.array([constant])))
+    return channels
+
+
+def resample(trajectory: Trajectory, ts: Samples, *, method: str = "linear") -> Trajectory:
+    """The trajectory with its observations moved to the times `ts`.
+
+    The paper's preprocessing: data sampled anywhere are interpolated to the collocation nodes,
+    `jc.resample(data, grid.times)`, so that the loss (Eq. 11) needs no interpolation. Fitting
+    the data where they are, which is the default of `jc.transcribe`, keeps their noise
+    independent; use this to reproduce the paper.
+
+    **Arguments:**
+
+    - `trajectory`: the data; each channel is interpolated over its measured samples.
+    - `ts`: the new times, within the range of the measured ones.
+    - `method`: "linear", "cubic" (a spline through the data) or "lowess" (a smoothed one).
+    """
+    choice("method", method, ("linear", "cubic", "lowess"))
+    ts = float_array("ts", ts, 1, "(time,)")
+    columns = []
+    weights = []
+    for channel in range(trajectory.num_channels):
+        there = trajectory.measured[:, channel]
+        times, values = trajectory.ts[there], trajectory.ys[there, channel]
+        slack = 1e-9 * max(np.ptp(times), 1e-300) if len(times) else 0.0
+        if len(times) < 2 or ts.min() < times[0] - slack or ts.max() > times[-1] + slack:
+            raise ValueError(
+                f"`ts` must lie within the measured times of channel {channel}; "
+                f"got [{ts.min():g}, {ts.max():g}]."
+            )
+        if method == "linear":
+            columns.append(np.interp(ts, times, values))
+        elif method == "cubic":
+            unique, first = np.unique(times, return_index=True)
+            columns.append(CubicSpline(unique, values[first])(np.clip(ts, times[0], times[-1])))
+        else:
+            columns.append(smooth(times, values).value(ts))
+        weights.append(np.interp(ts, times, trajectory.weights[there, channel]))
+    return Trajectory(
+        ts,
+        np.stack(columns, axis=1),
+        trajectory.args,
+        weights=np.stack(weights, axis=1),
+        y0=trajectory.y0,
+    )

@@ -1,0 +1,117 @@
+"""solve: one driver for every solver."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ._check import describe
+from ._guess import Guess
+from ._nlp import NLP
+from ._path import Path
+from ._progress import progress_bar
+from ._solution import RESULTS, Multipliers, Solution, SolveError, Step, Trace
+from ._solver import AbstractSolver, Callback
+
+
+_LIMITS = (RESULTS.max_steps_reached, RESULTS.max_seconds_reached)
+_STOPS = (RESULTS.stopped, RESULTS.interrupted)
+
+
+def solve(
+    nlp: NLP,
+    solver: AbstractSolver,
+    guess: Guess | Solution | Any,
+    *,
+    throw: bool = True,
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> Solution:
+    """Solve `nlp` from `guess`.
+
+    **Arguments:**
+
+    - `nlp`: from `jc.transcribe`.
+    - `solver`: for instance `jc.Ipopt()`.
+    - `guess`: from `jc.guess`, or a vector `z`, or a `Solution` of an NLP of the same shape,
+      whose multipliers then make it a warm start.
+    - `throw`: raise `jc.SolveError` if the solver fails; the exception carries the best point
+      found. With False, that point is returned with `result` saying what happened.
+    - `progress`: show a progress bar.
+    - `callback`: called with a `jc.Step` after every iteration; returning True, or raising
+      `StopIteration`, stops the solve.
+
+    A limit of steps or time, a callback's stop and Ctrl-C are no failures: the best point found
+    is returned (with a warning for a limit, unless `throw=False`). Iterates count as better by
+    lower constraint violation, and by objective once that is below 1e-4.
+    """
+    if not isinstance(solver, AbstractSolver):
+        raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
+    z, multipliers = _start(nlp, guess)
+    with progress_bar(progress, solver.step_limit) as update:
+
+        def each_step(step: Step) -> bool:
+            update(step)
+            if callback is None:
+                return False
+            try:
+                return callback(step) is True
+            except StopIteration:
+                return True
+
+        outcome = solver.run(nlp, z, multipliers, each_step)
+    model, states = nlp.unpack(outcome.z)
+    constraints = np.asarray(nlp.constraints(outcome.z))
+    solution = Solution(
+        model=model,
+        paths=tuple(Path(grid, item) for grid, item in zip(nlp.grids, states, strict=True)),
+        result=outcome.result,
+        objective=float(nlp.objective(outcome.z)),
+        stats={
+            "num_steps": max(len(outcome.steps) - 1, 0),
+            "compile_seconds": outcome.compile_seconds,
+            "solve_seconds": outcome.solve_seconds,
+            "evaluation_seconds": outcome.evaluation_seconds,
+            "max_defect": float(np.max(np.abs(constraints), initial=0.0)),
+            "solver": type(solver).__name__,
+            "status": outcome.status,
+            "status_text": outcome.status_text,
+        },
+        trace=Trace.collect(outcome.steps),
+        z=outcome.z,
+        multipliers=outcome.multipliers,
+        nlp=nlp,
+    )
+    _report(solution, throw)
+    return solution
+
+
+def _start(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
+    multipliers = guess.multipliers if isinstance(guess, Solution) else None
+    z = guess.z if isinstance(guess, (Guess, Solution)) else guess
+    try:
+        z = np.array(z, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`guess` must come from jc.guess, be a Solution or a vector of all variables; "
+            f"got {describe(guess)}."
+        ) from error
+    if z.shape != (nlp.num_variables,):
+        raise ValueError(
+            f"`guess` must hold {nlp.num_variables} variables, as `nlp` has; got shape {z.shape}."
+        )
+    if not np.all(np.isfinite(z)):
+        raise ValueError("`guess` must be finite; got NaN or infinity.")
+    if multipliers is not None and len(multipliers.constraints) != nlp.num_constraints:
+        multipliers = None
+    return z, multipliers
+
+
+def _report(solution: Solution, throw: bool) -> None:
+    result = solution.result
+    if not throw or result.ok or result in _STOPS:
+        return
+    if result in _LIMITS:
+        warnings.warn(f"{result.value} The best point found is returned.", stacklevel=3)
+        return
+    raise SolveError(solution)

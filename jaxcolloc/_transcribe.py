@@ -1,0 +1,470 @@
+"""transcribe: model, data and grid to an NLP."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import ArrayLike
+
+from ._blocks import Blocks, Points
+from ._check import describe, float_array, integer, positive
+from ._core import Core
+from ._data import Trajectory, as_trajectories
+from ._grid import Grid
+from ._layout import Layout, Weighted
+from ._loss import Loss, Observed, PointLoss, VectorField, squared_error
+from ._nlp import NLP, Bounds, Group, make_nlp
+from ._precision import is_array, to_float64, x64
+from ._terms import Continuity, DataLoss, Defects
+
+
+Grids = Grid | Sequence[Grid]
+Limits = tuple[ArrayLike, ArrayLike] | None
+
+
+def transcribe(
+    model: Callable[[Any, Any, Any], Any],
+    data: Trajectory | Sequence[Trajectory],
+    grid: Grids,
+    *,
+    observe: Callable[[Any, Any, Any], Any] | None = None,
+    num_states: int | None = None,
+    loss: Loss = squared_error,
+    l2: float = 1e-3,
+    state_bounds: Limits = None,
+    weight_bounds: Limits = None,
+    collocate_start: bool = False,
+) -> NLP:
+    r"""Turn the training of `model` on `data` into a nonlinear program.
+
+    $$\min_{w, Y} \; \frac{1}{N} \sum_k \sum_i \ell\big(h(t_{ki}, y_k(t_{ki})) - \mathrm{obs}_{ki}\big)
+      + \mathtt{l2} \, \|w\|^2 \quad \text{subject to} \quad
+      \frac{1}{h_e} \sum_j D_{ij} y_{ej} = f(t_{ei}, y_{ei}, args_k; w)$$
+
+    for every trajectory $k$, interval $e$ of width $h_e$ and collocation node $i$; $N$ counts
+    the observation times and $y_k(t)$ is the collocation polynomial. With one trajectory, one
+    interval of Chebyshev points and data on its nodes this is problem (11) of
+    Shapovalova and Tsay (arXiv 2502.15642).
+
+    **Arguments:**
+
+    - `model`: the vector field `f(t, y, args)`, any callable PyTree; `t` is a scalar, `y` and
+      the result have shape `(state,)`. Its inexact-array leaves are the weights.
+    - `data`: one `jc.Trajectory` or a list of them. The weights are shared.
+    - `grid`: one `jc.Grid` for all trajectories or one for each; it must cover the data.
+    - `observe`: what is measured, `h(t, y, args)` of shape `(obs,)`; the first `obs` components
+      of the state if not given.
+    - `num_states`: the number of components of the state, if larger than that of channels.
+    - `loss`: `loss(residual, weights)` of one observation time, both of shape `(obs,)`.
+    - `l2`: the factor $\lambda$ of the ridge penalty on the weights.
+    - `state_bounds`, `weight_bounds`: (lower, upper), scalars or, for states, shape `(state,)`;
+      None for no bounds.
+    - `collocate_start`: also collocate at each trajectory's first node, as equation (8) prints
+      it. This leaves no freedom for the initial state: `y' = a y` then has the solution 0 only.
+
+    **Errors:** `ValueError` naming the argument, for data outside the grid, a model whose
+    result has another shape than the state, inconsistent bounds, more equations than variables.
+    """
+    trajectories = as_trajectories(data)
+    grids = _grids(grid, trajectories)
+    d = _num_states(num_states, trajectories, observe)
+    if not callable(model):
+        raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
+    l2 = positive("l2", l2, allow_zero=True)
+    with x64():
+        weighted = Weighted.split("model", model)
+        layout = Layout(weighted, d, tuple(item.num_nodes for item in grids))
+        groups = _groups(trajectories, grids)
+        _check_shapes(weighted, observe, trajectories, grids, d)
+        rows, num_equations = _equation_rows(grids, d, collocate_start)
+        field = VectorField(weighted)
+        defects, continuity = _equations(field, layout, groups, grids, rows, collocate_start)
+        losses = _losses(PointLoss(observe, loss), layout, groups, trajectories, grids)
+        bounds = _bounds(layout, trajectories, state_bounds, weight_bounds)
+        _check_freedom(bounds, num_equations)
+        penalty = np.full(layout.num_weights, l2)
+        core = Core.build(layout, defects, continuity, losses, penalty, num_equations)
+        return make_nlp(model, observe is not None, core, trajectories, grids, tuple(groups), bounds)
+
+
+def _grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
+    grids = (grid,) * len(trajectories) if isinstance(grid, Grid) else tuple(grid)
+    if len(grids) != len(trajectories) or not all(isinstance(item, Grid) for item in grids):
+        raise ValueError(
+            f"`grid` must be a Grid or a list of {len(trajectories)} of them, one per trajectory; "
+            f"got {describe(grid)}."
+        )
+    for position, (item, where) in enumerate(zip(trajectories, grids, strict=True)):
+        if not where.covers(item.ts):
+            raise ValueError(
+                f"`grid` must cover the observation times; trajectory {position} spans "
+                f"[{item.ts[0]:g}, {item.ts[-1]:g}], its grid "
+                f"[{where.boundaries[0]:g}, {where.boundaries[-1]:g}]."
+            )
+    return grids
+
+
+def _num_states(
+    num_states: int | None, trajectories: tuple[Trajectory, ...], observe: Any
+) -> int:
+    channels = trajectories[0].num_channels
+    if observe is not None and not callable(observe):
+        raise ValueError(f"`observe` must be callable as h(t, y, args); got {describe(observe)}.")
+    if num_states is None:
+        return channels
+    least = 1 if observe is not None else channels
+    return integer("num_states", num_states, least)
+
+
+def _check_shapes(
+    model: Weighted,
+    observe: Callable[[Any, Any, Any], Any] | None,
+    trajectories: tuple[Trajectory, ...],
+    grids: tuple[Grid, ...],
+    d: int,
+) -> None:
+    """Call model and observation once, abstractly, for each kind of trajectory."""
+    call = eqx.filter_eval_shape
+    seen: set[Hashable] = set()
+    for item, grid in zip(trajectories, grids, strict=True):
+        args = _as_arrays(item.args)
+        if (kind := _signature(args)) in seen:
+            continue
+        seen.add(kind)
+        t, y = jnp.asarray(grid.boundaries[0]), jnp.ones(d)
+        w = jnp.zeros(model.size)
+        slope = call(lambda w, t, y, args: model.join(w)(t, y, args), w, t, y, args)
+        if getattr(slope, "shape", None) != (d,):
+            raise ValueError(
+                f"`model` must return an array of shape (state,) = ({d},); got {slope}. "
+                "If the state has more components than the data, pass `num_states`."
+            )
+        if observe is None:
+            continue
+        seen_shape = getattr(call(observe, t, y, args), "shape", None)
+        if seen_shape != (item.num_channels,):
+            raise ValueError(
+                f"`observe` must return an array of shape (obs,) = ({item.num_channels},), "
+                f"as the channels of `ys`; got shape {seen_shape}."
+            )
+
+
+def _as_arrays(args: Any) -> Any:
+    """Numbers in `args` become arrays, so that trajectories may differ in them."""
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, (bool, int)) or not isinstance(leaf, (float, np.generic)):
+            return leaf
+        return np.asarray(leaf)
+
+    return to_float64(jtu.tree_map(convert, args))
+
+
+def _signature(args: Any) -> Hashable:
+    arrays, rest = eqx.partition(args, is_array)
+    leaves, treedef = jtu.tree_flatten(arrays)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    static, static_treedef = jtu.tree_flatten(rest)
+    return treedef, shapes, tuple(map(_hashable, static)), static_treedef
+
+
+def _hashable(leaf: Any) -> Hashable:
+    try:
+        hash(leaf)
+    except TypeError:
+        return id(leaf)
+    return leaf
+
+
+def _groups(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]) -> list[Group]:
+    """Trajectories whose terms are evaluated together.
+
+    Lengths within a factor of two go together and the shorter are padded: the number of groups,
+    and with it compile time, grows with the logarithm of the lengths' spread at most.
+    """
+    members: dict[Hashable, list[int]] = {}
+    converted = [_as_arrays(item.args) for item in trajectories]
+    for position, grid in enumerate(grids):
+        size = int(np.ceil(np.log2(grid.num_intervals)))
+        key = (repr(grid.scheme), size, _signature(converted[position]))
+        members.setdefault(key, []).append(position)
+    groups = []
+    for positions in members.values():
+        args = [converted[position] for position in positions]
+        arrays = [eqx.filter(item, is_array) for item in args]
+        stacked = jtu.tree_map(lambda *leaves: jnp.stack(leaves), *arrays)
+        rest = eqx.filter(args[0], is_array, inverse=True)
+        groups.append(Group(tuple(positions), eqx.combine(stacked, rest)))
+    return groups
+
+
+def _equation_rows(
+    grids: tuple[Grid, ...], d: int, collocate_start: bool
+) -> tuple[list[tuple[int, int, int]], int]:
+    """The first equation of each trajectory's start, defects and continuity; and the total."""
+    rows, row = [], 0
+    for grid in grids:
+        start = row
+        defects = start + (d if collocate_start else 0)
+        continuity = defects + grid.num_intervals * (grid.scheme.num_nodes - 1) * d
+        rows.append((start, defects, continuity))
+        row = continuity + (0 if grid.scheme.includes_end else grid.num_intervals * d)
+    return rows, row
+
+
+def _equations(
+    field: VectorField,
+    layout: Layout,
+    groups: list[Group],
+    grids: tuple[Grid, ...],
+    rows: list[tuple[int, int, int]],
+    collocate_start: bool,
+) -> tuple[tuple[Defects, ...], tuple[Continuity, ...]]:
+    defects, continuity = [], []
+    for group in groups:
+        scheme = grids[group.members[0]].scheme
+        nodes, widths, times, equation = _interval_arrays(layout, group, grids, rows)
+        points = _points(times[:, :, 1:], group.args, None)
+        blocks = Blocks.detect(field, points, layout.num_states, layout.num_weights)
+        if collocate_start:
+            first = np.array([[[rows[position][0]]] for position in group.members])
+            at_start = _points(times[:, :1, :1], group.args, None)
+            matrix = scheme.differentiation[:1]
+            start = Defects(blocks, at_start, nodes[:, :1], widths[:, :1], matrix, first, first=0)
+            defects.append(start)
+        matrix = scheme.differentiation[1:]
+        defects.append(Defects(blocks, points, nodes, widths, matrix, equation, first=1))
+        if not scheme.includes_end:
+            continuity.append(_continuity(layout, group, grids, rows))
+    return tuple(defects), tuple(continuity)
+
+
+def _interval_arrays(
+    layout: Layout,
+    group: Group,
+    grids: tuple[Grid, ...],
+    rows: list[tuple[int, int, int]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes, widths, times and equations of a group, shorter trajectories padded."""
+    longest = max(grids[position].num_intervals for position in group.members)
+    nodes, widths, times, equations = [], [], [], []
+    for position in group.members:
+        grid = grids[position]
+        pad = [(0, longest - grid.num_intervals), (0, 0)]
+        inside = grid.interval_nodes
+        collocated = inside.shape[1] - 1
+        equation = rows[position][1] + layout.num_states * np.arange(
+            grid.num_intervals * collocated
+        ).reshape(grid.num_intervals, collocated)
+        nodes.append(np.pad(inside + layout.first_nodes[position], pad, mode="edge"))
+        widths.append(np.pad(grid.widths, pad[0], mode="edge"))
+        times.append(np.pad(grid.times[inside], pad, mode="edge"))
+        equations.append(np.pad(equation, pad, constant_values=-1))
+    return (
+        np.stack(nodes).astype(np.int32),
+        np.stack(widths),
+        np.stack(times),
+        np.stack(equations).astype(np.int32),
+    )
+
+
+def _continuity(
+    layout: Layout, group: Group, grids: tuple[Grid, ...], rows: list[tuple[int, int, int]]
+) -> Continuity:
+    nodes, ends, equations = [], [], []
+    for position in group.members:
+        grid = grids[position]
+        nodes.append(grid.interval_nodes + layout.first_nodes[position])
+        ends.append(grid.interval_ends + layout.first_nodes[position])
+        equations.append(rows[position][2] + layout.num_states * np.arange(grid.num_intervals))
+    return Continuity(
+        nodes=np.concatenate(nodes).astype(np.int32),
+        ends=np.concatenate(ends).astype(np.int32),
+        extrapolation=grids[group.members[0]].scheme.interpolation(np.ones(1))[0],
+        rows=np.concatenate(equations).astype(np.int32),
+    )
+
+
+def _points(times: np.ndarray, args: Any, data: Any) -> Points:
+    return Points(jnp.asarray(times.reshape(len(times), -1)), args, data)
+
+
+class _Slots(eqx.Module):
+    """The observations of one trajectory, grouped by the nodes they interpolate from."""
+
+    nodes: np.ndarray
+    basis: np.ndarray
+    sample: np.ndarray
+
+
+def _losses(
+    function: PointLoss,
+    layout: Layout,
+    groups: list[Group],
+    trajectories: tuple[Trajectory, ...],
+    grids: tuple[Grid, ...],
+) -> tuple[DataLoss, ...]:
+    num_times = sum(int(item.measured.any(axis=1).sum()) for item in trajectories)
+    losses = []
+    for group in groups:
+        located = [grids[k].locate(trajectories[k].ts) for k in group.members]
+        seen = [trajectories[k].measured.any(axis=1) for k in group.members]
+        on_node = [
+            _node_slots(hit, use) for (_, _, hit), use in zip(located, seen, strict=True)
+        ]
+        between = _interval_slots(located, seen, [grids[k] for k in group.members])
+        for slots in (on_node, between):
+            if any(len(item.nodes) for item in slots):
+                losses.append(_data_loss(function, layout, group, trajectories, slots, num_times))
+    return tuple(losses)
+
+
+def _node_slots(hit: np.ndarray, use: np.ndarray) -> _Slots:
+    sample = np.flatnonzero(use & (hit >= 0))
+    return _Slots(hit[sample][:, None], np.ones((len(sample), 1, 1)), sample[:, None])
+
+
+def _interval_slots(
+    located: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    seen: list[np.ndarray],
+    grids: list[Grid],
+) -> list[_Slots]:
+    """Observations between nodes, in slots of the mean number per interval.
+
+    A crowded interval gets several slots, so that padding wastes at most as much as it saves.
+    """
+    chosen = [np.flatnonzero(use & (hit < 0)) for (_, _, hit), use in zip(located, seen, strict=True)]
+    counts = [
+        np.unique(interval[sample], return_counts=True)[1]
+        for (interval, _, _), sample in zip(located, chosen, strict=True)
+    ]
+    occupied = sum(len(count) for count in counts)
+    size = int(np.ceil(sum(count.sum() for count in counts) / max(occupied, 1))) or 1
+    result = []
+    for (interval, rows, _), sample, grid in zip(located, chosen, grids, strict=True):
+        order = sample[np.argsort(interval[sample], kind="stable")]
+        where = interval[order]
+        rank = np.arange(len(order)) - np.searchsorted(where, where)
+        _, slot = np.unique(np.stack([where, rank // size]), axis=1, return_inverse=True)
+        num_slots = int(slot.max(initial=-1)) + 1
+        nodes = np.zeros((num_slots, grid.scheme.num_nodes), int)
+        nodes[slot] = grid.interval_nodes[where]
+        basis = np.zeros((num_slots, size, grid.scheme.num_nodes))
+        basis[slot, rank % size] = rows[order]
+        samples = np.full((num_slots, size), -1)
+        samples[slot, rank % size] = order
+        result.append(_Slots(nodes, basis, samples))
+    return result
+
+
+def _data_loss(
+    function: PointLoss,
+    layout: Layout,
+    group: Group,
+    trajectories: tuple[Trajectory, ...],
+    slots: list[_Slots],
+    num_times: int,
+) -> DataLoss:
+    most = max(len(item.nodes) for item in slots)
+    nodes, basis, times, ys, weights, measured, factor = [], [], [], [], [], [], []
+    for position, item in zip(group.members, slots, strict=True):
+        trajectory = trajectories[position]
+        pad = most - len(item.nodes)
+        first = layout.first_nodes[position]
+        nodes.append(np.pad(item.nodes + first, [(0, pad), (0, 0)], constant_values=first))
+        basis.append(np.pad(item.basis, [(0, pad), (0, 0), (0, 0)]))
+        sample = np.pad(item.sample, [(0, pad), (0, 0)], constant_values=-1).ravel()
+        real = sample >= 0
+        there = trajectory.measured[sample] & real[:, None]
+        times.append(trajectory.ts[sample])
+        ys.append(np.where(there, trajectory.ys[sample], 0.0))
+        weights.append(np.where(there, trajectory.weights[sample], 0.0))
+        measured.append(there)
+        factor.append(real / num_times)
+    data = Observed(
+        ys=jnp.asarray(np.stack(ys)),
+        weights=jnp.asarray(np.stack(weights)),
+        measured=jnp.asarray(np.stack(measured)),
+        factor=jnp.asarray(np.stack(factor)),
+    )
+    points = _points(np.stack(times), group.args, data)
+    blocks = Blocks.detect(function, points, layout.num_states, 0)
+    gauss_newton = blocks
+    if function.observe is not None:
+        expanded = PointLoss(function.observe, function.loss, linearise=True)
+        gauss_newton = Blocks.detect(expanded, points, layout.num_states, 0)
+    return DataLoss(
+        blocks=blocks,
+        gauss_newton=gauss_newton,
+        points=points,
+        nodes=np.stack(nodes).astype(np.int32),
+        basis=np.stack(basis),
+    )
+
+
+def _bounds(
+    layout: Layout, trajectories: tuple[Trajectory, ...], states: Limits, weights: Limits
+) -> Bounds:
+    d = layout.num_states
+    state_lower, state_upper = _limits("state_bounds", states, d)
+    weight_lower, weight_upper = _limits("weight_bounds", weights, None)
+    lower = np.full(layout.num_variables, weight_lower)
+    upper = np.full(layout.num_variables, weight_upper)
+    lower[layout.num_weights :] = np.tile(state_lower, layout.num_nodes)
+    upper[layout.num_weights :] = np.tile(state_upper, layout.num_nodes)
+    for position, item in enumerate(trajectories):
+        if item.y0 is None:
+            continue
+        if item.y0.shape != (d,):
+            raise ValueError(
+                f"`y0` must have shape (state,) = ({d},); got shape {item.y0.shape} "
+                f"in trajectory {position}."
+            )
+        known = np.flatnonzero(~np.isnan(item.y0))
+        value = item.y0[known]
+        if np.any((value < state_lower[known]) | (value > state_upper[known])):
+            raise ValueError(
+                f"`y0` must lie within `state_bounds`; got {item.y0} in trajectory {position}."
+            )
+        at = layout.columns(layout.first_nodes[position]) + known
+        lower[at] = upper[at] = value
+    return lower, upper
+
+
+def _limits(name: str, value: Limits, d: int | None) -> tuple[Any, Any]:
+    if value is None:
+        value = (-np.inf, np.inf)
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"`{name}` must be (lower, upper) or None; got {describe(value)}.")
+    sides = []
+    for side in value:
+        ndim = 0 if d is None else min(np.ndim(side), 1)
+        side = float_array(name, side, ndim, "()" if d is None else f"() or (state,) = ({d},)")
+        if d is not None:
+            if side.shape not in ((), (d,)):
+                raise ValueError(
+                    f"`{name}` must hold scalars or arrays of shape (state,) = ({d},); "
+                    f"got shape {side.shape}."
+                )
+            side = np.broadcast_to(side, (d,))
+        sides.append(side)
+    lower, upper = sides
+    if np.any(np.isnan(lower)) or np.any(np.isnan(upper)) or np.any(lower >= upper):
+        raise ValueError(f"`{name}` must have lower < upper; got {value}.")
+    return lower, upper
+
+
+def _check_freedom(bounds: Bounds, num_equations: int) -> None:
+    lower, upper = bounds
+    free = int(np.sum(lower < upper))
+    if num_equations > free:
+        raise ValueError(
+            f"The problem has more equations ({num_equations}) than free variables ({free}). "
+            "`collocate_start=True` and known `y0` take freedom away; so does a model with few "
+            "weights."
+        )
+
+
