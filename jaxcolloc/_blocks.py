@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ._pattern import color_columns, hessian_mask, jacobian_mask, read_off
-from ._precision import is_array
+from ._precision import AnyArray, is_array
 from ._sparse import Entries
 
 
@@ -63,8 +63,8 @@ class Blocks(eqx.Module):
     hess_yy: Entries = eqx.field(static=True)
     hess_wy: Entries = eqx.field(static=True)
     hess_ww: Entries = eqx.field(static=True)
-    seeds: Float[np.ndarray, "color weight"]
-    ww_source: Int[np.ndarray, " entry"]
+    seeds: Float[AnyArray, "color weight"]
+    ww_source: Int[AnyArray, " entry"]
 
     @classmethod
     def detect(
@@ -138,8 +138,8 @@ class Blocks(eqx.Module):
         def at_point(w: Array, t: Array, y: Array, args: Any, data: Any) -> tuple[Array, ...]:
             gradient = jax.grad(lambda w, y: phi(w, t, y, args, data), argnums=(0, 1))
             _, along = jax.linearize(lambda y: gradient(w, y), y)
-            wy, yy = jax.vmap(along, out_axes=-1)(jnp.eye(self.num_states))
-            return self.hess_yy.take(yy), self.hess_wy.take(wy)
+            yw, yy = jax.vmap(along)(jnp.eye(self.num_states))
+            return self.hess_yy.take(yy), self.hess_wy.take(yw.T)
 
         weighted = Points(points.t, points.args, (points.data, multipliers))
         yy, wy = over_points(at_point, w, weighted, y)

@@ -16,7 +16,10 @@ def describe(value: object) -> str:
 def float_array(name: str, value: Any, ndim: int, axes: str) -> np.ndarray:
     """`value` as a float64 NumPy array (a copy) of `ndim` axes, which `axes` describes."""
     try:
-        array = np.array(value, dtype=np.float64)
+        raw = np.asarray(value)
+        if np.iscomplexobj(raw):
+            raise TypeError("complex")
+        array = np.array(raw, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`{name}` must be an array of real numbers of shape {axes}; got {describe(value)}."

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ._layout import Layout, Vector
-from ._precision import is_array, x64
+from ._precision import AnyArray, is_array, x64
 from ._sparse import Assembly, Pattern
 from ._terms import Continuity, DataLoss, Defects, Structure, ridge_structure
 
@@ -24,9 +24,9 @@ class Core(eqx.Module):
     defects: tuple[Defects, ...]
     continuity: tuple[Continuity, ...]
     losses: tuple[DataLoss, ...]
-    l2: Float[np.ndarray, " weight"]
-    penalised: Int[np.ndarray, " penalised"]
-    order: Int[np.ndarray, " equation"]
+    l2: Float[AnyArray, " weight"]
+    penalised: Int[AnyArray, " penalised"]
+    order: Int[AnyArray, " equation"]
     jacobian_assembly: Assembly
     hessian_assembly: Assembly
     gauss_newton_assembly: Assembly

@@ -13,7 +13,7 @@ from ._check import choice
 from ._loss import VectorField
 from ._nlp import NLP
 from ._precision import x64
-from ._smooth import Smooth, smooth_channels
+from ._smooth import SmoothTrajectory
 from ._weights import Slopes, match_gradients, xavier
 
 
@@ -63,8 +63,8 @@ def guess(
         choice("states", states, ("smooth",))
         curves = _curves(nlp)
         values = [
-            _padded(nlp, [curve.value(grid.times) for curve in channels])
-            for channels, grid in zip(curves, nlp.grids, strict=True)
+            _padded(nlp, curve.values(grid.times))
+            for curve, grid in zip(curves, nlp.grids, strict=True)
         ]
     else:
         curves = None
@@ -78,7 +78,7 @@ def guess(
     return Guess(model, placed, z)
 
 
-def _curves(nlp: NLP) -> list[list[Smooth]]:
+def _curves(nlp: NLP) -> list[SmoothTrajectory]:
     if nlp.observed:
         raise ValueError(
             "`states` must be given as arrays where `observe` is: the states cannot be read off "
@@ -86,18 +86,16 @@ def _curves(nlp: NLP) -> list[list[Smooth]]:
         )
     samples = np.concatenate([item.ys for item in nlp.trajectories])
     means = np.nanmean(samples, axis=0)
-    return [smooth_channels(item, means) for item in nlp.trajectories]
+    return [SmoothTrajectory(item, means) for item in nlp.trajectories]
 
 
-def _padded(nlp: NLP, columns: list[np.ndarray]) -> np.ndarray:
+def _padded(nlp: NLP, measured: np.ndarray) -> np.ndarray:
     """Measured components first, unmeasured ones zero."""
-    values = np.zeros((len(columns[0]), nlp.num_states))
-    values[:, : len(columns)] = np.stack(columns, axis=1)
-    return values
+    return np.pad(measured, [(0, 0), (0, nlp.num_states - measured.shape[1])])
 
 
 def _matched(
-    nlp: NLP, w: np.ndarray, curves: list[list[Smooth]] | None, states: list[np.ndarray]
+    nlp: NLP, w: np.ndarray, curves: list[SmoothTrajectory] | None, states: list[np.ndarray]
 ) -> np.ndarray:
     """Weights fitted to slopes, at times spread evenly over each trajectory."""
     each = int(np.clip(_MATCHING_POINTS // len(nlp.trajectories), 8, 400))
@@ -112,8 +110,9 @@ def _matched(
                 values.append(grid.interpolate(states[member], ts))
                 slopes.append(grid.slope(states[member], ts))
             else:
-                values.append(_padded(nlp, [curve.value(ts) for curve in curves[member]]))
-                slopes.append(_padded(nlp, [curve.slope(ts) for curve in curves[member]]))
+                smoothed, slope = curves[member].slopes(ts)
+                values.append(_padded(nlp, smoothed))
+                slopes.append(_padded(nlp, slope))
         points = Points(jnp.asarray(np.stack(times)), group.args, None)
         data.append(Slopes(points, jnp.asarray(np.stack(values)), jnp.asarray(np.stack(slopes))))
     field = VectorField(nlp.layout.model)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _ipopt_c
 from ._check import choice, describe, integer, positive
 from ._nlp import NLP
 from ._precision import x64
@@ -92,7 +93,8 @@ class Ipopt(AbstractSolver):
 
     @property
     def step_limit(self) -> int:
-        return int(self.options.get("max_iter", self.max_steps))
+        limit = self.options.get("max_iter", self.max_steps)
+        return int(limit) if isinstance(limit, (int, np.integer)) else self.max_steps
 
     def run(
         self,
@@ -125,17 +127,7 @@ class Ipopt(AbstractSolver):
         return _outcome(nlp, functions, info, z, compile_seconds, seconds)
 
     def _problem(self, cyipopt: Any, nlp: NLP, functions: "_Functions", warm: bool) -> Any:
-        lower, upper = nlp.bounds
-        constraint_lower, constraint_upper = nlp.constraint_bounds
-        problem = cyipopt.Problem(
-            n=nlp.num_variables,
-            m=nlp.num_constraints,
-            problem_obj=functions,
-            lb=lower,
-            ub=upper,
-            cl=constraint_lower,
-            cu=constraint_upper,
-        )
+        problem = _create(cyipopt, nlp, functions)
         options: dict[str, Any] = {
             "print_level": 0,
             "sb": "yes",
@@ -165,6 +157,24 @@ def _import() -> Any:
     except ImportError as error:
         raise ImportError(_MISSING) from error
     return cyipopt
+
+
+def _create(cyipopt: Any, nlp: NLP, functions: "_Functions") -> Any:
+    library = _ipopt_c.load()
+    if library is not None:
+        error = cyipopt.CyIpoptEvaluationError
+        return _ipopt_c.Problem(library, functions, error, nlp.bounds, nlp.constraint_bounds)
+    lower, upper = nlp.bounds
+    constraint_lower, constraint_upper = nlp.constraint_bounds
+    return cyipopt.Problem(
+        n=nlp.num_variables,
+        m=nlp.num_constraints,
+        problem_obj=functions,
+        lb=lower,
+        ub=upper,
+        cl=constraint_lower,
+        cu=constraint_upper,
+    )
 
 
 def _set_option(problem: Any, name: str, value: Any) -> None:

@@ -125,7 +125,7 @@ class Layout(eqx.Module):
         """The states in `z`, the nodes of all trajectories one after another."""
         return z[self.num_weights :].reshape(self.num_nodes, self.num_states)
 
-    def columns(self, nodes: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    def columns(self, nodes: ArrayLike) -> Any:
         """The position in `z` of the first state component at the given nodes."""
         return self.num_weights + np.asarray(nodes) * self.num_states
 

@@ -11,6 +11,8 @@ import numpy as np
 
 
 Tree = TypeVar("Tree")
+# What is NumPy while an NLP is built and JAX while it is evaluated.
+AnyArray = np.ndarray | jax.Array
 
 
 @contextlib.contextmanager

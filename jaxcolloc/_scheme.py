@@ -65,8 +65,9 @@ class AbstractScheme(eqx.Module):
         gap = np.asarray(x, dtype=np.float64)[:, None] - self.nodes
         hit = gap == 0
         terms = self.barycentric / np.where(hit, 1.0, gap)
-        rows = terms / terms.sum(axis=1, keepdims=True)
-        return np.where(hit.any(axis=1, keepdims=True), hit.astype(np.float64), rows)
+        on_node = hit.any(axis=1, keepdims=True)
+        total = np.where(on_node, 1.0, terms.sum(axis=1, keepdims=True))
+        return np.where(on_node, hit.astype(np.float64), terms / total)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._size()})"

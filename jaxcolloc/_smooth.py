@@ -10,10 +10,12 @@ from ._data import Trajectory
 
 
 Samples = Float[np.ndarray, " sample"]
+Queries = Float[np.ndarray, " query"]
 
 _FOLDS = 5
 _FEWEST = 6
 _MOST_CHOSEN_FROM = 1500
+_SLOPE_WINDOW = 2.0
 
 
 class Smooth:
@@ -26,11 +28,11 @@ class Smooth:
             self._last = self._first
         self._spline = CubicSpline(knots, values)
 
-    def value(self, ts: Samples) -> Samples:
+    def value(self, ts: Queries) -> Queries:
         """The smoothed channel at `ts`."""
         return self._spline(np.clip(ts, self._first, self._last))
 
-    def slope(self, ts: Samples) -> Samples:
+    def slope(self, ts: Queries) -> Queries:
         """Its time derivative at `ts`."""
         inside = (ts >= self._first) & (ts <= self._last) & (self._first < self._last)
         return np.where(inside, self._spline(np.clip(ts, self._first, self._last), 1), 0.0)
@@ -66,6 +68,8 @@ def smooth(ts: Samples, ys: Samples, neighbours: int | None = None) -> Smooth:
 
 def choose_neighbours(ts: Samples, ys: Samples) -> int:
     """The window that predicts left-out samples best (five-fold cross-validation)."""
+    if len(np.unique(ts)) < _FEWEST:
+        return _FEWEST - 1
     if len(ts) > _MOST_CHOSEN_FROM:
         # A contiguous stretch keeps the sampling density, on which the window depends.
         begin = (len(ts) - _MOST_CHOSEN_FROM) // 2
@@ -88,8 +92,8 @@ def _cross_validation(ts: Samples, ys: Samples, neighbours: int) -> float:
 
 
 def _lowess(
-    ts: Samples, ys: Samples, neighbours: int, at: Samples, *, robust: bool
-) -> Samples:
+    ts: Samples, ys: Samples, neighbours: int, at: Queries, *, robust: bool
+) -> Queries:
     share = min(neighbours / len(ts), 1.0)
     values = lowess(ys, ts, frac=share, it=2 if robust else 0, xvals=at, is_sorted=True)
     # A window whose samples share one time has no slope and comes back as NaN.
@@ -99,19 +103,47 @@ def _lowess(
     return values
 
 
-def smooth_channels(trajectory: Trajectory, fallback: Samples) -> list[Smooth]:
-    """Each channel of a trajectory smoothed; `fallback` where it has no sample."""
-    channels = []
-    for channel, constant in enumerate(fallback):
-        there = trajectory.measured[:, channel]
-        if there.any():
-            channels.append(smooth(trajectory.ts[there], trajectory.ys[there, channel]))
-        else:
-            channels.append(Smooth(trajectory.ts[:1], np.array([constant])))
-    return channels
+class SmoothTrajectory:
+    """The channels of a trajectory, smoothed for their values and, wider, for their slopes.
+
+    The window that predicts values best follows the noise too closely to be differentiated:
+    slopes come from windows that are `_SLOPE_WINDOW` times the largest of them. All channels
+    share that one, so that they are delayed and flattened alike and stay consistent.
+    `fallback` holds a constant per channel, for channels without samples.
+    """
+
+    def __init__(self, trajectory: Trajectory, fallback: Float[np.ndarray, " obs"]):
+        samples = [
+            (trajectory.ts[there], trajectory.ys[there, channel])
+            for channel, there in enumerate(trajectory.measured.T)
+        ]
+        windows = [choose_neighbours(*item) if len(item[0]) else 0 for item in samples]
+        wide = int(np.ceil(_SLOPE_WINDOW * max(windows)))
+        self._narrow, self._wide = [], []
+        for (ts, ys), window, constant in zip(samples, windows, fallback, strict=True):
+            if len(ts):
+                self._narrow.append(smooth(ts, ys, window))
+                self._wide.append(smooth(ts, ys, wide))
+            else:
+                still = Smooth(trajectory.ts[:1], np.array([constant]))
+                self._narrow.append(still)
+                self._wide.append(still)
+
+    def values(self, ts: Queries) -> Float[np.ndarray, "query obs"]:
+        """The smoothed channels at `ts`."""
+        return np.stack([channel.value(ts) for channel in self._narrow], axis=1)
+
+    def slopes(
+        self, ts: Queries
+    ) -> tuple[Float[np.ndarray, "query obs"], Float[np.ndarray, "query obs"]]:
+        """Values and slopes of the widely smoothed channels at `ts`: points of a smooth field."""
+        values = np.stack([channel.value(ts) for channel in self._wide], axis=1)
+        return values, np.stack([channel.slope(ts) for channel in self._wide], axis=1)
 
 
-def resample(trajectory: Trajectory, ts: Samples, *, method: str = "linear") -> Trajectory:
+def resample(
+    trajectory: Trajectory, ts: Float[np.ndarray, " time"], *, method: str = "linear"
+) -> Trajectory:
     """The trajectory with its observations moved to the times `ts`.
 
     The paper's preprocessing: data sampled anywhere are interpolated to the collocation nodes,

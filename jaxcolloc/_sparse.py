@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ._precision import AnyArray
+
 
 Indices = Int[np.ndarray, " entry"]
 
@@ -54,9 +56,9 @@ class Assembly(eqx.Module):
     new is copied as it is, and only repeated positions cost a scatter.
     """
 
-    keep: tuple[Int[np.ndarray, " kept"] | None, ...]
-    repeats: tuple[Int[np.ndarray, " repeat"], ...]
-    targets: Int[np.ndarray, " repeats"]
+    keep: tuple[Int[AnyArray, " _"] | None, ...]
+    repeats: tuple[Int[AnyArray, " _"], ...]
+    targets: Int[AnyArray, " repeats"]
 
     @classmethod
     def build(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from ._blocks import Blocks, Points
 from ._layout import Layout
+from ._precision import AnyArray
 
 
 Structure = list[tuple[np.ndarray, np.ndarray]]
@@ -32,14 +33,14 @@ class Defects(eqx.Module):
 
     blocks: Blocks
     points: Points
-    nodes: Int[np.ndarray, "traj interval node"]
-    widths: Float[np.ndarray, "traj interval"]
-    matrix: Float[np.ndarray, "collocation node"]
-    rows: Int[np.ndarray, "traj interval collocation"]
+    nodes: Int[AnyArray, "traj interval node"]
+    widths: Float[AnyArray, "traj interval"]
+    matrix: Float[AnyArray, "collocation node"]
+    rows: Int[AnyArray, "traj interval collocation"]
     first: int = eqx.field(static=True)
 
     @property
-    def collocated(self) -> Int[np.ndarray, "traj interval collocation"]:
+    def collocated(self) -> Int[AnyArray, "traj interval collocation"]:
         """The collocated nodes."""
         stop = self.first + self.matrix.shape[0]
         return self.nodes[:, :, self.first : stop]
@@ -107,10 +108,10 @@ class Defects(eqx.Module):
 class Continuity(eqx.Module):
     r"""Equations $y_{e+1,0} - \sum_j c_j y_{ej} = 0$ where a scheme lacks its interval's end."""
 
-    nodes: Int[np.ndarray, "interval node"]
-    ends: Int[np.ndarray, " interval"]
-    extrapolation: Float[np.ndarray, " node"]
-    rows: Int[np.ndarray, " interval"]
+    nodes: Int[AnyArray, "interval node"]
+    ends: Int[AnyArray, " interval"]
+    extrapolation: Float[AnyArray, " node"]
+    rows: Int[AnyArray, " interval"]
 
     def jacobian_structure(self, layout: Layout) -> Structure:
         """Rows and columns: the interval's nodes, then its end."""
@@ -144,8 +145,8 @@ class DataLoss(eqx.Module):
     blocks: Blocks
     gauss_newton: Blocks
     points: Points
-    nodes: Int[np.ndarray, "traj slot node"]
-    basis: Float[np.ndarray, "traj slot sample node"]
+    nodes: Int[AnyArray, "traj slot node"]
+    basis: Float[AnyArray, "traj slot sample node"]
 
     def hessian_structure(self, layout: Layout, gauss_newton: bool) -> Structure:
         """Rows and columns: state-state of every pair of nodes in a slot."""

@@ -86,6 +86,7 @@ def match_gradients(
     return _fit(field, w, data, scale, jnp.asarray(l2), max_steps)
 
 
+@eqx.filter_jit
 def _fit(
     field: Callable[..., Array],
     w: Weights,

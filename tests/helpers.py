@@ -1,0 +1,78 @@
+"""Models and problems with known answers."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcolloc as jc
+
+
+class Net(eqx.Module):
+    """An autonomous neural vector field."""
+
+    mlp: eqx.nn.MLP
+
+    def __init__(self, num_states: int, width: int, depth: int = 1, seed: int = 0):
+        key = jax.random.key(seed)
+        self.mlp = eqx.nn.MLP(num_states, num_states, width, depth, jnp.tanh, key=key)
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.mlp(y)
+
+
+class Linear(eqx.Module):
+    """y' = A y."""
+
+    matrix: jax.Array
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.matrix @ y
+
+
+class Driven(eqx.Module):
+    """A field that uses time, inputs, and weights that no other equation shares."""
+
+    net: eqx.nn.MLP
+    rate: jax.Array
+
+    def __init__(self, width: int = 3, seed: int = 0):
+        self.net = eqx.nn.MLP(4, 2, width, 1, jnp.tanh, key=jax.random.key(seed))
+        self.rate = jnp.asarray([0.3, -0.2, 0.1])
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        level, gain = args
+        inside = self.net(jnp.concatenate([y, jnp.stack([jnp.sin(t), level])]))
+        outside = self.rate[:2] * y**2 + jnp.stack([self.rate[2] * gain, jnp.asarray(0.0)])
+        return inside + outside
+
+
+def spiral(ts: np.ndarray) -> np.ndarray:
+    """The solution of y' = A y with A = [[-0.1, 2], [-2, -0.1]] from (1, 0)."""
+    decay = np.exp(-0.1 * ts)
+    return np.stack([decay * np.cos(2 * ts), -decay * np.sin(2 * ts)], axis=1)
+
+
+SPIRAL = np.array([[-0.1, 2.0], [-2.0, -0.1]])
+
+SCHEMES = [
+    jc.Chebyshev(2),
+    jc.Chebyshev(7),
+    jc.Lobatto(2),
+    jc.Lobatto(5),
+    jc.Radau(1),
+    jc.Radau(4),
+    jc.GaussLegendre(1),
+    jc.GaussLegendre(3),
+]
+
+
+def dense(structure: tuple[np.ndarray, np.ndarray], values: Any, shape: tuple[int, int]) -> Any:
+    """A sparse matrix as a dense one; fails if a position occurs twice."""
+    rows, columns = structure
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
+    matrix = np.zeros(shape)
+    matrix[rows, columns] = np.asarray(values)
+    return matrix
