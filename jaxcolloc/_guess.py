@@ -19,7 +19,7 @@ from ._weights import Slopes, match_gradients, xavier
 
 _MATCHING_STEPS = 60
 _MATCHING_POINTS = 1000
-_MATCHING_L2 = 1e-4
+_MATCHING_L2 = 1e-6
 
 
 class Guess(eqx.Module):
@@ -110,9 +110,8 @@ def _matched(
                 values.append(grid.interpolate(states[member], ts))
                 slopes.append(grid.slope(states[member], ts))
             else:
-                smoothed, slope = curves[member].slopes(ts)
-                values.append(_padded(nlp, smoothed))
-                slopes.append(_padded(nlp, slope))
+                values.append(_padded(nlp, curves[member].values(ts)))
+                slopes.append(_padded(nlp, curves[member].slopes(ts)))
         points = Points(jnp.asarray(np.stack(times)), group.args, None)
         data.append(Slopes(points, jnp.asarray(np.stack(values)), jnp.asarray(np.stack(slopes))))
     field = VectorField(nlp.layout.model)

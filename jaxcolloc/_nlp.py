@@ -214,7 +214,7 @@ def _picture(pattern: Pattern, name: str, num_weights: int, cells: int = 24) -> 
     column_of, column_split, num_columns = columns
     raster = np.zeros((num_rows, num_columns), int)
     np.add.at(raster, (row_of, column_of), 1)
-    lines = [f"{name} (. empty, # non-zero; weights | states)"]
+    lines = [f"{name} (weights | states)"]
     for index, row in enumerate(raster):
         if index == row_split and index:
             lines.append("-" * (num_columns + 1))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._check import describe
 from ._grid import Grid
-from ._precision import caller_float, x64
+from ._precision import caller_float, scope
 from ._scheme import AbstractScheme
 
 
@@ -18,7 +19,8 @@ class Path(diffrax.AbstractPath):
     r"""The collocation polynomials of one trajectory, $y(t)$ for any $t$ of its grid.
 
     A Diffrax path: it can be evaluated, differentiated in time and handed on as an input. The
-    states at the grid's nodes are in `states`, their times in `grid.times`.
+    states at the grid's nodes are in `states`, their times in `grid.times`. It is evaluated in
+    float64 and returns the caller's default float; where it is traced, all is in that float.
     """
 
     grid: Grid
@@ -44,18 +46,17 @@ class Path(diffrax.AbstractPath):
 
     def derivative(self, t: Any, left: bool = True) -> Float[Array, "*time state"]:
         """The time derivative at `t` (any shape)."""
-        with x64():
-            times = self._times(t)
-            _, slope = jax.jvp(self._interpolate, (times,), (jnp.ones_like(times),))
+        with scope(self, t):
+            slope = _derivative(self, self._times(t))
         return jnp.asarray(slope, caller_float())
 
     def _evaluate(self, t: ArrayLike) -> Array:
-        with x64():
-            value = self._interpolate(self._times(t))
+        with scope(self, t):
+            value = _interpolate(self, self._times(t))
         return jnp.asarray(value, caller_float())
 
     def _times(self, t: Any) -> Array:
-        times = jnp.asarray(t, jnp.float64)
+        times = jnp.asarray(t, caller_float())
         if isinstance(times, jax.core.Tracer) or isinstance(self.t0, jax.core.Tracer):
             return times
         if not self.grid.covers(np.ravel(np.asarray(times))):
@@ -64,12 +65,6 @@ class Path(diffrax.AbstractPath):
                 f"got {describe(np.asarray(t))}."
             )
         return times
-
-    def _interpolate(self, t: Array) -> Array:
-        interpolate = self._at_time
-        for _ in range(t.ndim):
-            interpolate = jax.vmap(interpolate)
-        return interpolate(t)
 
     def _at_time(self, t: Array) -> Array:
         grid, scheme = self.grid, self.grid.scheme
@@ -86,6 +81,20 @@ class Path(diffrax.AbstractPath):
         value = _about_node(x, scheme, inside, nearest)
         slack = 1e-9 * (self.t1 - self.t0)
         return jnp.where((t >= self.t0 - slack) & (t <= self.t1 + slack), value, jnp.nan)
+
+
+@eqx.filter_jit
+def _interpolate(path: Path, t: Array) -> Array:
+    interpolate = path._at_time
+    for _ in range(t.ndim):
+        interpolate = jax.vmap(interpolate)
+    return interpolate(t)
+
+
+@eqx.filter_jit
+def _derivative(path: Path, t: Array) -> Array:
+    _, slope = jax.jvp(lambda t: _interpolate(path, t), (t,), (jnp.ones_like(t),))
+    return slope
 
 
 def _about_node(x: Array, scheme: AbstractScheme, y: Array, m: Array) -> Array:

@@ -22,6 +22,16 @@ def x64() -> Iterator[None]:
         yield
 
 
+def scope(*inputs: object) -> contextlib.AbstractContextManager[None]:
+    """`x64()`, or nothing where an input is being traced.
+
+    What is traced belongs to the caller's program: its derivative is taken outside of our block,
+    in the caller's precision, and would not match.
+    """
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(inputs))
+    return contextlib.nullcontext() if traced else x64()
+
+
 def caller_float() -> np.dtype:
     """The default float of the caller: float64 where x64 is enabled, else float32."""
     return np.dtype(jnp.zeros(()).dtype)

@@ -10,7 +10,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._check import describe
-from ._precision import caller_float, to_float64, x64
+from ._precision import caller_float, scope, to_float64
+
+
+_FLOAT32_RTOL, _FLOAT32_ATOL = 1e-5, 1e-7
 
 
 def simulate(
@@ -25,7 +28,10 @@ def simulate(
     max_steps: int = 100_000,
     throw: bool = True,
 ) -> Float[Array, "time state"]:
-    r"""Integrate $\dot y = f(t, y, args)$ from $y(t_0) = y_0$ in float64 and return $y(ts)$.
+    r"""Integrate $\dot y = f(t, y, args)$ from $y(t_0) = y_0$ and return $y(ts)$.
+
+    In float64, and returned in the caller's default float. Inside the caller's own `jit` or
+    `grad` of a float32 program it runs in float32, with tolerances of at least 1e-5 and 1e-7.
 
     **Arguments:**
 
@@ -50,11 +56,16 @@ def simulate(
     concrete = not isinstance(ts, jax.core.Tracer)
     if concrete and np.any(np.diff(np.asarray(ts)) < 0):
         raise ValueError("`ts` must never decrease.")
-    with x64():
-        times, start = to_float64((jnp.asarray(ts, jnp.float64), jnp.asarray(y0, jnp.float64)))
-        chosen = diffrax.Tsit5() if solver is None else solver
+    with scope(model, ts, y0, args):
+        single = caller_float() == np.float32
+        inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
         ys = _integrate(
-            to_float64(model), times, start, to_float64(args), chosen, rtol, atol, max_steps, throw
+            *(inputs if single else to_float64(inputs)),
+            diffrax.Tsit5() if solver is None else solver,
+            max(rtol, _FLOAT32_RTOL) if single else rtol,
+            max(atol, _FLOAT32_ATOL) if single else atol,
+            max_steps,
+            throw,
         )
     return jnp.asarray(ys, caller_float())
 

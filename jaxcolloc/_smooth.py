@@ -15,7 +15,7 @@ Queries = Float[np.ndarray, " query"]
 _FOLDS = 5
 _FEWEST = 6
 _MOST_CHOSEN_FROM = 1500
-_SLOPE_WINDOW = 2.0
+_SLOPE_WINDOW = 3.0
 
 
 class Smooth:
@@ -68,16 +68,27 @@ def smooth(ts: Samples, ys: Samples, neighbours: int | None = None) -> Smooth:
 
 def choose_neighbours(ts: Samples, ys: Samples) -> int:
     """The window that predicts left-out samples best (five-fold cross-validation)."""
-    if len(np.unique(ts)) < _FEWEST:
+    return _common_window([(ts, ys)])
+
+
+def _common_window(samples: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    """One window for several channels."""
+    usable = [_stretch(ts, ys) for ts, ys in samples if len(np.unique(ts)) >= _FEWEST]
+    if not usable:
         return _FEWEST - 1
-    if len(ts) > _MOST_CHOSEN_FROM:
-        # A contiguous stretch keeps the sampling density, on which the window depends.
-        begin = (len(ts) - _MOST_CHOSEN_FROM) // 2
-        ts, ys = ts[begin : begin + _MOST_CHOSEN_FROM], ys[begin : begin + _MOST_CHOSEN_FROM]
-    num = len(ts)
-    candidates = np.unique(np.geomspace(4, max(num // 2, 5), 12).astype(int))
-    errors = [_cross_validation(ts, ys, int(count)) for count in candidates]
-    return int(candidates[int(np.argmin(errors))])
+    most = min(len(ts) for ts, _ in usable)
+    candidates = np.unique(np.geomspace(4, max(most // 2, 5), 16).astype(int))
+    total = np.zeros(len(candidates))
+    for ts, ys in usable:
+        errors = np.array([_cross_validation(ts, ys, int(count)) for count in candidates])
+        total += errors / max(errors.min(), np.finfo(float).tiny)
+    return int(candidates[np.argmin(total)])
+
+
+def _stretch(ts: Samples, ys: Samples) -> tuple[np.ndarray, np.ndarray]:
+    # A contiguous stretch keeps the sampling density, on which the window depends.
+    begin = max((len(ts) - _MOST_CHOSEN_FROM) // 2, 0)
+    return ts[begin : begin + _MOST_CHOSEN_FROM], ys[begin : begin + _MOST_CHOSEN_FROM]
 
 
 def _cross_validation(ts: Samples, ys: Samples, neighbours: int) -> float:
@@ -95,7 +106,8 @@ def _lowess(
     ts: Samples, ys: Samples, neighbours: int, at: Queries, *, robust: bool
 ) -> Queries:
     share = min(neighbours / len(ts), 1.0)
-    values = lowess(ys, ts, frac=share, it=2 if robust else 0, xvals=at, is_sorted=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = lowess(ys, ts, frac=share, it=2 if robust else 0, xvals=at, is_sorted=True)
     # A window whose samples share one time has no slope and comes back as NaN.
     missing: Bool[np.ndarray, " sample"] = ~np.isfinite(values)
     if missing.any():
@@ -104,12 +116,13 @@ def _lowess(
 
 
 class SmoothTrajectory:
-    """The channels of a trajectory, smoothed for their values and, wider, for their slopes.
+    """The channels of a trajectory, smoothed so that their slopes are smooth.
 
-    The window that predicts values best follows the noise too closely to be differentiated:
-    slopes come from windows that are `_SLOPE_WINDOW` times the largest of them. All channels
-    share that one, so that they are delayed and flattened alike and stay consistent.
-    `fallback` holds a constant per channel, for channels without samples.
+    The window that predicts values best follows the noise too closely to be differentiated; this
+    one is `_SLOPE_WINDOW` times as wide. All channels share it, so that they are flattened alike
+    and a vector field through them is consistent: it minimises the sum of their cross-validation
+    errors, each relative to its smallest. `fallback` is a constant per channel for those without
+    samples.
     """
 
     def __init__(self, trajectory: Trajectory, fallback: Float[np.ndarray, " obs"]):
@@ -117,28 +130,19 @@ class SmoothTrajectory:
             (trajectory.ts[there], trajectory.ys[there, channel])
             for channel, there in enumerate(trajectory.measured.T)
         ]
-        windows = [choose_neighbours(*item) if len(item[0]) else 0 for item in samples]
-        wide = int(np.ceil(_SLOPE_WINDOW * max(windows)))
-        self._narrow, self._wide = [], []
-        for (ts, ys), window, constant in zip(samples, windows, fallback, strict=True):
-            if len(ts):
-                self._narrow.append(smooth(ts, ys, window))
-                self._wide.append(smooth(ts, ys, wide))
-            else:
-                still = Smooth(trajectory.ts[:1], np.array([constant]))
-                self._narrow.append(still)
-                self._wide.append(still)
+        window = int(np.ceil(_SLOPE_WINDOW * _common_window(samples)))
+        self._channels = [
+            smooth(ts, ys, window) if len(ts) else Smooth(trajectory.ts[:1], np.array([constant]))
+            for (ts, ys), constant in zip(samples, fallback, strict=True)
+        ]
 
     def values(self, ts: Queries) -> Float[np.ndarray, "query obs"]:
         """The smoothed channels at `ts`."""
-        return np.stack([channel.value(ts) for channel in self._narrow], axis=1)
+        return np.stack([channel.value(ts) for channel in self._channels], axis=1)
 
-    def slopes(
-        self, ts: Queries
-    ) -> tuple[Float[np.ndarray, "query obs"], Float[np.ndarray, "query obs"]]:
-        """Values and slopes of the widely smoothed channels at `ts`: points of a smooth field."""
-        values = np.stack([channel.value(ts) for channel in self._wide], axis=1)
-        return values, np.stack([channel.slope(ts) for channel in self._wide], axis=1)
+    def slopes(self, ts: Queries) -> Float[np.ndarray, "query obs"]:
+        """Their time derivatives at `ts`."""
+        return np.stack([channel.slope(ts) for channel in self._channels], axis=1)
 
 
 def resample(

@@ -104,7 +104,9 @@ def _end_error(scheme, intervals):
     ids=repr,
 )  # fmt: skip
 def test_convergence_order_at_the_intervals_ends(scheme):
-    coarse, fine = _end_error(scheme, 4), _end_error(scheme, 8)
+    # High orders reach rounding errors soon, low orders their asymptotic range late.
+    intervals = 32 if scheme.order < 3 else 4
+    coarse, fine = _end_error(scheme, intervals), _end_error(scheme, 2 * intervals)
     assert np.log2(coarse / fine) == pytest.approx(scheme.order, abs=0.35)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import beartype
-from jaxtyping import AbstractArray
+from jaxtyping import AbstractArray, PRNGKeyArray
 
 
 def arrays(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +22,8 @@ def arrays(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _speaks_of_arrays(annotation: Any) -> bool:
+    if annotation in (PRNGKeyArray, PRNGKeyArray | None):
+        return False  # the library has its own error for what is no key
     if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
         return True
     return any(_speaks_of_arrays(part) for part in typing.get_args(annotation))

@@ -1,0 +1,126 @@
+"""Guesses: Xavier weights, gradient matching, states."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import SPIRAL, Linear, Net, spiral
+
+import jaxcolloc as jc
+
+
+TS = np.linspace(0.0, 4.0, 60)
+GRID = jc.Grid.uniform(0.0, 4.0, 10, jc.Radau(3))
+
+
+def nlp_of(model, **options):
+    return jc.transcribe(model, jc.Trajectory(TS, spiral(TS)), GRID, **options)
+
+
+def test_xavier_draws_within_its_limits_and_leaves_the_rest():
+    class Hybrid(Net):
+        rate: jax.Array = None
+
+        def __init__(self):
+            super().__init__(2, 30)
+            self.rate = jnp.asarray([3.5])
+
+    model = Hybrid()
+    drawn = jc.xavier(model, jax.random.key(0))
+    limit = np.sqrt(6 / 32)
+    first = np.asarray(drawn.mlp.layers[0].weight)
+    assert np.abs(first).max() <= limit
+    assert np.std(first) == pytest.approx(limit / np.sqrt(3), rel=0.2)
+    np.testing.assert_array_equal(drawn.mlp.layers[0].bias, 0.0)
+    np.testing.assert_array_equal(drawn.rate, [3.5])
+    assert not np.array_equal(first, jc.xavier(model, jax.random.key(1)).mlp.layers[0].weight)
+    np.testing.assert_array_equal(first, jc.xavier(model, jax.random.key(0)).mlp.layers[0].weight)
+
+
+@pytest.mark.parametrize("key", [0, None, np.zeros(2), "key"])
+def test_xavier_refuses_what_is_no_key(key):
+    with pytest.raises(ValueError, match="`key` must be a PRNG key"):
+        jc.xavier(Net(2, 3), key)
+
+
+def test_old_style_keys_work():
+    jc.xavier(Net(2, 3), jax.random.PRNGKey(0))
+
+
+def test_gradient_matching_finds_a_linear_field():
+    guess = jc.guess(nlp_of(Linear(jnp.zeros((2, 2)))))
+    np.testing.assert_allclose(np.asarray(guess.model.matrix), SPIRAL, atol=0.15)
+
+
+def test_gradient_matching_from_given_states_is_exact():
+    nlp = nlp_of(Linear(jnp.zeros((2, 2))))
+    guess = jc.guess(nlp, states=[spiral(GRID.times)])
+    np.testing.assert_allclose(np.asarray(guess.model.matrix), SPIRAL, atol=1e-2)
+    np.testing.assert_array_equal(guess.states[0], spiral(GRID.times))
+
+
+def test_gradient_matching_lowers_the_defects():
+    nlp = nlp_of(Net(2, 8))
+    key = jax.random.key(0)
+    drawn = jc.guess(nlp, key=key, weights="xavier")
+    matched = jc.guess(nlp, key=key)
+    np.testing.assert_array_equal(drawn.states[0], matched.states[0])
+
+    def size(guess):
+        return np.sqrt(np.mean(np.asarray(nlp.constraints(guess.z)) ** 2))
+
+    assert size(matched) < 0.3 * size(drawn)
+
+
+def test_as_given_keeps_the_models_weights():
+    model = Net(2, 4, seed=5)
+    guess = jc.guess(nlp_of(model), weights="as_given", key=jax.random.key(0))
+    np.testing.assert_array_equal(guess.model.mlp.layers[0].weight, model.mlp.layers[0].weight)
+
+
+def test_the_same_key_gives_the_same_guess():
+    nlp = nlp_of(Net(2, 4))
+    one, other = (jc.guess(nlp, key=jax.random.key(3)) for _ in range(2))
+    np.testing.assert_array_equal(one.z, other.z)
+
+
+def test_stays_within_bounds_and_keeps_known_starts():
+    data = jc.Trajectory(TS, spiral(TS), y0=[0.25, np.nan])
+    nlp = jc.transcribe(Net(2, 4), data, GRID, state_bounds=(-0.3, 0.3), weight_bounds=(-0.1, 0.1))
+    guess = jc.guess(nlp, key=jax.random.key(0))
+    lower, upper = nlp.bounds
+    assert np.all((guess.z >= lower) & (guess.z <= upper))
+    assert guess.states[0][0, 0] == 0.25
+
+
+def test_works_with_several_trajectories_of_other_lengths():
+    rng = np.random.default_rng(0)
+    data = [
+        jc.Trajectory(ts, spiral(ts) + 0.02 * rng.normal(size=(len(ts), 2)))
+        for ts in (np.linspace(0, 4, 50), np.array([0.0, 1.0]), np.sort(rng.uniform(0, 3, 20)))
+    ]
+    nlp = jc.transcribe(Linear(jnp.zeros((2, 2))), data, GRID)
+    guess = jc.guess(nlp)
+    assert np.all(np.isfinite(guess.z))
+    assert len(guess.states) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": "random"}, '`weights` must be one of "gradient_matching"'),
+        ({"states": "spline"}, '`states` must be one of "smooth"'),
+        ({"weights": "xavier"}, '`key` must be a PRNG key with weights="xavier"'),
+        ({"states": [np.zeros((3, 2))]}, r"`states\[0\]` must have shape"),
+        ({"key": 7}, "`key` must be a PRNG key"),
+    ],
+)
+def test_refuses_bad_input(options, message):
+    with pytest.raises(ValueError, match=message):
+        jc.guess(nlp_of(Net(2, 3)), **options)
+
+
+def test_asks_for_states_where_they_cannot_be_read_off():
+    nlp = nlp_of(Net(2, 3), observe=lambda t, y, args: y**2)
+    with pytest.raises(ValueError, match="`states` must be given as arrays where `observe` is"):
+        jc.guess(nlp)
