@@ -109,9 +109,7 @@ def scaling(intervals: int, trajectories: int = 1) -> list[object]:
     grid = jc.Grid.uniform(0.0, 15.0, intervals, jc.Radau(4 if intervals != 5000 else 3))
     system = datasets.van_der_pol()
     ts = np.linspace(0.0, 15.0, 200)
-    data = [
-        system.sample(ts, noise=0.1, key=jax.random.key(seed)) for seed in range(trajectories)
-    ]
+    data = [system.sample(ts, noise=0.1, key=jax.random.key(seed)) for seed in range(trajectories)]
     net = eqx.nn.MLP(2, 2, 32, 1, activation=jnp.tanh, key=jax.random.key(0))
     begin = time.perf_counter()
     nlp = jc.transcribe(Autonomous(net), data, grid, l2=L2)

@@ -1,4 +1,27 @@
-"""placeholder"""
+r"""Neural ODEs trained by direct collocation.
+
+A model $f(t, y, \mathtt{args}; w)$ and the states $y$ of measured trajectories are variables of
+one nonlinear program: fit the data, subject to $\dot y = f$ at the collocation nodes,
+
+$$\min_{w, Y} \; \frac{1}{N} \sum_{k, i} \| h(y_k(t_{ki})) - \mathrm{obs}_{ki} \|^2
+  + \lambda \|w\|^2 \quad \text{subject to} \quad
+  \frac{1}{h_e} \sum_j D_{ij} y_{ej} = f(t_{ei}, y_{ei}, \mathtt{args}_k; w).$$
+
+Nothing is integrated during training. IPOPT gets exact sparse first and second derivatives from
+jitted JAX functions, and the trained module goes into Diffrax as it is:
+
+    data = jc.Trajectory(ts, ys)
+    grid = jc.Grid.single(0.0, 15.0, jc.Chebyshev(200))
+    nlp = jc.transcribe(model, data, grid, l2=1e-3)
+    sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp, key=jax.random.key(0)))
+    ys = jc.simulate(sol.model, ts, y0)
+
+The method is that of Shapovalova and Tsay, "Training Neural ODEs Using Fully Discretized
+Simultaneous Optimization" (arXiv 2502.15642). All computation is in float64, whatever the
+caller's setting, which stays as it was.
+"""
+
+import importlib.metadata
 
 from ._data import Trajectory as Trajectory
 from ._grid import Grid as Grid
@@ -9,17 +32,24 @@ from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
 from ._nlp import NLP as NLP
 from ._path import Path as Path
+from ._scheme import AbstractScheme as AbstractScheme
 from ._scheme import Chebyshev as Chebyshev
 from ._scheme import GaussLegendre as GaussLegendre
 from ._scheme import Lobatto as Lobatto
 from ._scheme import Radau as Radau
 from ._simulate import simulate as simulate
 from ._smooth import resample as resample
+from ._smooth import smooth as smooth
 from ._solution import RESULTS as RESULTS
+from ._solution import Multipliers as Multipliers
 from ._solution import Solution as Solution
 from ._solution import SolveError as SolveError
 from ._solution import Step as Step
 from ._solution import Trace as Trace
 from ._solve import solve as solve
+from ._solver import AbstractSolver as AbstractSolver
 from ._transcribe import transcribe as transcribe
 from ._weights import xavier as xavier
+
+
+__version__ = importlib.metadata.version("jaxcolloc")

@@ -39,6 +39,11 @@ class Points(eqx.Module):
     args: Any
     data: Any
 
+    @classmethod
+    def at(cls, times: np.ndarray, args: Any, data: Any) -> "Points":
+        """From times of any number of axes, the first of them the trajectories."""
+        return cls(jnp.asarray(times.reshape(len(times), -1)), args, data)
+
     def example(self, y: Array) -> tuple[Array, Array, Any, Any]:
         """The first point, for shapes."""
         args = jtu.tree_map(lambda leaf: leaf[0] if is_array(leaf) else leaf, self.args)
@@ -129,7 +134,7 @@ class Blocks(eqx.Module):
         Float[Array, "traj point entry_wy"],
         Float[Array, " entry_ww"],
     ]:
-        """The non-zeros of $\\phi_{yy}$, $\\phi_{wy}$ at every point, and of the summed $\\phi_{ww}$."""
+        """The non-zeros of $\\phi_{yy}$ and $\\phi_{wy}$ at every point, of the sum of $\\phi_{ww}$."""
 
         def phi(w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
             inner, multiplier = data
@@ -158,7 +163,7 @@ class Blocks(eqx.Module):
         return jnp.ravel(compressed)[self.ww_source]
 
 
-def over_points(function: PointFunction, w: Array, points: Points, y: Array) -> Any:
+def over_points(function: Callable[..., Any], w: Array, points: Points, y: Array) -> Any:
     """`function` at every point."""
     each_point = eqx.filter_vmap(function, in_axes=(None, 0, 0, None, 0))
     each = eqx.if_array(0)

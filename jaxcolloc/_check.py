@@ -32,9 +32,7 @@ def float_array(name: str, value: Any, ndim: int, axes: str) -> np.ndarray:
 def integer(name: str, value: Any, least: int) -> int:
     """`value` as an int that is at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {least}; got {describe(value)}."
-        )
+        raise ValueError(f"`{name}` must be an integer of at least {least}; got {describe(value)}.")
     return int(value)
 
 

@@ -44,8 +44,10 @@ class Core(eqx.Module):
         """The core and its patterns: Jacobian, exact Hessian, Gauss-Newton Hessian."""
         variables = layout.num_variables
         first: Structure = []
-        for equations in (*defects, *continuity):
-            first += equations.jacobian_structure(layout)
+        for term in defects:
+            first += term.jacobian_structure(layout)
+        for gap in continuity:
+            first += gap.jacobian_structure(layout)
         jacobian, jacobian_assembly = Assembly.build(first, (num_equations, variables))
         curved: Structure = []
         for term in defects:

@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from ._check import float_array
 
@@ -43,9 +43,14 @@ class Trajectory(eqx.Module):
         self.y0 = None if y0 is None else _start(y0)
 
     @property
-    def measured(self) -> np.ndarray:
+    def measured(self) -> Bool[np.ndarray, "time obs"]:
         """Which samples were measured, shape `(time, obs)`."""
         return ~np.isnan(self.ys)
+
+    @property
+    def observed(self) -> Bool[np.ndarray, " time"]:
+        """The times at which anything was measured."""
+        return np.asarray(self.measured.any(axis=1))
 
     @property
     def num_channels(self) -> int:

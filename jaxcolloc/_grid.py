@@ -129,7 +129,9 @@ class Grid(eqx.Module):
     ) -> Float[np.ndarray, "time state"]:
         """The time derivatives of the collocation polynomials at the times `ts`."""
         interval, rows, _ = self.locate(ts)
-        at_nodes = np.einsum("ij,ejs->eis", self.scheme.differentiation, states[self.interval_nodes])
+        at_nodes = np.einsum(
+            "ij,ejs->eis", self.scheme.differentiation, states[self.interval_nodes]
+        )
         at_nodes /= self.widths[:, None, None]
         return np.einsum("tn,tns->ts", rows, at_nodes[interval])
 

@@ -19,7 +19,7 @@ from ._weights import Slopes, match_gradients, xavier
 
 _MATCHING_STEPS = 60
 _MATCHING_POINTS = 1000
-_MATCHING_L2 = 1e-6
+_MATCHING_L2 = 1e-4
 
 
 class Guess(eqx.Module):
@@ -115,8 +115,6 @@ def _matched(
         points = Points(jnp.asarray(np.stack(times)), group.args, None)
         data.append(Slopes(points, jnp.asarray(np.stack(values)), jnp.asarray(np.stack(slopes))))
     field = VectorField(nlp.layout.model)
-    matched = match_gradients(field, jnp.asarray(w), tuple(data), _MATCHING_L2, _MATCHING_STEPS)
-    matched = np.asarray(matched)
+    start = jnp.asarray(w)
+    matched = np.asarray(match_gradients(field, start, tuple(data), _MATCHING_L2, _MATCHING_STEPS))
     return matched if np.all(np.isfinite(matched)) else w
-
-

@@ -387,5 +387,3 @@ def _outcome(
         solve_seconds=solve_seconds,
         evaluation_seconds=functions.seconds,
     )
-
-

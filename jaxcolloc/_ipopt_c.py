@@ -259,7 +259,8 @@ def _indices(structure: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _view(address: int, size: int) -> np.ndarray:
-    return np.frombuffer((ctypes.c_double * size).from_address(address))
+    buffer: Any = (ctypes.c_double * size).from_address(address)
+    return np.frombuffer(buffer)
 
 
 def _copy(address: int, size: int) -> np.ndarray:

@@ -28,7 +28,7 @@ def squared_error(
 
 
 class PseudoHuber(eqx.Module):
-    r"""$\sum_c 2 \mathtt{weights}_c\, \delta^2 (\sqrt{1 + (r_c / \delta)^2} - 1)$: robust and smooth.
+    r"""$\sum_c 2\, \mathtt{weights}_c\, \delta^2 (\sqrt{1 + (r_c / \delta)^2} - 1)$: robust.
 
     Close to the squared error where $|r_c| \ll \delta$, linear with slope $2 \delta$ beyond, so
     that outliers count less.

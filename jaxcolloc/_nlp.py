@@ -169,7 +169,7 @@ class NLP(eqx.Module):
 
 def _screen(nlp: NLP) -> str:
     nodes = sum(grid.num_nodes for grid in nlp.grids)
-    samples = sum(int(item.measured.any(axis=1).sum()) for item in nlp.trajectories)
+    samples = sum(int(item.observed.sum()) for item in nlp.trajectories)
     lower, upper = nlp.bounds
     fixed = int(np.sum(lower == upper))
     bounded = int(np.sum((np.isfinite(lower) | np.isfinite(upper)) & (lower < upper)))
@@ -259,5 +259,3 @@ def make_nlp(
         hessian_pattern=hessian,
         gauss_newton_pattern=gauss_newton,
     )
-
-

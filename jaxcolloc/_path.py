@@ -15,7 +15,7 @@ from ._precision import caller_float, scope
 from ._scheme import AbstractScheme
 
 
-class Path(diffrax.AbstractPath):
+class Path(diffrax.AbstractPath[Any]):
     r"""The collocation polynomials of one trajectory, $y(t)$ for any $t$ of its grid.
 
     A Diffrax path: it can be evaluated, differentiated in time and handed on as an input. The
@@ -27,12 +27,12 @@ class Path(diffrax.AbstractPath):
     states: Float[np.ndarray, "node state"]
 
     @property
-    def t0(self) -> Any:
+    def t0(self) -> Any:  # type: ignore[override]
         """The start of the grid."""
         return self.grid.boundaries[0]
 
     @property
-    def t1(self) -> Any:
+    def t1(self) -> Any:  # type: ignore[override]
         """The end of the grid."""
         return self.grid.boundaries[-1]
 
@@ -114,5 +114,3 @@ def _about_node(x: Array, scheme: AbstractScheme, y: Array, m: Array) -> Array:
     terms = jnp.where(here, barycentric, (x - nodes[m]) * barycentric / distance)
     quotient = terms @ slopes / jnp.sum(terms)
     return y[m] + (x - nodes[m]) * quotient
-
-

@@ -96,15 +96,13 @@ def _cross_validation(ts: Samples, ys: Samples, neighbours: int) -> float:
     total = 0.0
     for index in range(_FOLDS):
         kept = fold != index
-        fewer = max(int(round(neighbours * (1 - 1 / _FOLDS))), 3)
+        fewer = max(round(neighbours * (1 - 1 / _FOLDS)), 3)
         predicted = _lowess(ts[kept], ys[kept], fewer, ts[~kept], robust=False)
         total += float(np.sum((predicted - ys[~kept]) ** 2))
     return total
 
 
-def _lowess(
-    ts: Samples, ys: Samples, neighbours: int, at: Queries, *, robust: bool
-) -> Queries:
+def _lowess(ts: Samples, ys: Samples, neighbours: int, at: Queries, *, robust: bool) -> Queries:
     share = min(neighbours / len(ts), 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = lowess(ys, ts, frac=share, it=2 if robust else 0, xvals=at, is_sorted=True)

@@ -83,6 +83,9 @@ class Step:
     seconds: float
 
 
+_KINDS: dict[Any, Any] = {int: np.int64, float: np.float64, bool: np.bool_}
+
+
 class Trace(eqx.Module):
     """The iterations of a solve, one array entry each; the fields are those of `Step`."""
 
@@ -101,12 +104,10 @@ class Trace(eqx.Module):
     @classmethod
     def collect(cls, steps: list[Step]) -> "Trace":
         """From the recorded steps."""
-        kinds = {"int": np.int64, "float": np.float64, "bool": np.bool_}
-        columns = {}
+        columns: dict[str, np.ndarray] = {}
         for field in dataclasses.fields(Step):
-            kind = getattr(field.type, "__name__", field.type)
-            columns[field.name] = np.array([getattr(step, field.name) for step in steps],
-                                           kinds[kind])
+            values = [getattr(step, field.name) for step in steps]
+            columns[field.name] = np.array(values, _KINDS[field.type])
         return cls(**columns)
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """Sparse matrices as lists of contributions: indices once in NumPy, values in JAX."""
 
+import itertools
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -80,7 +81,7 @@ class Assembly(eqx.Module):
         is_new[order] = True
         keep: list[np.ndarray | None] = []
         repeats, targets = [], []
-        for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
+        for start, stop in itertools.pairwise(offsets):
             inside = (real >= start) & (real < stop)
             new = real[inside & is_new] - start
             again = inside & ~is_new
@@ -97,8 +98,7 @@ class Assembly(eqx.Module):
         """The pattern's values, from one array of values per contribution."""
         flat = [jnp.ravel(item) for item in contributions]
         new = [
-            item if keep is None else item[keep]
-            for item, keep in zip(flat, self.keep, strict=True)
+            item if keep is None else item[keep] for item, keep in zip(flat, self.keep, strict=True)
         ]
         values = jnp.concatenate(new) if new else jnp.zeros(0)
         if len(self.targets) == 0:

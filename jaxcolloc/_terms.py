@@ -25,7 +25,7 @@ _FEW_NODES = 24
 
 
 class Defects(eqx.Module):
-    r"""Collocation equations $\frac{1}{h_e} \sum_j D_{ij} y_{ej} - f(t_{ei}, y_{ei}, args_k; w) = 0$.
+    r"""Equations $\frac{1}{h_e} \sum_j D_{ij} y_{ej} - f(t_{ei}, y_{ei}, args_k; w) = 0$.
 
     `rows[k, e, i]` is the first of the equations of node `i` in interval `e` of trajectory `k`,
     negative where there is none. The collocated nodes of an interval are those from `first` on.
@@ -186,20 +186,20 @@ class DataLoss(eqx.Module):
         return self.gauss_newton if gauss_newton else self.blocks
 
 
-def _contract(rows: Array, states: Array) -> Array:
+def _contract(rows: AnyArray, states: Array) -> Array:
     """`rows @ states` over the last two axes: `(..., i, j)` times `(..., j, state)`."""
     # XLA calls a matrix product once per interval; for a few nodes fused sums are much faster.
     if rows.shape[-1] <= _FEW_NODES:
         return jnp.sum(rows[..., None] * states[..., None, :, :], axis=-2)
-    return rows @ states
+    return jnp.matmul(rows, states)
 
 
-def _spread(rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def _spread(rows: AnyArray, offsets: np.ndarray) -> np.ndarray:
     """Rows plus offsets, with the mark of a missing row kept."""
     return np.where(rows >= 0, rows + offsets, -1)
 
 
-def _both(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _both(rows: AnyArray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.broadcast_arrays(rows, columns)
     return rows, columns
 

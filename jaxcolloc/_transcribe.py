@@ -15,10 +15,11 @@ from ._core import Core
 from ._data import Trajectory, as_trajectories
 from ._grid import Grid
 from ._layout import Layout, Weighted
-from ._loss import Loss, Observed, PointLoss, VectorField, squared_error
+from ._loss import Loss, PointLoss, VectorField, squared_error
 from ._nlp import NLP, Bounds, Group, make_nlp
+from ._observations import data_losses
 from ._precision import is_array, to_float64, x64
-from ._terms import Continuity, DataLoss, Defects
+from ._terms import Continuity, Defects
 
 
 Grids = Grid | Sequence[Grid]
@@ -40,8 +41,8 @@ def transcribe(
 ) -> NLP:
     r"""Turn the training of `model` on `data` into a nonlinear program.
 
-    $$\min_{w, Y} \; \frac{1}{N} \sum_k \sum_i \ell\big(h(t_{ki}, y_k(t_{ki})) - \mathrm{obs}_{ki}\big)
-      + \mathtt{l2} \, \|w\|^2 \quad \text{subject to} \quad
+    $$\min_{w, Y} \; \frac{1}{N} \sum_k \sum_i
+      \ell\big(h(t_{ki}, y_k(t_{ki})) - \mathrm{obs}_{ki}\big) + \mathtt{l2} \, \|w\|^2 \quad \text{subject to} \quad
       \frac{1}{h_e} \sum_j D_{ij} y_{ej} = f(t_{ei}, y_{ei}, args_k; w)$$
 
     for every trajectory $k$, interval $e$ of width $h_e$ and collocation node $i$; $N$ counts
@@ -82,12 +83,14 @@ def transcribe(
         rows, num_equations = _equation_rows(grids, d, collocate_start)
         field = VectorField(weighted)
         defects, continuity = _equations(field, layout, groups, grids, rows, collocate_start)
-        losses = _losses(PointLoss(observe, loss), layout, groups, trajectories, grids)
+        losses = data_losses(PointLoss(observe, loss), layout, groups, trajectories, grids)
         bounds = _bounds(layout, trajectories, state_bounds, weight_bounds)
         _check_freedom(bounds, num_equations)
         penalty = np.full(layout.num_weights, l2)
         core = Core.build(layout, defects, continuity, losses, penalty, num_equations)
-        return make_nlp(model, observe is not None, core, trajectories, grids, tuple(groups), bounds)
+        return make_nlp(
+            model, observe is not None, core, trajectories, grids, tuple(groups), bounds
+        )
 
 
 def _grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
@@ -107,9 +110,7 @@ def _grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
     return grids
 
 
-def _num_states(
-    num_states: int | None, trajectories: tuple[Trajectory, ...], observe: Any
-) -> int:
+def _num_states(num_states: int | None, trajectories: tuple[Trajectory, ...], observe: Any) -> int:
     channels = trajectories[0].num_channels
     if observe is not None and not callable(observe):
         raise ValueError(f"`observe` must be callable as h(t, y, args); got {describe(observe)}.")
@@ -227,11 +228,11 @@ def _equations(
     for group in groups:
         scheme = grids[group.members[0]].scheme
         nodes, widths, times, equation = _interval_arrays(layout, group, grids, rows)
-        points = _points(times[:, :, 1:], group.args, None)
+        points = Points.at(times[:, :, 1:], group.args, None)
         blocks = Blocks.detect(field, points, layout.num_states, layout.num_weights)
         if collocate_start:
             first = np.array([[[rows[position][0]]] for position in group.members])
-            at_start = _points(times[:, :1, :1], group.args, None)
+            at_start = Points.at(times[:, :1, :1], group.args, None)
             matrix = scheme.differentiation[:1]
             start = Defects(blocks, at_start, nodes[:, :1], widths[:, :1], matrix, first, first=0)
             defects.append(start)
@@ -285,123 +286,6 @@ def _continuity(
         ends=np.concatenate(ends).astype(np.int32),
         extrapolation=grids[group.members[0]].scheme.interpolation(np.ones(1))[0],
         rows=np.concatenate(equations).astype(np.int32),
-    )
-
-
-def _points(times: np.ndarray, args: Any, data: Any) -> Points:
-    return Points(jnp.asarray(times.reshape(len(times), -1)), args, data)
-
-
-class _Slots(eqx.Module):
-    """The observations of one trajectory, grouped by the nodes they interpolate from."""
-
-    nodes: np.ndarray
-    basis: np.ndarray
-    sample: np.ndarray
-
-
-def _losses(
-    function: PointLoss,
-    layout: Layout,
-    groups: list[Group],
-    trajectories: tuple[Trajectory, ...],
-    grids: tuple[Grid, ...],
-) -> tuple[DataLoss, ...]:
-    num_times = sum(int(item.measured.any(axis=1).sum()) for item in trajectories)
-    losses = []
-    for group in groups:
-        located = [grids[k].locate(trajectories[k].ts) for k in group.members]
-        seen = [trajectories[k].measured.any(axis=1) for k in group.members]
-        on_node = [
-            _node_slots(hit, use) for (_, _, hit), use in zip(located, seen, strict=True)
-        ]
-        between = _interval_slots(located, seen, [grids[k] for k in group.members])
-        for slots in (on_node, between):
-            if any(len(item.nodes) for item in slots):
-                losses.append(_data_loss(function, layout, group, trajectories, slots, num_times))
-    return tuple(losses)
-
-
-def _node_slots(hit: np.ndarray, use: np.ndarray) -> _Slots:
-    sample = np.flatnonzero(use & (hit >= 0))
-    return _Slots(hit[sample][:, None], np.ones((len(sample), 1, 1)), sample[:, None])
-
-
-def _interval_slots(
-    located: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    seen: list[np.ndarray],
-    grids: list[Grid],
-) -> list[_Slots]:
-    """Observations between nodes, in slots of the mean number per interval.
-
-    A crowded interval gets several slots, so that padding wastes at most as much as it saves.
-    """
-    chosen = [np.flatnonzero(use & (hit < 0)) for (_, _, hit), use in zip(located, seen, strict=True)]
-    counts = [
-        np.unique(interval[sample], return_counts=True)[1]
-        for (interval, _, _), sample in zip(located, chosen, strict=True)
-    ]
-    occupied = sum(len(count) for count in counts)
-    size = int(np.ceil(sum(count.sum() for count in counts) / max(occupied, 1))) or 1
-    result = []
-    for (interval, rows, _), sample, grid in zip(located, chosen, grids, strict=True):
-        order = sample[np.argsort(interval[sample], kind="stable")]
-        where = interval[order]
-        rank = np.arange(len(order)) - np.searchsorted(where, where)
-        _, slot = np.unique(np.stack([where, rank // size]), axis=1, return_inverse=True)
-        num_slots = int(slot.max(initial=-1)) + 1
-        nodes = np.zeros((num_slots, grid.scheme.num_nodes), int)
-        nodes[slot] = grid.interval_nodes[where]
-        basis = np.zeros((num_slots, size, grid.scheme.num_nodes))
-        basis[slot, rank % size] = rows[order]
-        samples = np.full((num_slots, size), -1)
-        samples[slot, rank % size] = order
-        result.append(_Slots(nodes, basis, samples))
-    return result
-
-
-def _data_loss(
-    function: PointLoss,
-    layout: Layout,
-    group: Group,
-    trajectories: tuple[Trajectory, ...],
-    slots: list[_Slots],
-    num_times: int,
-) -> DataLoss:
-    most = max(len(item.nodes) for item in slots)
-    nodes, basis, times, ys, weights, measured, factor = [], [], [], [], [], [], []
-    for position, item in zip(group.members, slots, strict=True):
-        trajectory = trajectories[position]
-        pad = most - len(item.nodes)
-        first = layout.first_nodes[position]
-        nodes.append(np.pad(item.nodes + first, [(0, pad), (0, 0)], constant_values=first))
-        basis.append(np.pad(item.basis, [(0, pad), (0, 0), (0, 0)]))
-        sample = np.pad(item.sample, [(0, pad), (0, 0)], constant_values=-1).ravel()
-        real = sample >= 0
-        there = trajectory.measured[sample] & real[:, None]
-        times.append(trajectory.ts[sample])
-        ys.append(np.where(there, trajectory.ys[sample], 0.0))
-        weights.append(np.where(there, trajectory.weights[sample], 0.0))
-        measured.append(there)
-        factor.append(real / num_times)
-    data = Observed(
-        ys=jnp.asarray(np.stack(ys)),
-        weights=jnp.asarray(np.stack(weights)),
-        measured=jnp.asarray(np.stack(measured)),
-        factor=jnp.asarray(np.stack(factor)),
-    )
-    points = _points(np.stack(times), group.args, data)
-    blocks = Blocks.detect(function, points, layout.num_states, 0)
-    gauss_newton = blocks
-    if function.observe is not None:
-        expanded = PointLoss(function.observe, function.loss, linearise=True)
-        gauss_newton = Blocks.detect(expanded, points, layout.num_states, 0)
-    return DataLoss(
-        blocks=blocks,
-        gauss_newton=gauss_newton,
-        points=points,
-        nodes=np.stack(nodes).astype(np.int32),
-        basis=np.stack(basis),
     )
 
 
@@ -466,5 +350,3 @@ def _check_freedom(bounds: Bounds, num_equations: int) -> None:
             "`collocate_start=True` and known `y0` take freedom away; so does a model with few "
             "weights."
         )
-
-

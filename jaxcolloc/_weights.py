@@ -23,22 +23,26 @@ with warnings.catch_warnings():
 def xavier(model: Any, key: PRNGKeyArray) -> Any:
     r"""`model` with every `equinox.nn.Linear` drawn anew after Glorot and Bengio (2010).
 
-    $$W_{ij} \sim U\Big[-\sqrt{\tfrac{6}{n_{in} + n_{out}}}, \sqrt{\tfrac{6}{n_{in} + n_{out}}}\Big],
-      \qquad b = 0.$$
+    $$W_{ij} \sim U[-a, a], \qquad a = \sqrt{\tfrac{6}{n_{in} + n_{out}}}, \qquad b = 0.$$
 
     Other leaves, such as the constants of a physical model, stay as they are.
 
     **Errors:** `ValueError` if `key` is not a PRNG key.
     """
     if not _is_key(key):
-        raise ValueError(f"`key` must be a PRNG key, as from jax.random.key(0); got {describe(key)}.")
+        raise ValueError(
+            f"`key` must be a PRNG key, as from jax.random.key(0); got {describe(key)}."
+        )
 
     def is_linear(node: Any) -> bool:
         return isinstance(node, eqx.nn.Linear)
 
     nodes, treedef = jtu.tree_flatten(model, is_leaf=is_linear)
     keys = jax.random.split(key, max(len(nodes), 1))
-    drawn = [_draw(node, key) if is_linear(node) else node for node, key in zip(nodes, keys, strict=False)]
+    drawn = [
+        _draw(node, key) if is_linear(node) else node
+        for node, key in zip(nodes, keys, strict=False)
+    ]
     return jtu.tree_unflatten(treedef, drawn)
 
 
@@ -73,7 +77,10 @@ class Slopes(eqx.Module):
 def match_gradients(
     field: Callable[..., Array], w: Weights, data: tuple[Slopes, ...], l2: float, max_steps: int
 ) -> Weights:
-    r"""Fit the vector field to slopes: $\min_w \frac1M \sum_m \|\frac{f(t_m, y_m; w) - \dot y_m}{s}\|^2 + l_2 \|w\|^2$.
+    r"""Fit the vector field to the slopes $\dot y_m$ at $M$ points:
+
+    $$\min_w \; \frac1M \sum_m \Big\| \frac{f(t_m, y_m; w) - \dot y_m}{s} \Big\|^2
+      + l_2 \|w\|^2.$$
 
     $s$ is the root mean square of each component's slope. Solved by Levenberg-Marquardt.
     Varah, "A spline least squares method for numerical parameter estimation in differential

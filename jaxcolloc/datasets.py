@@ -65,7 +65,7 @@ def van_der_pol(mu: float = 1.0, amplitude: float = 1.0, omega: float = 1.0) -> 
 
 
 def harmonic_oscillator(omega: float = 1.0) -> System:
-    r"""The harmonic oscillator, $\ddot x = -\omega^2 x$: linear, state $(x, \dot x)$, start $(1, 0)$."""
+    r"""The harmonic oscillator, $\ddot x = -\omega^2 x$: state $(x, \dot x)$, start $(1, 0)$."""
     return _linear_oscillator(omega, 0.0)
 
 

@@ -140,7 +140,9 @@ def test_pattern_drawn_by_hand():
               #  #  #  #  .  #  .    #  .  #  .  #  #
               #  #  #  .  #  .  #    .  #  .  #  #  #
     """
-    expected = [[mark == "#" for mark in line.split()] for line in drawn.split("\n") if line.strip()]
+    expected = [
+        [mark == "#" for mark in line.split()] for line in drawn.split("\n") if line.strip()
+    ]
     pattern = np.zeros((4, 13), bool)
     pattern[nlp.jacobian_structure] = True
     np.testing.assert_array_equal(pattern, np.array(expected))
@@ -174,7 +176,9 @@ def test_data_on_nodes_give_the_papers_objective():
     ys, states = rng.normal(size=(6, 2)), rng.normal(size=(6, 2))
     model = Net(2, 3)
     nlp = jc.transcribe(model, jc.Trajectory(grid.times, ys), grid, l2=0.01)
-    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(model) if hasattr(leaf, "shape")]
+    leaves = [
+        np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(model) if hasattr(leaf, "shape")
+    ]
     ridge = 0.01 * sum(np.sum(leaf**2) for leaf in leaves)
     expected = np.sum((states - ys) ** 2) / 6 + ridge
     value = float(nlp.objective(nlp.pack(model, [states])))
@@ -272,7 +276,9 @@ def test_functions_refuse_vectors_of_another_length():
     nlp = jc.transcribe(Net(2, 3), jc.Trajectory([0.0], [[1.0, 1.0]]), grid)
     with pytest.raises(ValueError, match=rf"`z` must have shape \({nlp.num_variables},\)"):
         nlp.objective(np.zeros(3))
-    with pytest.raises(ValueError, match=r"`states\[0\]` must have shape \(node, state\) = \(5, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"`states\[0\]` must have shape \(node, state\) = \(5, 2\)"
+    ):
         nlp.pack(Net(2, 3), [np.zeros((4, 2))])
     with pytest.raises(ValueError, match="`states` must be a list of 1 arrays"):
         nlp.pack(Net(2, 3), [])

@@ -14,7 +14,9 @@ def test_masks_do_not_depend_on_the_values_of_other_inputs():
     for gain in (0.0, 1.0):
         mask = jacobian_mask(function, jnp.zeros(3), jnp.asarray(gain))
         np.testing.assert_array_equal(mask, [[True, True, False], [False, False, True]])
-        mask = hessian_mask(lambda x, gain: function(x, gain).sum(), jnp.zeros(3), jnp.asarray(gain))
+        mask = hessian_mask(
+            lambda x, gain: function(x, gain).sum(), jnp.zeros(3), jnp.asarray(gain)
+        )
         np.testing.assert_array_equal(mask, [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
 
 

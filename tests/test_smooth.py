@@ -77,8 +77,9 @@ def test_resamples_onto_nodes(method):
     ys = np.stack([ts, 1 - ts], axis=1)
     ys[3, 0] = np.nan
     grid = jc.Grid.single(0.0, 2.0, jc.Chebyshev(9))
-    moved = jc.resample(jc.Trajectory(ts, ys, "input", weights=weights, y0=[0.0, 1.0]),
-                        grid.times, method=method)
+    moved = jc.resample(
+        jc.Trajectory(ts, ys, "input", weights=weights, y0=[0.0, 1.0]), grid.times, method=method
+    )
     np.testing.assert_allclose(moved.ys[:, 0], grid.times, atol=1e-8)
     assert moved.args == "input"
     np.testing.assert_array_equal(moved.y0, [0.0, 1.0])

@@ -101,8 +101,12 @@ def test_collocating_the_start_forces_zero():
 
 def test_known_starts_are_kept(start):
     data = jc.Trajectory(TS, spiral(TS) + 0.1, y0=[1.0, np.nan])
-    nlp = jc.transcribe(Linear(jnp.zeros((2, 2))), data, start_grid := jc.Grid.uniform(
-        0.0, 4.0, 8, jc.Radau(3)), l2=0.0)
+    nlp = jc.transcribe(
+        Linear(jnp.zeros((2, 2))),
+        data,
+        start_grid := jc.Grid.uniform(0.0, 4.0, 8, jc.Radau(3)),
+        l2=0.0,
+    )
     sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
     assert sol.paths[0].states[0, 0] == pytest.approx(1.0, abs=1e-9)
     assert sol.paths[0].states[0, 1] != pytest.approx(0.0, abs=1e-3)
@@ -131,8 +135,10 @@ def test_cyipopts_own_interface_takes_the_same_path(nlp, start, monkeypatch):
 
 def test_shuffled_trajectories_give_the_same_model():
     rng = np.random.default_rng(2)
-    data = [jc.Trajectory(TS, spiral(TS) * factor + 0.05 * rng.normal(size=(25, 2)))
-            for factor in (1.0, 0.5, 2.0)]
+    data = [
+        jc.Trajectory(TS, spiral(TS) * factor + 0.05 * rng.normal(size=(25, 2)))
+        for factor in (1.0, 0.5, 2.0)
+    ]
     grid = jc.Grid.uniform(0.0, 4.0, 8, jc.Radau(3))
     found = []
     for order in ([0, 1, 2], [2, 0, 1]):
@@ -302,8 +308,12 @@ def test_refuses_options_that_ipopt_does_not_know(nlp, start, options):
 
 
 def test_passes_options_on(nlp, start):
-    options = {"mu_strategy": "adaptive", "max_iter": 2, "warm_start_same_structure": False,
-               "mu_max": 10}
+    options = {
+        "mu_strategy": "adaptive",
+        "max_iter": 2,
+        "warm_start_same_structure": False,
+        "mu_max": 10,
+    }
     sol = jc.solve(nlp, jc.Ipopt(options=options), start, throw=False)
     assert sol.stats["num_steps"] == 2
 
