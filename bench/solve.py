@@ -65,7 +65,13 @@ def compare(name: str, rounds: int) -> list[object]:
     nlp = problem(width, grid, grid.times)
     guess = jc.guess(nlp, key=jax.random.key(0))
     options = {
-        "ipopt": {"tol": TOL, "max_iter": 3000, "print_level": 0, "sb": "yes"},
+        "ipopt": {
+            "tol": TOL,
+            "max_iter": 3000,
+            "mu_strategy": "adaptive",
+            "print_level": 0,
+            "sb": "yes",
+        },
         "print_time": False,
         "record_time": True,
     }

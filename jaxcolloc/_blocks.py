@@ -134,7 +134,7 @@ class Blocks(eqx.Module):
         Float[Array, "traj point entry_wy"],
         Float[Array, " entry_ww"],
     ]:
-        """The non-zeros of $\\phi_{yy}$ and $\\phi_{wy}$ at every point, of the sum of $\\phi_{ww}$."""
+        """The non-zeros of $\\phi_{yy}$, $\\phi_{wy}$ at every point and of $\\sum \\phi_{ww}$."""
 
         def phi(w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
             inner, multiplier = data

@@ -70,7 +70,7 @@ def guess(
         curves = None
         values = [np.array(item, np.float64) for item in states]
     z = np.array(nlp.pack(model, values))
-    if weights == "gradient_matching":
+    if weights == "gradient_matching" and nlp.num_weights:
         with x64():
             z[: nlp.num_weights] = _matched(nlp, z[: nlp.num_weights], curves, values)
     z = np.clip(z, *nlp.bounds)

@@ -53,7 +53,8 @@ class Ipopt(AbstractSolver):
     r"""IPOPT, a primal-dual interior-point method with a filter line search.
 
     Waechter and Biegler, Mathematical Programming 106 (2006). One jitted call per iterate
-    yields objective, gradient, constraints and Jacobian, another the Hessian.
+    yields objective, gradient, constraints and Jacobian, another the Hessian. Other than IPOPT's
+    own default, the barrier strategy is "adaptive".
 
     **Arguments:**
 
@@ -133,11 +134,15 @@ class Ipopt(AbstractSolver):
             "sb": "yes",
             "tol": self.tol,
             "max_iter": self.max_steps,
+            # From a guess near the data, the monotone strategy's large first barrier would push
+            # the states away from them, and more often end in a poor optimum.
+            "mu_strategy": "adaptive",
         }
         if self.max_seconds is not None:
             options["max_wall_time"] = self.max_seconds
         if warm:
             options |= {
+                "mu_strategy": "monotone",
                 "warm_start_init_point": "yes",
                 "warm_start_bound_push": 1e-9,
                 "warm_start_bound_frac": 1e-9,

@@ -42,7 +42,8 @@ def transcribe(
     r"""Turn the training of `model` on `data` into a nonlinear program.
 
     $$\min_{w, Y} \; \frac{1}{N} \sum_k \sum_i
-      \ell\big(h(t_{ki}, y_k(t_{ki})) - \mathrm{obs}_{ki}\big) + \mathtt{l2} \, \|w\|^2 \quad \text{subject to} \quad
+      \ell\big(h(t_{ki}, y_k(t_{ki})) - \mathrm{obs}_{ki}\big) + \mathtt{l2} \, \|w\|^2$$
+    $$\text{subject to} \quad
       \frac{1}{h_e} \sum_j D_{ij} y_{ej} = f(t_{ei}, y_{ei}, args_k; w)$$
 
     for every trajectory $k$, interval $e$ of width $h_e$ and collocation node $i$; $N$ counts

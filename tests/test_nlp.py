@@ -46,17 +46,19 @@ def _make(name):
     return jc.transcribe(Driven(), _rich_data(grid), grid, **options)
 
 
-def _check_derivatives(nlp, linear_loss_model=True):
+def _check_derivatives(nlp):
     rng = np.random.default_rng(0)
     z = 0.5 * rng.normal(size=nlp.num_variables)
     multipliers = rng.normal(size=nlp.num_constraints)
     core = nlp.compiled.core
     with x64():
-        jacobian = np.asarray(jax.jacobian(core.constraints)(z))
-        gradient = np.asarray(jax.grad(core.objective)(z))
-        hessian = np.asarray(
-            jax.hessian(lambda z: 0.7 * core.objective(z) + multipliers @ core.constraints(z))(z)
-        )
+        jacobian = np.asarray(jax.jit(jax.jacobian(lambda z: core.constraints(z)))(z))
+        gradient = np.asarray(jax.jit(jax.grad(lambda z: core.objective(z)))(z))
+
+        def lagrangian(z):
+            return 0.7 * core.objective(z) + multipliers @ core.constraints(z)
+
+        hessian = np.asarray(jax.jit(jax.hessian(lagrangian))(z))
     shape = (nlp.num_constraints, nlp.num_variables)
     square = (nlp.num_variables, nlp.num_variables)
     sparse = dense(nlp.jacobian_structure, nlp.jacobian(z), shape)
@@ -64,7 +66,6 @@ def _check_derivatives(nlp, linear_loss_model=True):
     np.testing.assert_allclose(np.asarray(nlp.gradient(z)), gradient, atol=1e-13)
     lower = dense(nlp.hessian_structure, nlp.hessian(z, multipliers, 0.7), square)
     np.testing.assert_allclose(lower, np.tril(hessian), atol=1e-11)
-    return z
 
 
 @pytest.mark.parametrize("name", CASES)
