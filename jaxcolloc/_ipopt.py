@@ -210,9 +210,9 @@ class _Functions:
         self._callback = callback
         self._error = evaluation_error
         self._evaluate = nlp.compiled.function("point")
-        self._z = np.full(nlp.num_variables, np.nan)
+        self._key = b""
         self._point: tuple[float, np.ndarray, np.ndarray, np.ndarray] | None = None
-        self._accepted = self._z
+        self._accepted = np.full(nlp.num_variables, np.nan)
         self._best_key = (math.inf, math.inf)
         self.best: np.ndarray | None = None
         self.steps: list[Step] = []
@@ -281,7 +281,8 @@ class _Functions:
         return not (self.stopped or self.interrupted)
 
     def _at(self, z: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-        if self._point is not None and np.array_equal(z, self._z):
+        key = z.tobytes()
+        if self._point is not None and key == self._key:
             return self._point
         begin = time.perf_counter()
         objective, gradient, constraints, jacobian = self._evaluate(z)
@@ -292,8 +293,8 @@ class _Functions:
             np.asarray(jacobian),
         )
         self.seconds += time.perf_counter() - begin
-        self._z, self._point = z, None
-        if not (math.isfinite(point[0]) and all(math.isfinite(part.sum()) for part in point[1:])):
+        self._key, self._point = key, None
+        if not all(math.isfinite(part) for part in (point[0], *(x.sum() for x in point[1:]))):
             raise self._error("not finite")
         self._point = point
         return point
