@@ -8,18 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
-from ._blocks import Points
 from ._check import choice
 from ._loss import VectorField
 from ._nlp import NLP
 from ._precision import x64
-from ._smooth import SmoothTrajectory
-from ._weights import Slopes, match_gradients, xavier
-
-
-_MATCHING_STEPS = 60
-_MATCHING_POINTS = 1000
-_MATCHING_L2 = 1e-4
+from ._smooth import SmoothTrajectory, channel_means
+from ._weights import Slopes, fit_slopes, points_each, xavier
 
 
 class Guess(eqx.Module):
@@ -84,8 +78,7 @@ def _curves(nlp: NLP) -> list[SmoothTrajectory]:
             "`states` must be given as arrays where `observe` is: the states cannot be read off "
             "the data."
         )
-    samples = np.concatenate([item.ys for item in nlp.trajectories])
-    means = np.nanmean(samples, axis=0)
+    means = channel_means(nlp.trajectories)
     return [SmoothTrajectory(item, means) for item in nlp.trajectories]
 
 
@@ -97,8 +90,8 @@ def _padded(nlp: NLP, measured: np.ndarray) -> np.ndarray:
 def _matched(
     nlp: NLP, w: np.ndarray, curves: list[SmoothTrajectory] | None, states: list[np.ndarray]
 ) -> np.ndarray:
-    """Weights fitted to slopes, at times spread evenly over each trajectory."""
-    each = int(np.clip(_MATCHING_POINTS // len(nlp.trajectories), 8, 400))
+    """Weights fitted to slopes, at times spread evenly over each trajectory's grid."""
+    each = points_each(len(nlp.trajectories))
     data = []
     for group in nlp.groups:
         times, values, slopes = [], [], []
@@ -112,9 +105,5 @@ def _matched(
             else:
                 values.append(_padded(nlp, curves[member].values(ts)))
                 slopes.append(_padded(nlp, curves[member].slopes(ts)))
-        points = Points(jnp.asarray(np.stack(times)), group.args, None)
-        data.append(Slopes(points, jnp.asarray(np.stack(values)), jnp.asarray(np.stack(slopes))))
-    field = VectorField(nlp.layout.model)
-    start = jnp.asarray(w)
-    matched = np.asarray(match_gradients(field, start, tuple(data), _MATCHING_L2, _MATCHING_STEPS))
-    return matched if np.all(np.isfinite(matched)) else w
+        data.append(Slopes.stack(group.args, times, values, slopes))
+    return np.asarray(fit_slopes(VectorField(nlp.layout.model), jnp.asarray(w), tuple(data)))

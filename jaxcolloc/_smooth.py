@@ -1,5 +1,7 @@
 """Smoothing of noisy, irregular data: values and slopes for the initial guess."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.interpolate import CubicSpline
@@ -111,6 +113,11 @@ def _lowess(ts: Samples, ys: Samples, neighbours: int, at: Queries, *, robust: b
     if missing.any():
         values = np.where(missing, np.interp(at, ts, ys), values)
     return values
+
+
+def channel_means(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"]:
+    """The mean of each channel over all trajectories, for those that lack it."""
+    return np.asarray(np.nanmean(np.concatenate([item.ys for item in trajectories]), axis=0))
 
 
 class SmoothTrajectory:

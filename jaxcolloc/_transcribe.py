@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike
 
@@ -14,11 +13,12 @@ from ._check import describe, float_array, integer, positive
 from ._core import Core
 from ._data import Trajectory, as_trajectories
 from ._grid import Grid
+from ._inputs import as_arrays, signature, stack
 from ._layout import Layout, Weighted
 from ._loss import Loss, PointLoss, VectorField, squared_error
 from ._nlp import NLP, Bounds, Group, make_nlp
 from ._observations import data_losses
-from ._precision import is_array, to_float64, x64
+from ._precision import x64
 from ._terms import Continuity, Defects
 
 
@@ -132,8 +132,8 @@ def _check_shapes(
     call = eqx.filter_eval_shape
     seen: set[Hashable] = set()
     for item, grid in zip(trajectories, grids, strict=True):
-        args = _as_arrays(item.args)
-        if (kind := _signature(args)) in seen:
+        args = as_arrays(item.args)
+        if (kind := signature(args)) in seen:
             continue
         seen.add(kind)
         t, y = jnp.asarray(grid.boundaries[0]), jnp.ones(d)
@@ -154,33 +154,6 @@ def _check_shapes(
             )
 
 
-def _as_arrays(args: Any) -> Any:
-    """Numbers in `args` become arrays, so that trajectories may differ in them."""
-
-    def convert(leaf: Any) -> Any:
-        if isinstance(leaf, (bool, int)) or not isinstance(leaf, (float, np.generic)):
-            return leaf
-        return np.asarray(leaf)
-
-    return to_float64(jtu.tree_map(convert, args))
-
-
-def _signature(args: Any) -> Hashable:
-    arrays, rest = eqx.partition(args, is_array)
-    leaves, treedef = jtu.tree_flatten(arrays)
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    static, static_treedef = jtu.tree_flatten(rest)
-    return treedef, shapes, tuple(map(_hashable, static)), static_treedef
-
-
-def _hashable(leaf: Any) -> Hashable:
-    try:
-        hash(leaf)
-    except TypeError:
-        return id(leaf)
-    return leaf
-
-
 def _groups(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]) -> list[Group]:
     """Trajectories whose terms are evaluated together.
 
@@ -188,18 +161,15 @@ def _groups(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]) -> li
     and with it compile time, grows with the logarithm of the lengths' spread at most.
     """
     members: dict[Hashable, list[int]] = {}
-    converted = [_as_arrays(item.args) for item in trajectories]
+    converted = [as_arrays(item.args) for item in trajectories]
     for position, grid in enumerate(grids):
         size = int(np.ceil(np.log2(grid.num_intervals)))
-        key = (repr(grid.scheme), size, _signature(converted[position]))
+        key = (repr(grid.scheme), size, signature(converted[position]))
         members.setdefault(key, []).append(position)
     groups = []
     for positions in members.values():
-        args = [converted[position] for position in positions]
-        arrays = [eqx.filter(item, is_array) for item in args]
-        stacked = jtu.tree_map(lambda *leaves: jnp.stack(leaves), *arrays)
-        rest = eqx.filter(args[0], is_array, inverse=True)
-        groups.append(Group(tuple(positions), eqx.combine(stacked, rest)))
+        args = stack([converted[position] for position in positions])
+        groups.append(Group(tuple(positions), args))
     return groups
 
 

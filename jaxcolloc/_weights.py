@@ -1,23 +1,34 @@
 """Initial weights: Xavier's draw and gradient matching."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._blocks import Points, over_points
-from ._check import describe
-from ._layout import Weights
+from ._check import describe, integer, positive
+from ._data import Trajectory, as_trajectories
+from ._inputs import as_arrays, signature, stack
+from ._layout import Weighted, Weights
+from ._loss import VectorField
+from ._precision import x64
+from ._smooth import SmoothTrajectory, channel_means
 
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
     import jaxopt
+
+
+MATCHING_STEPS = 60
+MATCHING_L2 = 1e-4
+_MATCHING_POINTS = 1000
 
 
 def xavier(model: Any, key: PRNGKeyArray) -> Any:
@@ -73,24 +84,37 @@ class Slopes(eqx.Module):
     y: Float[Array, "traj point state"]
     slope: Float[Array, "traj point state"]
 
+    @classmethod
+    def stack(
+        cls,
+        args: Any,
+        times: Sequence[np.ndarray],
+        values: Sequence[np.ndarray],
+        slopes: Sequence[np.ndarray],
+    ) -> "Slopes":
+        """From one array per trajectory."""
+        points = Points.at(np.stack(times), args, None)
+        return cls(points, jnp.asarray(np.stack(values)), jnp.asarray(np.stack(slopes)))
 
-def match_gradients(
-    field: Callable[..., Array], w: Weights, data: tuple[Slopes, ...], l2: float, max_steps: int
+
+def fit_slopes(
+    field: Callable[..., Array],
+    w: Weights,
+    data: tuple[Slopes, ...],
+    *,
+    l2: float = MATCHING_L2,
+    max_steps: int = MATCHING_STEPS,
 ) -> Weights:
-    r"""Fit the vector field to the slopes $\dot y_m$ at $M$ points:
+    """Weights of `field` that match the slopes, by Levenberg-Marquardt from `w`.
 
-    $$\min_w \; \frac1M \sum_m \Big\| \frac{f(t_m, y_m; w) - \dot y_m}{s} \Big\|^2
-      + l_2 \|w\|^2.$$
-
-    $s$ is the root mean square of each component's slope. Solved by Levenberg-Marquardt.
-    Varah, "A spline least squares method for numerical parameter estimation in differential
-    equations" (SIAM J. Sci. Stat. Comput. 3, 1982).
+    `w` itself where the fit fails.
     """
     square = sum(jnp.sum(item.slope**2, axis=(0, 1)) for item in data)
     count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
     scale = jnp.sqrt(jnp.asarray(square) / count)
     scale = jnp.where(scale > 0, scale, 1.0)
-    return _fit(field, w, data, scale, jnp.asarray(l2), max_steps)
+    fitted = _fit(field, w, data, scale, jnp.asarray(l2), max_steps)
+    return jnp.where(jnp.all(jnp.isfinite(fitted)), fitted, w)
 
 
 @eqx.filter_jit
@@ -121,3 +145,59 @@ def _fit(
         materialize_jac=True,
     )
     return solver.run(w, data, scale, l2).params
+
+
+def match_gradients(
+    model: Any,
+    data: Trajectory | Sequence[Trajectory],
+    *,
+    l2: float = MATCHING_L2,
+    max_steps: int = MATCHING_STEPS,
+) -> Any:
+    r"""Fit `model` to the slopes of the smoothed data, without solving any equation.
+
+    $$\min_w \; \frac1M \sum_m \Big\| \frac{f(t_m, y_m, args; w) - \dot y_m}{s} \Big\|^2
+      + \mathtt{l2} \, \|w\|^2,$$
+
+    where $y_m$ and $\dot y_m$ are values and slopes of the LOWESS-smoothed data at $M$ times spread
+    evenly, and $s$ is the root mean square of each component's slope. Solved by
+    Levenberg-Marquardt from the model's own weights. It is the initial guess of `jc.guess`; alone
+    it is quick and biased, since smoothing flattens what moves fast.
+
+    Varah, "A spline least squares method for numerical parameter estimation in differential
+    equations" (SIAM J. Sci. Stat. Comput. 3, 1982).
+
+    **Arguments:**
+
+    - `model`: the vector field `f(t, y, args)`; every component of its state must be measured.
+    - `data`: one trajectory or a list of them.
+    - `l2`: the factor of the ridge penalty; `max_steps`: the largest number of iterations.
+
+    **Errors:** `ValueError` for what is no trajectory or a model without finite real weights.
+    """
+    trajectories = as_trajectories(data)
+    l2 = positive("l2", l2, allow_zero=True)
+    max_steps = integer("max_steps", max_steps, 1)
+    means = channel_means(trajectories)
+    each = points_each(len(trajectories))
+    kinds: dict[Hashable, list[tuple[Any, ...]]] = {}
+    with x64():
+        weighted = Weighted.split("model", model)
+        for item in trajectories:
+            curve = SmoothTrajectory(item, means)
+            ts = np.linspace(item.ts[0], item.ts[-1], each)
+            args = as_arrays(item.args)
+            row = (args, ts, curve.values(ts), curve.slopes(ts))
+            kinds.setdefault(signature(args), []).append(row)
+        slopes = []
+        for rows in kinds.values():
+            args, times, values, slope = zip(*rows, strict=True)
+            slopes.append(Slopes.stack(stack(list(args)), times, values, slope))
+        w = weighted.flatten("model", model)
+        fitted = fit_slopes(VectorField(weighted), w, tuple(slopes), l2=l2, max_steps=max_steps)
+        return weighted.restore(fitted)
+
+
+def points_each(num_trajectories: int) -> int:
+    """At how many times of each trajectory slopes are matched."""
+    return int(np.clip(_MATCHING_POINTS // num_trajectories, 8, 400))

@@ -59,6 +59,22 @@ def test_gradient_matching_from_given_states_is_exact():
     np.testing.assert_array_equal(guess.states[0], spiral(GRID.times))
 
 
+def test_gradient_matching_works_alone(caller_x64):
+    rng = np.random.default_rng(0)
+    data = [
+        jc.Trajectory(ts, spiral(ts) + 0.01 * rng.normal(size=(len(ts), 2)), args)
+        for ts, args in ((TS, np.float64(1.0)), (TS[:30], np.float64(2.0)), (TS, (1.0, 2.0)))
+    ]
+    model = Linear(jnp.zeros((2, 2)))
+    matched = jc.match_gradients(model, data)
+    assert matched.matrix.dtype == model.matrix.dtype
+    np.testing.assert_allclose(np.asarray(matched.matrix), SPIRAL, atol=0.3)
+    with pytest.raises(ValueError, match="`l2`"):
+        jc.match_gradients(model, data, l2=-1)
+    with pytest.raises(ValueError, match="`data`"):
+        jc.match_gradients(model, 3)
+
+
 def test_gradient_matching_lowers_the_defects():
     nlp = nlp_of(Net(2, 8))
     key = jax.random.key(0)

@@ -88,18 +88,18 @@ def test_collocating_the_start_forces_zero():
     """y' = a y with N coefficients and N equations has the solution 0 only."""
 
     def decay(t, y, args):
-        return -y
+        return -4.0 * y
 
-    ts = np.linspace(0.0, 1.0, 9)
-    data = jc.Trajectory(ts, np.exp(-ts)[:, None])
-    grid = jc.Grid.single(0.0, 1.0, jc.Chebyshev(9))
+    # Few nodes: with many, the true solution violates the equations by less than the tolerance.
+    grid = jc.Grid.single(0.0, 1.0, jc.Chebyshev(5))
+    data = jc.Trajectory(grid.times, np.exp(-4 * grid.times)[:, None])
     free = jc.transcribe(decay, data, grid)
     forced = jc.transcribe(decay, data, grid, collocate_start=True)
     assert forced.num_constraints == free.num_constraints + 1 == forced.num_variables
     sol = jc.solve(free, jc.Ipopt(), jc.guess(free))
-    np.testing.assert_allclose(sol.paths[0].states[:, 0], np.exp(-grid.times), atol=1e-7)
+    np.testing.assert_allclose(sol.paths[0].states[:, 0], np.exp(-4 * grid.times), atol=0.02)
     sol = jc.solve(forced, jc.Ipopt(), jc.guess(forced))
-    np.testing.assert_allclose(sol.paths[0].states, 0.0, atol=1e-7)
+    np.testing.assert_allclose(sol.paths[0].states, 0.0, atol=1e-6)
 
 
 def test_known_starts_are_kept():
