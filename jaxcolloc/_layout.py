@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ._check import describe
-from ._precision import is_inexact, to_float64
+from ._precision import AnyArray, is_inexact, to_float64
 
 
 Vector = Float[Array, " variable"]
@@ -58,7 +58,7 @@ class Weighted(eqx.Module):
         """The number of weights."""
         return sum(self.sizes)
 
-    def flatten(self, name: str, tree: Any) -> Weights:
+    def flatten(self, name: str, tree: Any) -> Float[np.ndarray, " weight"]:
         """The weights of `tree`, which must have the structure of the one taken apart."""
         leaves = jtu.tree_leaves(eqx.filter(tree, is_inexact))
         shapes = tuple(tuple(leaf.shape) for leaf in leaves)
@@ -67,22 +67,22 @@ class Weighted(eqx.Module):
                 f"`{name}` must have weights of the shapes {self.shapes}, as the one that was "
                 f"transcribed; got {shapes}."
             )
-        flat = [jnp.ravel(jnp.asarray(leaf, jnp.float64)) for leaf in leaves]
-        return jnp.concatenate(flat) if flat else jnp.zeros(0, jnp.float64)
+        flat = [np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves]
+        return np.concatenate(flat) if flat else np.zeros(0)
 
     def join(self, w: Weights) -> Any:
         """The PyTree with the weights `w`, in float64."""
         return eqx.combine(jtu.tree_unflatten(self.treedef, self._leaves(w)), to_float64(self.rest))
 
-    def restore(self, w: Weights) -> Any:
+    def restore(self, w: ArrayLike) -> Any:
         """The PyTree with the weights `w`, in the dtypes that it came with."""
         leaves = [
             jnp.asarray(leaf, dtype)
-            for leaf, dtype in zip(self._leaves(w), self.dtypes, strict=True)
+            for leaf, dtype in zip(self._leaves(np.asarray(w)), self.dtypes, strict=True)
         ]
         return eqx.combine(jtu.tree_unflatten(self.treedef, leaves), self.rest)
 
-    def _leaves(self, w: Weights) -> list[Array]:
+    def _leaves(self, w: AnyArray) -> list[AnyArray]:
         offsets = np.cumsum((0, *self.sizes))
         return [
             w[start : start + size].reshape(shape)
@@ -117,7 +117,7 @@ class Layout(eqx.Module):
         """The position of each trajectory's first node among all nodes."""
         return np.cumsum((0, *self.node_counts))[:-1]
 
-    def weights(self, z: Vector) -> Weights:
+    def weights(self, z: Any) -> Any:
         """The weights in `z`."""
         return z[: self.num_weights]
 
@@ -129,9 +129,11 @@ class Layout(eqx.Module):
         """The position in `z` of the first state component at the given nodes."""
         return self.num_weights + np.asarray(nodes) * self.num_states
 
-    def join(self, w: Weights, states: Float[Array, "node state"]) -> Vector:
+    def join(
+        self, w: Float[np.ndarray, " weight"], states: Float[np.ndarray, "node state"]
+    ) -> Float[np.ndarray, " variable"]:
         """`z` from its two parts."""
-        return jnp.concatenate([w, jnp.ravel(states)])
+        return np.concatenate([w, states.ravel()])
 
     def split(self, z: ArrayLike) -> list[np.ndarray]:
         """The states in `z` as one array of shape `(node, state)` per trajectory."""

@@ -39,7 +39,11 @@ class NLP(eqx.Module):
     - `gauss_newton(z, objective_factor)` at `gauss_newton_structure`: the same without the
       curvature of equations and observations, positive semidefinite for convex losses.
 
-    Made by `jc.transcribe`. `print(nlp)` shows sizes and the block structure.
+    They can be passed on to `jax.jit` and `jax.vmap` as they are, and to `jax.grad` and its kin
+    within `jax.enable_x64(True)`: a float32 program cannot differentiate a float64 function.
+
+    Made by `jc.transcribe`. `print(nlp)` shows sizes and the block structure. Two NLPs are equal
+    if they are the same object.
     """
 
     layout: Layout
@@ -53,6 +57,12 @@ class NLP(eqx.Module):
     jacobian_pattern: Pattern
     hessian_pattern: Pattern
     gauss_newton_pattern: Pattern
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
     @property
     def num_variables(self) -> int:
@@ -134,15 +144,14 @@ class NLP(eqx.Module):
         """
         flat = self.layout.check_states(states)
         with x64():
-            w = self.layout.model.flatten("model", model)
-            return self.layout.join(w, jnp.asarray(flat))
+            return jnp.asarray(self.layout.join(self.layout.model.flatten("model", model), flat))
 
     def unpack(self, z: ArrayLike) -> tuple[Any, list[Float[np.ndarray, "node state"]]]:
         """The model, in the dtypes it came with, and the states of each trajectory."""
+        flat = self._checked(z)
         with x64():
-            flat = self._vector(z)
             model = self.layout.model.restore(self.layout.weights(flat))
-            return model, self.layout.split(flat)
+        return model, self.layout.split(flat)
 
     def _call(self, name: str, z: ArrayLike, *inputs: ArrayLike) -> Any:
         with x64():
@@ -150,12 +159,15 @@ class NLP(eqx.Module):
             return self.compiled.function(name)(self._vector(z), *others)
 
     def _vector(self, z: ArrayLike) -> Float[Array, " variable"]:
+        return jnp.asarray(self._checked(z), jnp.float64)
+
+    def _checked(self, z: ArrayLike) -> Any:
         if np.shape(z) != (self.num_variables,):
             raise ValueError(
                 f"`z` must have shape ({self.num_variables},), weights then states; "
                 f"got shape {np.shape(z)}."
             )
-        return jnp.asarray(z, jnp.float64)
+        return z
 
     def __str__(self) -> str:
         return _screen(self)

@@ -194,7 +194,8 @@ def match_gradients(
             args, times, values, slope = zip(*rows, strict=True)
             slopes.append(Slopes.stack(stack(list(args)), times, values, slope))
         w = weighted.flatten("model", model)
-        fitted = fit_slopes(VectorField(weighted), w, tuple(slopes), l2=l2, max_steps=max_steps)
+        field = VectorField(weighted)
+        fitted = fit_slopes(field, jnp.asarray(w), tuple(slopes), l2=l2, max_steps=max_steps)
         return weighted.restore(fitted)
 
 

@@ -259,6 +259,20 @@ def test_the_number_of_nodes_does_not_change_the_traced_program():
     assert equations(4, 2) == equations(40, 20)
 
 
+def test_functions_can_be_transformed(caller_x64):
+    nlp = _make("radau")
+    z = 0.1 * np.random.default_rng(1).normal(size=nlp.num_variables)
+    value = float(nlp.objective(z))
+    assert float(jax.jit(nlp.objective)(z)) == pytest.approx(value, rel=1e-6)
+    pair = np.asarray(jax.vmap(nlp.constraints)(np.stack([z, 2 * z])))
+    np.testing.assert_allclose(pair[0], nlp.constraints(z), atol=1e-12)
+    with jax.enable_x64(True):
+        gradient = jax.grad(nlp.objective)(z)
+        jacobian = np.asarray(jax.jit(jax.jacobian(nlp.constraints))(z))
+    np.testing.assert_allclose(gradient, nlp.gradient(z), atol=1e-12)
+    np.testing.assert_allclose(jacobian[nlp.jacobian_structure], nlp.jacobian(z), atol=1e-12)
+
+
 def test_prints_on_one_screen():
     grid = jc.Grid.uniform(0.0, 1.0, 30, jc.Radau(3))
     data = [jc.Trajectory([0.0, 1.0], np.ones((2, 2)), y0=[1.0, np.nan])] * 2
