@@ -110,9 +110,9 @@ def compare(name: str, rounds: int) -> list[object]:
     ]
 
 
-def scaling(intervals: int, trajectories: int = 1) -> list[object]:
+def scaling(intervals: int, trajectories: int, scheme: jc.Radau) -> list[object]:
     """One row: seconds to build, compile and evaluate an NLP of this size."""
-    grid = jc.Grid.uniform(0.0, 15.0, intervals, jc.Radau(4 if intervals != 5000 else 3))
+    grid = jc.Grid.uniform(0.0, 15.0, intervals, scheme)
     system = datasets.van_der_pol()
     ts = np.linspace(0.0, 15.0, 200)
     data = [system.sample(ts, noise=0.1, key=jax.random.key(seed)) for seed in range(trajectories)]
@@ -150,7 +150,9 @@ def main() -> None:
     print(table(header, [compare(name, options.rounds) for name in names]), end="\n\n")
     header = ["nodes", "trajectories", "variables", "non-zeros", "build, s", "compile, s",
               "Jacobian and Hessian, ms"]  # fmt: skip
-    sizes = [(50, 1), (50, 20)] if options.quick else [(50, 1), (50, 20), (5000, 1), (50, 100)]
+    sizes = [(50, 1, jc.Radau(4)), (50, 20, jc.Radau(4))]
+    if not options.quick:
+        sizes += [(5000, 1, jc.Radau(3)), (50, 100, jc.Radau(4))]
     print(table(header, [scaling(*size) for size in sizes]))
 
 

@@ -172,11 +172,11 @@ class DataLoss(eqx.Module):
         weight = jnp.full((*self.points.t.shape, 1), factor)
         inner, _, _ = blocks.second(w, self.points, self._at(states), weight)
         inner = inner.reshape(*self.basis.shape[:3], -1)
-        one, other = self.basis[..., :, None, None], self.basis[..., None, :, None]
+        weighted = self.basis[..., None] * inner[..., None, :]
         if self.basis.shape[-1] <= _FEW_NODES:
-            return [jnp.sum(one * other * inner[..., None, None, :], axis=2)]
-        weighted = other * inner[..., None, None, :]
-        return [jnp.einsum("ksca,kscbp->ksabp", self.basis, weighted[..., 0, :, :])]
+            outer = self.basis[..., None, None] * weighted[..., None, :, :]
+            return [jnp.sum(outer, axis=2)]
+        return [jnp.einsum("ksca,kscbp->ksabp", self.basis, weighted)]
 
     def _at(self, states: States) -> Array:
         y = _contract(self.basis, states[self.nodes])

@@ -80,7 +80,7 @@ def transcribe(
         weighted = Weighted.split("model", model)
         layout = Layout(weighted, d, tuple(item.num_nodes for item in grids))
         groups = _groups(trajectories, grids)
-        _check_shapes(weighted, observe, trajectories, grids, d)
+        _check_shapes(weighted, observe, groups, trajectories, grids, d)
         rows, num_equations = _equation_rows(grids, d, collocate_start)
         field = VectorField(weighted)
         defects, continuity = _equations(field, layout, groups, grids, rows, collocate_start)
@@ -124,18 +124,16 @@ def _num_states(num_states: int | None, trajectories: tuple[Trajectory, ...], ob
 def _check_shapes(
     model: Weighted,
     observe: Callable[[Any, Any, Any], Any] | None,
+    groups: list[Group],
     trajectories: tuple[Trajectory, ...],
     grids: tuple[Grid, ...],
     d: int,
 ) -> None:
-    """Call model and observation once, abstractly, for each kind of trajectory."""
+    """Call model and observation once, abstractly, for each group of trajectories."""
     call = eqx.filter_eval_shape
-    seen: set[Hashable] = set()
-    for item, grid in zip(trajectories, grids, strict=True):
+    for first in (group.members[0] for group in groups):
+        item, grid = trajectories[first], grids[first]
         args = as_arrays(item.args)
-        if (kind := signature(args)) in seen:
-            continue
-        seen.add(kind)
         t, y = jnp.asarray(grid.boundaries[0]), jnp.ones(d)
         w = jnp.zeros(model.size)
         slope = call(lambda w, t, y, args: model.join(w)(t, y, args), w, t, y, args)

@@ -58,9 +58,7 @@ def xavier(model: Any, key: PRNGKeyArray) -> Any:
 
 
 def _is_key(key: Any) -> bool:
-    try:
-        jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    except (AttributeError, TypeError):
+    if not hasattr(key, "dtype"):
         return False
     is_new = jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
     return is_new or (key.dtype == jnp.uint32 and key.shape == (2,))

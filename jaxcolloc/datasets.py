@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ._check import float_array, positive
 from ._data import Trajectory
+from ._precision import x64
 from ._simulate import simulate
 
 
@@ -32,7 +33,7 @@ class System(eqx.Module):
         """The noise-free states at `ts`, from `y0` at `ts[0]` (the system's start if not given)."""
         ts = float_array("ts", ts, 1, "(time,)")
         start = self.y0 if y0 is None else y0
-        with jax.enable_x64(True):
+        with x64():
             return np.asarray(simulate(self, ts, np.asarray(start), rtol=1e-10, atol=1e-12))
 
     def sample(
@@ -44,7 +45,7 @@ class System(eqx.Module):
         """
         noise = positive("noise", noise, allow_zero=True)
         ys = self.solve(ts, y0)
-        with jax.enable_x64(True):
+        with x64():
             draw = np.asarray(jax.random.normal(key, ys.shape, jnp.float64))
         return Trajectory(ts, ys + noise * draw)
 
