@@ -23,11 +23,19 @@ caller's setting, which stays as it was.
 
 import importlib.metadata
 
+from ._args import Unknown as Unknown
+from ._constraints import Conserving as Conserving
+from ._constraints import Constraint as Constraint
+from ._constraints import StateBounds as StateBounds
+from ._constraints import Tie as Tie
+from ._constraints import nonnegative as nonnegative
 from ._data import Trajectory as Trajectory
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
+from ._inputs import Input as Input
 from ._ipopt import Ipopt as Ipopt
+from ._leafwise import leafwise as leafwise
 from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
 from ._nlp import NLP as NLP

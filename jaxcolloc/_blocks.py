@@ -1,13 +1,15 @@
 r"""Derivative blocks of one point function, mapped over many points.
 
 A point function is $F(w, t, y, \mathtt{args}, \mathtt{data}) \in \mathbb{R}^q$: the vector field
-at a collocation node, the loss of an observation. At every point we need
+at a collocation node, the loss of an observation, a path constraint. Behind the weights that all
+trajectories share, $w$ holds the unknowns of the point's trajectory. At every point we need
 
 $$F, \quad F_y, \quad F_w, \qquad \text{and of } \phi = \lambda \cdot F: \quad
   \phi_{yy}, \quad \phi_{wy}, \quad \sum_{\text{points}} \phi_{ww},$$
 
 each as its structural non-zeros. Points are laid out as `(traj, point)`; `args` has one entry per
-trajectory. $\phi_{yy}$ and $\phi_{wy}$ cost one Hessian-vector product per state;
+trajectory. What belongs to unknowns is summed over the points of one trajectory only.
+$\phi_{yy}$ and $\phi_{wy}$ cost one Hessian-vector product per state;
 the sum of $\phi_{ww}$ is one Hessian of a scalar function of the weights, compressed by colour.
 """
 
@@ -33,16 +35,31 @@ _COLOR_BATCH = 16
 
 
 class Points(eqx.Module):
-    """Where a point function is evaluated; the states `y` are passed beside it."""
+    """Where a point function is evaluated; the states `y` are passed beside it.
+
+    `unknowns[k]` are the positions in the head of `z` of trajectory `k`'s unknowns.
+    """
 
     t: Float[Array, "traj point"]
     args: Any
+    unknowns: Int[AnyArray, "traj unknown"]
     data: Any
 
     @classmethod
-    def at(cls, times: np.ndarray, args: Any, data: Any) -> "Points":
+    def at(cls, times: np.ndarray, args: Any, unknowns: AnyArray, data: Any) -> "Points":
         """From times of any number of axes, the first of them the trajectories."""
-        return cls(jnp.asarray(times.reshape(len(times), -1)), args, data)
+        return cls(jnp.asarray(times.reshape(len(times), -1)), args, unknowns, data)
+
+    @property
+    def num_unknowns(self) -> int:
+        """The number of unknowns of each trajectory."""
+        return self.unknowns.shape[1]
+
+    def positions(self, index: np.ndarray, num_weights: int) -> Int[np.ndarray, "traj entry"]:
+        """The positions in the head of `z` of a point function's weights and unknowns."""
+        shared = np.arange(num_weights)
+        every = np.broadcast_to(shared, (len(self.unknowns), num_weights))
+        return np.concatenate([every, np.asarray(self.unknowns)], axis=1)[:, index]
 
     def example(self, y: Array) -> tuple[Array, Array, Any, Any]:
         """The first point, for shapes."""
@@ -55,13 +72,15 @@ class Blocks(eqx.Module):
     """A point function and the patterns of its derivatives.
 
     `jac_y`, `jac_w`: (row, column) of the non-zeros of $F_y$ and $F_w$. `hess_yy`: those of
-    $\\phi_{yy}$, both triangles. `hess_wy`: (weight, state). `hess_ww`: lower triangle.
+    $\\phi_{yy}$, both triangles. `hess_wy`: (weight, state). `hess_ww`: lower triangle. The first
+    `num_shared` of `num_weights` weights are shared by all trajectories.
     """
 
     function: PointFunction
     num_outputs: int = eqx.field(static=True)
     num_states: int = eqx.field(static=True)
     num_weights: int = eqx.field(static=True)
+    num_shared: int = eqx.field(static=True)
     num_colors: int = eqx.field(static=True)
     jac_y: Entries = eqx.field(static=True)
     jac_w: Entries = eqx.field(static=True)
@@ -73,9 +92,10 @@ class Blocks(eqx.Module):
 
     @classmethod
     def detect(
-        cls, function: PointFunction, points: Points, num_states: int, num_weights: int
+        cls, function: PointFunction, points: Points, num_states: int, num_shared: int
     ) -> "Blocks":
         """Find the patterns of `function` by looking at one point."""
+        num_weights = num_shared + points.num_unknowns
         x = jnp.ones(num_states + num_weights)
         t, _, args, data = points.example(x[:num_states])
 
@@ -97,6 +117,7 @@ class Blocks(eqx.Module):
             num_outputs=num_outputs,
             num_states=num_states,
             num_weights=num_weights,
+            num_shared=num_shared,
             num_colors=num_colors,
             jac_y=Entries(*np.nonzero(first[:, :num_states])),
             jac_w=Entries(*np.nonzero(first[:, num_states:])),
@@ -107,12 +128,27 @@ class Blocks(eqx.Module):
             ww_source=(ww_color * num_weights + position).astype(np.int32),
         )
 
-    def value(self, w: Array, points: Points, y: Array) -> Float[Array, "traj point output"]:
+    @property
+    def _shared(self) -> np.ndarray:
+        """Which entries of `hess_ww` concern no unknown; the lower triangle's row is larger."""
+        return self.hess_ww.rows < self.num_shared
+
+    def ww_structure(self, points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Rows and columns in the head of `z`: shared entries, then those of each trajectory."""
+        rows, columns = self.hess_ww.rows, self.hess_ww.columns
+        structure = [(rows[self._shared], columns[self._shared])]
+        if points.num_unknowns:
+            own = ~self._shared
+            sides = [points.positions(side[own], self.num_shared) for side in (rows, columns)]
+            structure.append((sides[0], sides[1]))
+        return structure
+
+    def value(self, head: Array, points: Points, y: Array) -> Float[Array, "traj point output"]:
         """$F$ at every point."""
-        return over_points(self.function, w, points, y)
+        return over_points(self.function, head, points, y, self.num_shared)
 
     def first(
-        self, w: Array, points: Points, y: Array
+        self, head: Array, points: Points, y: Array
     ) -> tuple[
         Float[Array, "traj point output"],
         Float[Array, "traj point entry_y"],
@@ -125,16 +161,19 @@ class Blocks(eqx.Module):
             f_w, f_y = jax.vmap(pullback)(jnp.eye(self.num_outputs))
             return value, self.jac_y.take(f_y), self.jac_w.take(f_w)
 
-        return over_points(at_point, w, points, y)
+        return over_points(at_point, head, points, y, self.num_shared)
 
     def second(
-        self, w: Array, points: Points, y: Array, multipliers: Float[Array, "traj point output"]
+        self, head: Array, points: Points, y: Array, multipliers: Float[Array, "traj point output"]
     ) -> tuple[
         Float[Array, "traj point entry_yy"],
         Float[Array, "traj point entry_wy"],
-        Float[Array, " entry_ww"],
+        list[Array],
     ]:
-        """The non-zeros of $\\phi_{yy}$, $\\phi_{wy}$ at every point and of $\\sum \\phi_{ww}$."""
+        """The non-zeros of $\\phi_{yy}$, $\\phi_{wy}$ at every point and of $\\sum \\phi_{ww}$.
+
+        The last come as `ww_structure` says.
+        """
 
         def phi(w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
             inner, multiplier = data
@@ -146,15 +185,36 @@ class Blocks(eqx.Module):
             yw, yy = jax.vmap(along)(jnp.eye(self.num_states))
             return self.hess_yy.take(yy), self.hess_wy.take(yw.T)
 
-        weighted = Points(points.t, points.args, (points.data, multipliers))
-        yy, wy = over_points(at_point, w, weighted, y)
-        return yy, wy, self._second_ww(phi, w, weighted, y)
+        weighted = Points(points.t, points.args, points.unknowns, (points.data, multipliers))
+        yy, wy = over_points(at_point, head, weighted, y, self.num_shared)
+        return yy, wy, self._second_ww(phi, head, weighted, y)
 
-    def _second_ww(self, phi: PointFunction, w: Array, points: Points, y: Array) -> Array:
+    def _second_ww(self, phi: PointFunction, head: Array, points: Points, y: Array) -> list[Array]:
+        if points.num_unknowns == 0:
+            w = head[: self.num_shared]
+            total = self._ww_entries(
+                lambda w: jnp.sum(over_points(phi, w, points, y, self.num_shared)), w
+            )
+            return [total]
+
+        def of_trajectory(w: Array, points: Points, y: Array) -> Array:
+            each = eqx.filter_vmap(phi, in_axes=(None, 0, 0, None, 0))
+            return self._ww_entries(
+                lambda w: jnp.sum(each(w, points.t, y, points.args, points.data)), w
+            )
+
+        if self.num_colors == 0:
+            entries = jnp.zeros((len(points.t), 0))
+        else:
+            each = eqx.if_array(0)
+            mapped = eqx.filter_vmap(of_trajectory, in_axes=(0, each, 0))
+            entries = mapped(_with_unknowns(head, points, self.num_shared), points, y)
+        return [jnp.sum(entries[:, self._shared], axis=0), entries[:, ~self._shared]]
+
+    def _ww_entries(self, total: Callable[[Array], Array], w: Array) -> Array:
         if self.num_colors == 0:
             return jnp.zeros(0)
-        gradient = jax.grad(lambda w: jnp.sum(over_points(phi, w, points, y)))
-        _, along = jax.linearize(gradient, w)
+        _, along = jax.linearize(jax.grad(total), w)
         seeds = jnp.asarray(self.seeds)
         if self.num_colors <= _COLOR_BATCH:
             compressed = jax.vmap(along)(seeds)
@@ -163,9 +223,21 @@ class Blocks(eqx.Module):
         return jnp.ravel(compressed)[self.ww_source]
 
 
-def over_points(function: Callable[..., Any], w: Array, points: Points, y: Array) -> Any:
+def _with_unknowns(head: Array, points: Points, num_shared: int) -> Float[Array, "traj weight"]:
+    """For each trajectory the shared weights and its unknowns."""
+    shared = jnp.broadcast_to(head[:num_shared], (len(points.t), num_shared))
+    return jnp.concatenate([shared, head[points.unknowns]], axis=1)
+
+
+def over_points(
+    function: Callable[..., Any], head: Array, points: Points, y: Array, num_shared: int
+) -> Any:
     """`function` at every point."""
     each_point = eqx.filter_vmap(function, in_axes=(None, 0, 0, None, 0))
     each = eqx.if_array(0)
-    each_trajectory = eqx.filter_vmap(each_point, in_axes=(None, 0, 0, each, 0))
+    if points.num_unknowns:
+        w, axis = _with_unknowns(head, points, num_shared), 0
+    else:
+        w, axis = head[:num_shared], None
+    each_trajectory = eqx.filter_vmap(each_point, in_axes=(axis, 0, 0, each, 0))
     return each_trajectory(w, points.t, y, points.args, points.data)

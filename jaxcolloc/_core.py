@@ -14,97 +14,147 @@ from jaxtyping import Array, Float, Int
 from ._layout import Layout, Vector
 from ._precision import AnyArray, is_array, x64
 from ._sparse import Assembly, Pattern
-from ._terms import Continuity, DataLoss, Defects, Structure, ridge_structure
+from ._terms import Equations, Penalty, Structure
+
+
+class Ridge(eqx.Module):
+    r"""$\sum_i \mathtt{l2}_i (w_i - c_i)^2$ over weights (with $c_i = 0$) and unknowns."""
+
+    l2: Float[AnyArray, " head"]
+    center: Float[AnyArray, " head"]
+    penalised: Int[AnyArray, " penalised"]
+
+    @classmethod
+    def of(cls, l2: np.ndarray, center: np.ndarray) -> "Ridge":
+        """From the factors and the centres."""
+        return cls(l2, center, np.flatnonzero(l2))
+
+    def value(self, head: Array) -> Float[Array, ""]:
+        """The penalty."""
+        return jnp.sum(self.l2 * (head - self.center) ** 2)
+
+    def hessian_structure(self) -> Structure:
+        """The diagonal, where it is not zero."""
+        return [(np.asarray(self.penalised), np.asarray(self.penalised))]
+
+    def second_order(self, factor: Array) -> list[Array]:
+        """The values of the Hessian's contribution."""
+        return [2 * factor * self.l2[self.penalised]]
+
+
+class Scaling(eqx.Module):
+    """Factors that bring variables and constraints to magnitudes near one.
+
+    With $z$ the optimizer's variables, the terms see `variables * z` and their constraints are
+    multiplied by `rows`. The other factors are those of the sparse matrices' entries.
+    """
+
+    variables: Float[AnyArray, " variable"]
+    rows: Float[AnyArray, " constraint"]
+    jacobian: Float[AnyArray, " entry"]
+    hessian: Float[AnyArray, " entry"]
+    gauss_newton: Float[AnyArray, " entry"]
+
+    @classmethod
+    def of(
+        cls, variables: np.ndarray, rows: np.ndarray, patterns: tuple[Pattern, Pattern, Pattern]
+    ) -> "Scaling | None":
+        """None where all factors are one."""
+        if np.all(variables == 1) and np.all(rows == 1):
+            return None
+        jacobian, hessian, gauss_newton = patterns
+        return cls(
+            variables,
+            rows,
+            rows[jacobian.rows] * variables[jacobian.columns],
+            variables[hessian.rows] * variables[hessian.columns],
+            variables[gauss_newton.rows] * variables[gauss_newton.columns],
+        )
 
 
 class Core(eqx.Module):
     """Layout and terms, with the assembly of their derivatives."""
 
     layout: Layout
-    defects: tuple[Defects, ...]
-    continuity: tuple[Continuity, ...]
-    losses: tuple[DataLoss, ...]
-    l2: Float[AnyArray, " weight"]
-    penalised: Int[AnyArray, " penalised"]
-    order: Int[AnyArray, " equation"]
+    equations: tuple[Equations, ...]
+    penalties: tuple[Penalty, ...]
+    ridge: Ridge
+    order: Int[AnyArray, " constraint"]
     jacobian_assembly: Assembly
     hessian_assembly: Assembly
     gauss_newton_assembly: Assembly
+    scaling: Scaling | None
 
     @classmethod
     def build(
         cls,
         layout: Layout,
-        defects: tuple[Defects, ...],
-        continuity: tuple[Continuity, ...],
-        losses: tuple[DataLoss, ...],
-        l2: np.ndarray,
-        num_equations: int,
-    ) -> tuple["Core", Pattern, Pattern, Pattern]:
-        """The core and its patterns: Jacobian, exact Hessian, Gauss-Newton Hessian."""
-        variables = layout.num_variables
+        equations: tuple[Equations, ...],
+        penalties: tuple[Penalty, ...],
+        ridge: Ridge,
+        scales: tuple[np.ndarray, np.ndarray],
+    ) -> tuple["Core", tuple[Pattern, Pattern, Pattern]]:
+        """The core and its patterns: Jacobian, exact Hessian, Gauss-Newton Hessian.
+
+        `scales` are the factors of the variables and of the constraints.
+        """
+        variables, num_constraints = layout.num_variables, len(scales[1])
         first: Structure = []
-        for term in defects:
-            first += term.jacobian_structure(layout)
-        for gap in continuity:
-            first += gap.jacobian_structure(layout)
-        jacobian, jacobian_assembly = Assembly.build(first, (num_equations, variables))
         curved: Structure = []
-        for term in defects:
-            curved += term.hessian_structure(layout)
         flat: Structure = []
-        for loss in losses:
-            curved += loss.hessian_structure(layout, gauss_newton=False)
-            flat += loss.hessian_structure(layout, gauss_newton=True)
-        ridge = ridge_structure(l2)
-        hessian, hessian_assembly = Assembly.build(curved + ridge, (variables, variables))
-        gauss_newton, gn_assembly = Assembly.build(flat + ridge, (variables, variables))
+        for term in equations:
+            first += term.jacobian_structure(layout)
+            curved += term.hessian_structure(layout)
+        for penalty in penalties:
+            curved += penalty.hessian_structure(layout, gauss_newton=False)
+            flat += penalty.hessian_structure(layout, gauss_newton=True)
+        curved += ridge.hessian_structure()
+        flat += ridge.hessian_structure()
+        jacobian, jacobian_assembly = Assembly.build(first, (num_constraints, variables))
+        hessian, hessian_assembly = Assembly.build(curved, (variables, variables))
+        gauss_newton, gn_assembly = Assembly.build(flat, (variables, variables))
+        patterns = (jacobian, hessian, gauss_newton)
         core = cls(
             layout=layout,
-            defects=defects,
-            continuity=continuity,
-            losses=losses,
-            l2=l2,
-            penalised=np.flatnonzero(l2),
-            order=_order((*defects, *continuity), layout.num_states, num_equations),
+            equations=equations,
+            penalties=penalties,
+            ridge=ridge,
+            order=_order(equations, num_constraints),
             jacobian_assembly=jacobian_assembly,
             hessian_assembly=hessian_assembly,
             gauss_newton_assembly=gn_assembly,
+            scaling=Scaling.of(*scales, patterns),
         )
-        return core, jacobian, hessian, gauss_newton
+        return core, patterns
 
     def objective(self, z: Vector) -> Float[Array, ""]:
-        """The data's losses plus the ridge penalty."""
-        w, states = self.layout.weights(z), self.layout.states(z)
-        losses = [loss.value(w, states) for loss in self.losses]
-        return sum(losses, start=jnp.sum(self.l2 * w**2))
+        """The data's losses plus the penalties."""
+        head, states = self._parts(z)
+        values = [penalty.value(head, states) for penalty in self.penalties]
+        return sum(values, start=self.ridge.value(head))
 
     def gradient(self, z: Vector) -> Vector:
         """The objective's gradient."""
         return jax.grad(self.objective)(z)
 
-    def constraints(self, z: Vector) -> Float[Array, " equation"]:
-        """The defects and the continuity equations."""
-        w, states = self.layout.weights(z), self.layout.states(z)
-        values = [term.values(w, states) for term in self.defects]
-        values += [term.values(states) for term in self.continuity]
-        return self._ordered(values)
+    def constraints(self, z: Vector) -> Float[Array, " constraint"]:
+        """The defects, the continuity equations and the path constraints."""
+        head, states = self._parts(z)
+        return self._ordered([term.values(head, states) for term in self.equations])
 
     def point(self, z: Vector) -> tuple[Array, Vector, Array, Array]:
         """Objective, gradient, constraints and Jacobian: what one iterate needs, in one call."""
-        w, states = self.layout.weights(z), self.layout.states(z)
+        head, states = self._parts(z)
         objective, gradient = jax.value_and_grad(self.objective)(z)
         values: list[Array] = []
         entries: list[Array] = []
-        for defects in self.defects:
-            value, contributions = defects.first_order(w, states)
-            values.append(value)
-            entries += contributions
-        for continuity in self.continuity:
-            value, contributions = continuity.first_order(states)
+        for term in self.equations:
+            value, contributions = term.first_order(head, states)
             values.append(value)
             entries += contributions
         jacobian = self.jacobian_assembly.values(entries)
+        if self.scaling is not None:
+            jacobian = jacobian * self.scaling.jacobian
         return objective, gradient, self._ordered(values), jacobian
 
     def jacobian(self, z: Vector) -> Array:
@@ -113,37 +163,41 @@ class Core(eqx.Module):
 
     def hessian(self, z: Vector, multipliers: Array, factor: Array) -> Array:
         """The non-zeros of the lower triangle of the Lagrangian's Hessian."""
-        w, states = self.layout.weights(z), self.layout.states(z)
+        head, states = self._parts(z)
+        if self.scaling is not None:
+            multipliers = multipliers * self.scaling.rows
         entries: list[Array] = []
-        for defects in self.defects:
-            entries += defects.second_order(w, states, multipliers)
-        for loss in self.losses:
-            entries += loss.second_order(w, states, factor, gauss_newton=False)
-        entries.append(2 * factor * self.l2[self.penalised])
-        return self.hessian_assembly.values(entries)
+        for term in self.equations:
+            entries += term.second_order(head, states, multipliers)
+        for penalty in self.penalties:
+            entries += penalty.second_order(head, states, factor, gauss_newton=False)
+        values = self.hessian_assembly.values(entries + self.ridge.second_order(factor))
+        return values if self.scaling is None else values * self.scaling.hessian
 
     def gauss_newton(self, z: Vector, factor: Array) -> Array:
         """The same without the curvature of equations and observations."""
-        w, states = self.layout.weights(z), self.layout.states(z)
+        head, states = self._parts(z)
         entries: list[Array] = []
-        for loss in self.losses:
-            entries += loss.second_order(w, states, factor, gauss_newton=True)
-        entries.append(2 * factor * self.l2[self.penalised])
-        return self.gauss_newton_assembly.values(entries)
+        for penalty in self.penalties:
+            entries += penalty.second_order(head, states, factor, gauss_newton=True)
+        values = self.gauss_newton_assembly.values(entries + self.ridge.second_order(factor))
+        return values if self.scaling is None else values * self.scaling.gauss_newton
+
+    def _parts(self, z: Vector) -> tuple[Array, Array]:
+        """Head and states, in the caller's units."""
+        if self.scaling is not None:
+            z = z * self.scaling.variables
+        return self.layout.head(z), self.layout.states(z)
 
     def _ordered(self, values: list[Array]) -> Array:
-        flat = jnp.concatenate([jnp.ravel(value) for value in values])
-        return flat[self.order]
+        flat = jnp.concatenate([jnp.ravel(value) for value in values])[self.order]
+        return flat if self.scaling is None else flat * self.scaling.rows
 
 
-def _order(
-    terms: tuple[Defects | Continuity, ...], num_states: int, num_equations: int
-) -> np.ndarray:
-    """Where each equation stands among the terms' values."""
-    state = np.arange(num_states)
-    rows = [np.where(term.rows >= 0, term.rows, -num_states).ravel() for term in terms]
-    flat = (np.concatenate(rows)[:, None] + state).ravel()
-    order = np.empty(num_equations, np.int32)
+def _order(terms: tuple[Equations, ...], num_constraints: int) -> np.ndarray:
+    """Where each constraint stands among the terms' values."""
+    flat = np.concatenate([np.ravel(term.equations) for term in terms])
+    order = np.empty(num_constraints, np.int32)
     real = flat >= 0
     order[flat[real]] = np.flatnonzero(real)
     return order

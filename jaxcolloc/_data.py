@@ -18,10 +18,13 @@ class Trajectory(eqx.Module):
       decreasing. They may be irregular, and they need not lie on a grid.
     - `ys`: observations, shape `(time, obs)`. NaN means not measured.
     - `args`: the third argument of the model for this trajectory: any PyTree of inputs
-      and constants, or None.
+      and constants, or None. Sampled inputs are a `jc.Input` or a Diffrax path; a `jc.Unknown`
+      is a constant to be found.
     - `weights`: factors of the squared residuals: a scalar, shape `(obs,)` (one per
-      channel) or `(time, obs)` (one per sample); 1 if not given. With measurement noise
-      of standard deviation `s`, `weights = 1 / s**2` makes the loss a log-likelihood.
+      channel) or `(time, obs)` (one per sample). With measurement noise of standard deviation
+      `s`, `weights = 1 / s**2` makes the loss a log-likelihood. 1 if not given; but where no
+      trajectory has any and some channel's standard deviation lies outside 1e-3 to 1e3,
+      `jc.transcribe` divides by each channel's variance.
     - `y0`: the known state at the start of the trajectory's grid, shape `(state,)`; NaN
       marks components that are not known. None: the initial state is fitted.
 
@@ -33,6 +36,7 @@ class Trajectory(eqx.Module):
     ys: Float[np.ndarray, "time obs"]
     args: Any
     weights: Float[np.ndarray, "time obs"]
+    weighted: bool = eqx.field(static=True)
     y0: Float[np.ndarray, " state"] | None
 
     def __init__(self, ts: Any, ys: Any, args: Any = None, *, weights: Any = None, y0: Any = None):
@@ -40,6 +44,7 @@ class Trajectory(eqx.Module):
         self.ys = _observations(ys, len(self.ts))
         self.args = args
         self.weights = _weights(weights, self.ys.shape)
+        self.weighted = weights is not None
         self.y0 = None if y0 is None else _start(y0)
 
     @property

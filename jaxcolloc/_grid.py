@@ -52,6 +52,17 @@ class Grid(eqx.Module):
         intervals = integer("intervals", intervals, 1)
         return cls(np.linspace(t0, t1, intervals + 1), scheme)
 
+    @classmethod
+    def aligned(cls, ts: Any, scheme: AbstractScheme, every: int = 1) -> "Grid":
+        """Boundaries at every `every`-th of the times `ts` and at the last, as jumps of inputs.
+
+        `ts` has shape `(time,)` and may hold repeated times.
+        """
+        every = integer("every", every, 1)
+        times = np.unique(float_array("ts", ts, 1, "(time,)"))
+        edges = times[::every]
+        return cls(edges if edges[-1] == times[-1] else np.append(edges, times[-1]), scheme)
+
     @property
     def num_intervals(self) -> int:
         """The number of intervals."""

@@ -12,8 +12,13 @@ from ._check import choice
 from ._loss import VectorField
 from ._nlp import NLP
 from ._precision import x64
-from ._smooth import SmoothTrajectory, channel_means
-from ._weights import Slopes, fit_slopes, points_each, xavier
+from ._smooth import SmoothTrajectory
+from ._states import StateFunction, States, called_states, candidate_states, smooth_curves
+from ._weights import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
+
+
+# Enough to tell candidates for unobserved states apart.
+_TRIAL_STEPS = 20
 
 
 class Guess(eqx.Module):
@@ -28,7 +33,7 @@ def guess(
     nlp: NLP,
     *,
     key: PRNGKeyArray | None = None,
-    states: str | Sequence[ArrayLike] = "smooth",
+    states: str | StateFunction | Sequence[ArrayLike] = "smooth",
     weights: str = "gradient_matching",
 ) -> Guess:
     """Initial states and weights.
@@ -38,10 +43,17 @@ def guess(
     - `nlp`: from `jc.transcribe`.
     - `key`: a PRNG key for the draw of the weights. Without one, the model's own weights are
       the start of gradient matching.
-    - `states`: "smooth", LOWESS-smoothed data at the grid's nodes (unmeasured components are
-      zero), or one array of shape `(node, state)` per trajectory.
+    - `states`: "smooth", LOWESS-smoothed data at the grid's nodes; a function of a trajectory's
+      node times, shape `(node,)`, and its smoothed channels and their slopes, both of shape
+      `(node, obs)`, that returns the states, shape `(node, state)`; or one such array per
+      trajectory.
     - `weights`: "gradient_matching", a least-squares fit of the model to the slopes of the
       smoothed data, from Xavier's draw; "xavier", that draw alone; "as_given", the model's own.
+
+    With "smooth", `observe` is inverted by Gauss-Newton. Components that the data do not show are
+    set to each of five combinations of the channels and their derivatives in turn, and the one
+    that the model can follow best, after a short fit to its slopes, is kept. Where a model gives
+    such a state a meaning, a function of your own may do better.
 
     States and weights are moved into their bounds; known initial states are set.
 
@@ -53,57 +65,78 @@ def guess(
     model = nlp.model
     if key is not None and weights != "as_given":
         model = xavier(model, key)
-    if isinstance(states, str):
-        choice("states", states, ("smooth",))
-        curves = _curves(nlp)
-        values = [
-            _padded(nlp, curve.values(grid.times))
-            for curve, grid in zip(curves, nlp.grids, strict=True)
-        ]
+    matched = weights == "gradient_matching"
+    if isinstance(states, str) or callable(states):
+        if isinstance(states, str):
+            choice("states", states, ("smooth",))
+        curves = smooth_curves(nlp)
+        if callable(states):
+            z = _clipped(nlp, model, called_states(nlp, curves, states))
+        else:
+            z = _best(nlp, model, curves, _TRIAL_STEPS if matched else 0)
+        plain = nlp.observe is None and nlp.num_states == nlp.trajectories[0].num_channels
+        slopes = _curve_slopes(nlp, curves) if plain and not callable(states) else None
     else:
-        curves = None
-        values = [np.array(item, np.float64) for item in states]
-    z = np.array(nlp.pack(model, values))
-    if weights == "gradient_matching" and nlp.num_weights:
-        with x64():
-            z[: nlp.num_weights] = _matched(nlp, z[: nlp.num_weights], curves, values)
-    z = np.clip(z, *nlp.bounds)
+        z = _clipped(nlp, model, [np.array(item, np.float64) for item in states])
+        slopes = None
+    if matched and nlp.layout.num_head:
+        z = _matched(nlp, z, slopes, MATCHING_STEPS)[0]
     model, placed = nlp.unpack(z)
     return Guess(model, placed, z)
 
 
-def _curves(nlp: NLP) -> list[SmoothTrajectory]:
-    if nlp.observed:
-        raise ValueError(
-            "`states` must be given as arrays where `observe` is: the states cannot be read off "
-            "the data."
-        )
-    means = channel_means(nlp.trajectories)
-    return [SmoothTrajectory(item, means) for item in nlp.trajectories]
+def _clipped(nlp: NLP, model: Any, states: States) -> np.ndarray:
+    return np.clip(np.array(nlp.pack(model, states)), *nlp.bounds)
 
 
-def _padded(nlp: NLP, measured: np.ndarray) -> np.ndarray:
-    """Measured components first, unmeasured ones zero."""
-    return np.pad(measured, [(0, 0), (0, nlp.num_states - measured.shape[1])])
+def _best(nlp: NLP, model: Any, curves: list[SmoothTrajectory], steps: int) -> np.ndarray:
+    """The candidate whose slopes the model matches best."""
+    starts = [_clipped(nlp, model, states) for states in candidate_states(nlp, curves, model)]
+    if len(starts) == 1:
+        return starts[0]
+    errors = [_matched(nlp, z, None, steps)[1] for z in starts]
+    return starts[int(np.nanargmin(np.where(np.isfinite(errors), errors, np.inf)))]
 
 
 def _matched(
-    nlp: NLP, w: np.ndarray, curves: list[SmoothTrajectory] | None, states: list[np.ndarray]
-) -> np.ndarray:
-    """Weights fitted to slopes, at times spread evenly over each trajectory's grid."""
+    nlp: NLP, z: np.ndarray, slopes: tuple[Slopes, ...] | None, steps: int
+) -> tuple[np.ndarray, float]:
+    """`z` with weights and unknowns fitted to slopes, those of its own states if not given."""
+    head = nlp.layout.head
+    with x64():
+        data = _node_slopes(nlp, nlp.unpack(z)[1]) if slopes is None else slopes
+        start = jnp.asarray(head(z) * head(nlp.units))
+        found, error = fit_slopes(VectorField(nlp.layout.model), start, data, max_steps=steps)
+        fitted = z.copy()
+        fitted[: len(found)] = np.asarray(found) / head(nlp.units)
+    return np.clip(fitted, *nlp.bounds), error
+
+
+def _curve_slopes(nlp: NLP, curves: list[SmoothTrajectory]) -> tuple[Slopes, ...]:
+    """Values and slopes of the smoothed data."""
+    return _slopes(nlp, lambda k, ts: (curves[k].values(ts), curves[k].slopes(ts)))
+
+
+def _node_slopes(nlp: NLP, states: States) -> tuple[Slopes, ...]:
+    """Values and slopes of the collocation polynomials."""
+    return _slopes(
+        nlp,
+        lambda k, ts: (
+            nlp.grids[k].interpolate(states[k], ts),
+            nlp.grids[k].slope(states[k], ts),
+        ),
+    )
+
+
+def _slopes(nlp: NLP, values_and_slopes: Any) -> tuple[Slopes, ...]:
+    """Of each group, at times spread evenly over each trajectory's grid."""
     each = points_each(len(nlp.trajectories))
     data = []
-    for group in nlp.groups:
-        times, values, slopes = [], [], []
-        for member in group.members:
-            grid = nlp.grids[member]
-            ts = np.linspace(grid.boundaries[0], grid.boundaries[-1], each)
-            times.append(ts)
-            if curves is None:
-                values.append(grid.interpolate(states[member], ts))
-                slopes.append(grid.slope(states[member], ts))
-            else:
-                values.append(_padded(nlp, curves[member].values(ts)))
-                slopes.append(_padded(nlp, curves[member].slopes(ts)))
-        data.append(Slopes.stack(group.args, times, values, slopes))
-    return np.asarray(fit_slopes(VectorField(nlp.layout.model), jnp.asarray(w), tuple(data)))
+    with x64():
+        for group in nlp.groups:
+            edges = [nlp.grids[k].boundaries for k in group.members]
+            times = [np.linspace(edge[0], edge[-1], each) for edge in edges]
+            pairs = [values_and_slopes(k, ts) for k, ts in zip(group.members, times, strict=True)]
+            values, slopes = zip(*pairs, strict=True)
+            data.append(Slopes.stack(group.args, group.unknowns, times, values, slopes))
+    return tuple(data)

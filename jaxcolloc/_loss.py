@@ -1,4 +1,4 @@
-r"""Losses of one observation, and the point functions that the NLP is made of.
+r"""Losses of one observation, and the point functions that the objective is made of.
 
 A loss takes the residual $r = h(t, y, \mathtt{args}) - \mathrm{obs}$ of one observation time and
 the weights of its channels, both of shape `(obs,)`, and returns a scalar. Missing channels come
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._check import positive
-from ._layout import Weighted
+from ._functions import OfModel
+from ._weighted import Weighted
 
 
 Loss = Callable[[Float[Array, " obs"], Float[Array, " obs"]], Float[Array, ""]]
@@ -54,7 +55,8 @@ class VectorField(eqx.Module):
     model: Weighted
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
-        return self.model.join(w)(t, y, args)
+        model, args = self.model.apply(w, args)
+        return model(t, y, args)
 
 
 class Observed(eqx.Module):
@@ -73,19 +75,47 @@ class PointLoss(eqx.Module):
     leaves value and gradient as they are and makes the Hessian the Gauss-Newton one.
     """
 
-    observe: Callable[[Array, Array, Any], Array] | None
+    model: Weighted
+    observe: OfModel | None
     loss: Loss
     linearise: bool = eqx.field(static=True, default=False)
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
-        def residual(y: Array) -> Array:
-            predicted = y[: data.ys.shape[-1]] if self.observe is None else self.observe(t, y, args)
+        def residual(w: Array, y: Array) -> Array:
+            if self.observe is None:
+                predicted = y[: data.ys.shape[-1]]
+            else:
+                model, known = self.model.apply(w, args)
+                predicted = self.observe(t, y, known, model)
             return jnp.where(data.measured, predicted - data.ys, 0.0)
 
-        if self.linearise:
-            here = jax.lax.stop_gradient(y)
-            value, change = jax.jvp(residual, (here,), (y - here,))
-            difference = value + change
-        else:
-            difference = residual(y)
+        difference = _expanded(residual, w, y) if self.linearise else residual(w, y)
         return (data.factor * self.loss(difference, data.weights))[None]
+
+
+class PointResidual(eqx.Module):
+    r"""$q \sum_c ((\dot y_c - f_c(t, y, args; w)) / s_c)^2$ at one point between the nodes.
+
+    Its state is $y$ and the interpolant's slope $\dot y$, one behind the other; `data` holds the
+    quadrature weight $q$ and the scale $s$ of each equation.
+    """
+
+    field: VectorField
+    linearise: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: tuple[Array, Array]) -> Array:
+        weight, scale = data
+
+        def residual(w: Array, y: Array) -> Array:
+            state, slope = jnp.split(y, 2)
+            return (slope - self.field(w, t, state, args, None)) / scale
+
+        difference = _expanded(residual, w, y) if self.linearise else residual(w, y)
+        return (weight * jnp.sum(difference**2))[None]
+
+
+def _expanded(residual: Callable[[Array, Array], Array], w: Array, y: Array) -> Array:
+    """The residual expanded to first order about where it is."""
+    here = jax.lax.stop_gradient((w, y))
+    value, change = jax.jvp(residual, here, (w - here[0], y - here[1]))
+    return value + change

@@ -5,18 +5,22 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from ._args import Unknowns, restore
 from ._core import Compiled, Core
 from ._data import Trajectory
+from ._functions import OfModel
 from ._grid import Grid
 from ._layout import Layout
-from ._precision import x64
+from ._precision import AnyArray, is_array, x64
 from ._sparse import Pattern
 
 
 Bounds = tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " variable"]]
+RowBounds = tuple[Float[np.ndarray, " constraint"], Float[np.ndarray, " constraint"]]
 
 
 class Group(eqx.Module):
@@ -24,13 +28,25 @@ class Group(eqx.Module):
 
     members: tuple[int, ...] = eqx.field(static=True)
     args: Any
+    unknowns: Int[AnyArray, "traj unknown"]
+
+    def select(self, positions: Sequence[int]) -> "Group":
+        """Some of its trajectories, by their positions within it."""
+        if len(positions) == len(self.members):
+            return self
+        index = np.array(positions)
+        args = jtu.tree_map(lambda leaf: leaf[index] if is_array(leaf) else leaf, self.args)
+        members = tuple(self.members[position] for position in positions)
+        return Group(members, args, self.unknowns[index])
 
 
 class NLP(eqx.Module):
-    r"""Minimise `objective(z)` subject to `constraints(z) = 0` and `lower <= z <= upper`.
+    r"""Minimise `objective(z)` subject to bounds on `constraints(z)` and on `z`.
 
-    $z$ holds the model's weights, then the states of every node of every trajectory
-    (`pack` and `unpack` translate). All functions are pure, jitted and in float64; sparse
+    $z$ holds the model's weights, each trajectory's unknowns, then the states of every node of
+    every trajectory, all in units that bring them near one (`units`; `pack`, `unpack` and `args`
+    translate). The constraints are the model's equations, which are zero, and then those that
+    the caller has stated. All functions are pure, jitted and in float64; sparse
     matrices come as values at fixed positions, each position once:
 
     - `jacobian(z)` at `jacobian_structure` = (rows, columns);
@@ -48,12 +64,14 @@ class NLP(eqx.Module):
 
     layout: Layout
     model: Any
-    observed: bool
+    observe: OfModel | None
     trajectories: tuple[Trajectory, ...]
     grids: tuple[Grid, ...]
     groups: tuple[Group, ...]
     compiled: Compiled
     bounds: Bounds
+    constraint_bounds: RowBounds
+    units: Float[np.ndarray, " variable"]
     jacobian_pattern: Pattern
     hessian_pattern: Pattern
     gauss_newton_pattern: Pattern
@@ -71,7 +89,7 @@ class NLP(eqx.Module):
 
     @property
     def num_constraints(self) -> int:
-        """The number of equality constraints."""
+        """The number of constraints."""
         return self.jacobian_pattern.shape[0]
 
     @property
@@ -83,14 +101,6 @@ class NLP(eqx.Module):
     def num_states(self) -> int:
         """The number of components of the state."""
         return self.layout.num_states
-
-    @property
-    def constraint_bounds(
-        self,
-    ) -> tuple[Float[np.ndarray, " equation"], Float[np.ndarray, " equation"]]:
-        """Lower and upper bounds of the constraints: zero, for they are equations."""
-        zero = np.zeros(self.num_constraints)
-        return zero, zero.copy()
 
     @property
     def jacobian_structure(self) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"]]:
@@ -117,8 +127,8 @@ class NLP(eqx.Module):
         """The gradient of the objective."""
         return self._call("gradient", z)
 
-    def constraints(self, z: ArrayLike) -> Float[Array, " equation"]:
-        """The collocation and continuity equations; zero where they hold."""
+    def constraints(self, z: ArrayLike) -> Float[Array, " constraint"]:
+        """The collocation and continuity equations, zero where they hold, then what was stated."""
         return self._call("constraints", z)
 
     def jacobian(self, z: ArrayLike) -> Float[Array, " entry"]:
@@ -140,18 +150,32 @@ class NLP(eqx.Module):
     def pack(self, model: Any, states: Sequence[ArrayLike]) -> Float[Array, " variable"]:
         """`z` from a model and one array of shape `(node, state)` per trajectory.
 
+        Unknowns have their starts.
+
         **Errors:** `ValueError` where the model's weights or the states have other shapes.
         """
         flat = self.layout.check_states(states)
+        weights = self.layout.model.flatten("model", model)
+        starts = [Unknowns.of(item.args).start for item in self.trajectories]
         with x64():
-            return jnp.asarray(self.layout.join(self.layout.model.flatten("model", model), flat))
+            head = np.concatenate([weights, *starts])
+            return jnp.asarray(self.layout.join(head, flat) / self.units)
 
     def unpack(self, z: ArrayLike) -> tuple[Any, list[Float[np.ndarray, "node state"]]]:
         """The model, in the dtypes it came with, and the states of each trajectory."""
-        flat = self._checked(z)
+        flat = np.asarray(self._checked(z)) * self.units
         with x64():
             model = self.layout.model.restore(self.layout.weights(flat))
         return model, self.layout.split(flat)
+
+    def args(self, z: ArrayLike) -> tuple[Any, ...]:
+        """The `args` of each trajectory, with values in the place of its unknowns."""
+        flat = np.asarray(self._checked(z)) * self.units
+        with x64():
+            return tuple(
+                restore(item.args, flat[self.layout.unknowns(position)])
+                for position, item in enumerate(self.trajectories)
+            )
 
     def _call(self, name: str, z: ArrayLike, *inputs: ArrayLike) -> Any:
         with x64():
@@ -164,7 +188,7 @@ class NLP(eqx.Module):
     def _checked(self, z: ArrayLike) -> Any:
         if np.shape(z) != (self.num_variables,):
             raise ValueError(
-                f"`z` must have shape ({self.num_variables},), weights then states; "
+                f"`z` must have shape ({self.num_variables},), weights, unknowns, states; "
                 f"got shape {np.shape(z)}."
             )
         return z
@@ -185,9 +209,13 @@ def _screen(nlp: NLP) -> str:
     lower, upper = nlp.bounds
     fixed = int(np.sum(lower == upper))
     bounded = int(np.sum((np.isfinite(lower) | np.isfinite(upper)) & (lower < upper)))
+    row_lower, row_upper = nlp.constraint_bounds
+    equal = int(np.sum(row_lower == row_upper))
+    more = "" if equal == nlp.num_constraints else f", {nlp.num_constraints - equal} inequalities"
+    own = nlp.layout.num_head - nlp.num_weights
     lines = [
-        f"NLP: {nlp.num_variables} variables, {nlp.num_constraints} equality constraints",
-        f"  weights       {nlp.num_weights}",
+        f"NLP: {nlp.num_variables} variables, {equal} equality constraints{more}",
+        f"  weights       {nlp.num_weights}" + (f", unknowns {own}" if own else ""),
         f"  states        {nodes * nlp.num_states} = {nodes} nodes x {nlp.num_states}",
         f"  bounded       {bounded}, fixed {fixed}",
         f"  trajectories  {len(nlp.trajectories)} with {samples} observation times",
@@ -199,8 +227,8 @@ def _screen(nlp: NLP) -> str:
             size = pattern.shape[0] * (pattern.shape[0] + 1) // 2
         share = 100 * pattern.num_entries / max(size, 1)
         lines.append(f"  {name:<12}  {pattern.num_entries} non-zeros ({share:.2g}%)")
-    left = _picture(nlp.jacobian_pattern, "Jacobian", nlp.num_weights)
-    right = _picture(nlp.hessian_pattern, "Hessian", nlp.num_weights)
+    left = _picture(nlp.jacobian_pattern, "Jacobian", nlp.layout.num_head)
+    right = _picture(nlp.hessian_pattern, "Hessian", nlp.layout.num_head)
     height = max(len(left), len(right))
     width = max(len(line) for line in left)
     left += [""] * (height - len(left))
@@ -247,27 +275,13 @@ def _cells(
     return np.where(in_weights, first, second), head, head + tail
 
 
-def make_nlp(
-    model: Any,
-    observed: bool,
-    core: tuple[Core, Pattern, Pattern, Pattern],
-    trajectories: tuple[Trajectory, ...],
-    grids: tuple[Grid, ...],
-    groups: tuple[Group, ...],
-    bounds: Bounds,
-) -> NLP:
+def make_nlp(core: Core, patterns: tuple[Pattern, Pattern, Pattern], **fields: Any) -> NLP:
     """Put an NLP together."""
-    functions, jacobian, hessian, gauss_newton = core
     return NLP(
-        layout=functions.layout,
-        model=model,
-        observed=observed,
-        trajectories=trajectories,
-        grids=grids,
-        groups=groups,
-        compiled=Compiled(functions),
-        bounds=bounds,
-        jacobian_pattern=jacobian,
-        hessian_pattern=hessian,
-        gauss_newton_pattern=gauss_newton,
+        layout=core.layout,
+        compiled=Compiled(core),
+        jacobian_pattern=patterns[0],
+        hessian_pattern=patterns[1],
+        gauss_newton_pattern=patterns[2],
+        **fields,
     )

@@ -1,4 +1,6 @@
-"""Which nodes each observation is interpolated from, and the loss terms made of that."""
+"""What is minimised: losses of the observations, and the residual between the nodes."""
+
+import dataclasses
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,9 +10,10 @@ from ._blocks import Blocks, Points
 from ._data import Trajectory
 from ._grid import Grid
 from ._layout import Layout
-from ._loss import Observed, PointLoss
+from ._loss import Observed, PointLoss, PointResidual, VectorField
 from ._nlp import Group
-from ._terms import DataLoss
+from ._scheme import GaussLegendre
+from ._terms import Penalty
 
 
 class _Slots(eqx.Module):
@@ -27,10 +30,10 @@ def data_losses(
     groups: list[Group],
     trajectories: tuple[Trajectory, ...],
     grids: tuple[Grid, ...],
-) -> tuple[DataLoss, ...]:
+) -> tuple[Penalty, ...]:
     """The loss terms: for each group, the observations on nodes and those between them."""
     num_times = sum(int(item.observed.sum()) for item in trajectories)
-    losses: list[DataLoss] = []
+    losses: list[Penalty] = []
     for group in groups:
         located = [grids[k].locate(trajectories[k].ts) for k in group.members]
         seen = [trajectories[k].observed for k in group.members]
@@ -91,7 +94,7 @@ def _data_loss(
     trajectories: tuple[Trajectory, ...],
     slots: list[_Slots],
     num_times: int,
-) -> DataLoss:
+) -> Penalty:
     most = max(len(item.nodes) for item in slots)
     nodes, basis, times, ys, weights, measured, factor = [], [], [], [], [], [], []
     for position, item in zip(group.members, slots, strict=True):
@@ -114,16 +117,74 @@ def _data_loss(
         measured=jnp.asarray(np.stack(measured)),
         factor=jnp.asarray(np.stack(factor)),
     )
-    points = Points.at(np.stack(times), group.args, data)
-    blocks = Blocks.detect(function, points, layout.num_states, 0)
+    points = Points.at(np.stack(times), group.args, group.unknowns, data)
+    size = (layout.num_states, layout.num_weights)
+    blocks = Blocks.detect(function, points, *size)
     gauss_newton = blocks
     if function.observe is not None:
-        expanded = PointLoss(function.observe, function.loss, linearise=True)
-        gauss_newton = Blocks.detect(expanded, points, layout.num_states, 0)
-    return DataLoss(
+        gauss_newton = Blocks.detect(_linearised(function), points, *size)
+    return Penalty(
         blocks=blocks,
         gauss_newton=gauss_newton,
         points=points,
         nodes=np.stack(nodes).astype(np.int32),
-        basis=np.stack(basis),
+        basis=np.stack(basis)[:, :, :, None],
     )
+
+
+def residual_penalties(
+    field: VectorField,
+    layout: Layout,
+    groups: list[Group],
+    grids: tuple[Grid, ...],
+    factor: float,
+    scale: np.ndarray,
+) -> tuple[Penalty, ...]:
+    r"""The integrated squared residual of the model's equation along the interpolants.
+
+    By Gauss-Legendre quadrature with one point more than the residual has zeros, which is where
+    the interval's collocation nodes are. `scale` is that of each equation.
+    """
+    duration = sum(grid.boundaries[-1] - grid.boundaries[0] for grid in grids)
+    penalties = []
+    for group in groups:
+        scheme = grids[group.members[0]].scheme
+        rule = GaussLegendre(scheme.num_nodes)
+        # The first node of a GaussLegendre scheme is the interval's start, with weight zero.
+        positions, quadrature = rule.nodes[1:], rule.quadrature[1:]
+        value = scheme.interpolation(positions)
+        slope = value @ scheme.differentiation
+        longest = max(grids[k].num_intervals for k in group.members)
+        nodes, basis, times, weights = [], [], [], []
+        for k in group.members:
+            grid = grids[k]
+            pad = (0, longest - grid.num_intervals)
+            nodes.append(
+                np.pad(grid.interval_nodes + layout.first_nodes[k], [pad, (0, 0)], mode="edge")
+            )
+            widths = np.pad(grid.widths, pad, mode="edge")
+            starts = np.pad(grid.boundaries[:-1], pad, mode="edge")
+            both = np.stack(np.broadcast_arrays(value, slope / widths[:, None, None]), axis=2)
+            basis.append(both)
+            times.append(starts[:, None] + widths[:, None] * positions)
+            real = np.arange(longest) < grid.num_intervals
+            weights.append(factor / duration * real[:, None] * widths[:, None] * quadrature)
+        weight = np.stack(weights).reshape(len(group.members), -1)
+        data = (jnp.asarray(weight), jnp.broadcast_to(scale, (*weight.shape, len(scale))))
+        points = Points.at(np.stack(times), group.args, group.unknowns, data)
+        size = (2 * layout.num_states, layout.num_weights)
+        function = PointResidual(field)
+        penalties.append(
+            Penalty(
+                blocks=Blocks.detect(function, points, *size),
+                gauss_newton=Blocks.detect(_linearised(function), points, *size),
+                points=points,
+                nodes=np.stack(nodes).astype(np.int32),
+                basis=np.stack(basis),
+            )
+        )
+    return tuple(penalties)
+
+
+def _linearised(function: PointLoss | PointResidual) -> PointLoss | PointResidual:
+    return dataclasses.replace(function, linearise=True)

@@ -6,10 +6,12 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._check import describe
+from ._inputs import Input
 from ._precision import caller_float, scope, to_float64
 
 
@@ -38,7 +40,7 @@ def simulate(
     - `model`: the vector field, for instance `sol.model`.
     - `ts`: times, shape `(time,)`, never decreasing; the first is that of `y0`.
     - `y0`: the initial state, shape `(state,)`.
-    - `args`: passed on to the model.
+    - `args`: passed on to the model. Steps end at the jumps of a `jc.Input` of kind "hold" in it.
     - `solver`: a Diffrax solver, `diffrax.Tsit5()` if not given; `diffrax.Kvaerno5()` for stiff
       models.
     - `rtol`, `atol`, `max_steps`: tolerances and limit of the adaptive steps.
@@ -82,6 +84,10 @@ def _integrate(
     max_steps: int,
     throw: bool,
 ) -> Array:
+    controller: Any = diffrax.PIDController(rtol=rtol, atol=atol)
+    jumps = [item.ts for item in jtu.tree_leaves(args, is_leaf=_is_input) if _jumps(item)]
+    if jumps:
+        controller = diffrax.ClipStepSizeController(controller, jump_ts=jnp.concatenate(jumps))
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(model),
         solver,
@@ -91,9 +97,17 @@ def _integrate(
         y0,
         args,
         saveat=diffrax.SaveAt(ts=ts),
-        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        stepsize_controller=controller,
         max_steps=max_steps,
         throw=throw,
     )
     assert solution.ys is not None
     return solution.ys
+
+
+def _is_input(leaf: Any) -> bool:
+    return isinstance(leaf, Input)
+
+
+def _jumps(leaf: Any) -> bool:
+    return isinstance(leaf, Input) and leaf.kind == "hold"

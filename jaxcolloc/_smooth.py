@@ -34,10 +34,10 @@ class Smooth:
         """The smoothed channel at `ts`."""
         return self._spline(np.clip(ts, self._first, self._last))
 
-    def slope(self, ts: Queries) -> Queries:
-        """Its time derivative at `ts`."""
+    def slope(self, ts: Queries, order: int = 1) -> Queries:
+        """Its time derivative at `ts`, of the given order."""
         inside = (ts >= self._first) & (ts <= self._last) & (self._first < self._last)
-        return np.where(inside, self._spline(np.clip(ts, self._first, self._last), 1), 0.0)
+        return np.where(inside, self._spline(np.clip(ts, self._first, self._last), order), 0.0)
 
 
 def smooth(ts: Samples, ys: Samples, neighbours: int | None = None) -> Smooth:
@@ -145,9 +145,9 @@ class SmoothTrajectory:
         """The smoothed channels at `ts`."""
         return np.stack([channel.value(ts) for channel in self._channels], axis=1)
 
-    def slopes(self, ts: Queries) -> Float[np.ndarray, "query obs"]:
-        """Their time derivatives at `ts`."""
-        return np.stack([channel.slope(ts) for channel in self._channels], axis=1)
+    def slopes(self, ts: Queries, order: int = 1) -> Float[np.ndarray, "query obs"]:
+        """Their time derivatives at `ts`, of the given order."""
+        return np.stack([channel.slope(ts, order) for channel in self._channels], axis=1)
 
 
 def resample(
@@ -191,6 +191,6 @@ def resample(
         ts,
         np.stack(columns, axis=1),
         trajectory.args,
-        weights=np.stack(weights, axis=1),
+        weights=np.stack(weights, axis=1) if trajectory.weighted else None,
         y0=trajectory.y0,
     )

@@ -127,16 +127,19 @@ class Solution(eqx.Module):
 
     - `model`: the trained module, in the dtypes it came with: `diffrax.ODETerm(sol.model)`.
     - `paths`: one `Path` per trajectory, `sol.paths[0].evaluate(t)`.
+    - `args`: the `args` of each trajectory, with fitted values in the place of a `jc.Unknown`.
     - `result`: a member of `jc.RESULTS`; `result.ok` tells whether an optimum was found.
     - `objective`: the objective at the point returned.
     - `stats`: `num_steps`, `compile_seconds`, `solve_seconds`, `evaluation_seconds` (inside our
-      functions), `max_defect` (the largest violation of a collocation equation, in units of
-      the state per time), `solver`, `status` and `status_text` (the solver's own).
+      functions), `max_defect` (the largest violation of an equation or constraint, in the
+      units of the NLP: the state's per time), `solver`, `status` and `status_text` (the
+      solver's own).
     - `trace`: the iterations.
     - `z`, `multipliers`: the optimizer's variables, for a warm start; `nlp`: what was solved.
     """
 
     model: Any
+    args: tuple[Any, ...]
     paths: tuple[Path, ...]
     result: RESULTS = eqx.field(static=True)
     objective: float
@@ -154,7 +157,7 @@ class Solution(eqx.Module):
             [
                 f"Solution: {self.result.name}. {self.result.value}",
                 f"  problem    {self.nlp.num_variables} variables, "
-                f"{self.nlp.num_constraints} equations, {count} {noun}",
+                f"{self.nlp.num_constraints} constraints, {count} {noun}",
                 f"  objective  {self.objective:.8g}",
                 f"  defect     {stats['max_defect']:.2g} at most",
                 f"  solver     {stats['solver']}, {stats['num_steps']} steps",

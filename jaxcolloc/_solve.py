@@ -61,9 +61,11 @@ def solve(
 
         outcome = solver.run(nlp, z, multipliers, each_step)
     model, states = nlp.unpack(outcome.z)
-    constraints = np.asarray(nlp.constraints(outcome.z))
+    constraints, (lower, upper) = np.asarray(nlp.constraints(outcome.z)), nlp.constraint_bounds
+    violation = np.maximum(lower - constraints, constraints - upper)
     solution = Solution(
         model=model,
+        args=nlp.args(outcome.z),
         paths=tuple(Path(grid, item) for grid, item in zip(nlp.grids, states, strict=True)),
         result=outcome.result,
         objective=float(nlp.objective(outcome.z)),
@@ -72,7 +74,7 @@ def solve(
             "compile_seconds": outcome.compile_seconds,
             "solve_seconds": outcome.solve_seconds,
             "evaluation_seconds": outcome.evaluation_seconds,
-            "max_defect": float(np.max(np.abs(constraints), initial=0.0)),
+            "max_defect": float(np.max(violation, initial=0.0)),
             "solver": type(solver).__name__,
             "status": outcome.status,
             "status_text": outcome.status_text,

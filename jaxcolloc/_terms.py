@@ -1,12 +1,10 @@
-"""The terms of the NLP: collocation equations, continuity, losses.
+"""The terms of the NLP: equations and constraints at nodes, continuity, what is minimised.
 
 Each term knows which entries of the Jacobian and of the Lagrangian's Hessian it touches
 (`*_structure`, NumPy, once) and yields their values (JAX), as a list of contributions in the same
 order. Terms hold several trajectories of the same shape; padding of shorter ones is marked by
-negative row numbers.
+negative row numbers. `head` is the front of `z`: weights and unknowns.
 """
-
-from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -24,94 +22,134 @@ States = Float[Array, "node state"]
 _FEW_NODES = 24
 
 
-class Defects(eqx.Module):
-    r"""Equations $\frac{1}{h_e} \sum_j D_{ij} y_{ej} - f(t_{ei}, y_{ei}, args_k; w) = 0$.
+class Pointwise(eqx.Module):
+    """A point function at nodes, of which each output is (part of) a constraint.
 
-    `rows[k, e, i]` is the first of the equations of node `i` in interval `e` of trajectory `k`,
-    negative where there is none. The collocated nodes of an interval are those from `first` on.
+    `rows[k, i]` is the first constraint of point `i` of trajectory `k`, negative where there is
+    none.
     """
 
     blocks: Blocks
     points: Points
-    nodes: Int[AnyArray, "traj interval node"]
-    widths: Float[AnyArray, "traj interval"]
-    matrix: Float[AnyArray, "collocation node"]
-    rows: Int[AnyArray, "traj interval collocation"]
-    first: int = eqx.field(static=True)
+    nodes: Int[AnyArray, "traj point"]
+    rows: Int[AnyArray, "traj point"]
 
     @property
-    def collocated(self) -> Int[AnyArray, "traj interval collocation"]:
-        """The collocated nodes."""
-        stop = self.first + self.matrix.shape[0]
-        return self.nodes[:, :, self.first : stop]
+    def equations(self) -> np.ndarray:
+        """The row of each output, in the order of `values`."""
+        return _spread(self.rows[..., None], np.arange(self.blocks.num_outputs))
 
     def jacobian_structure(self, layout: Layout) -> Structure:
-        """Rows and columns of the derivative matrix, the blocks $-f_y$ and the blocks $-f_w$."""
-        d = layout.num_states
-        state = np.arange(d)
-        rows, at = self.rows[..., None], layout.columns(self.collocated)[..., None]
-        linear_rows = _spread(self.rows[:, :, :, None, None], state)
-        linear_columns = layout.columns(self.nodes)[:, :, None, :, None] + state
+        """Rows and columns of the blocks $F_y$ and $F_w$."""
+        rows, at = self.rows[..., None], layout.columns(self.nodes)[..., None]
         f_y, f_w = self.blocks.jac_y, self.blocks.jac_w
+        weights = self.points.positions(f_w.columns, self.blocks.num_shared)[:, None]
         return [
-            _both(linear_rows, linear_columns),
             _both(_spread(rows, f_y.rows), at + f_y.columns),
-            _both(_spread(rows, f_w.rows), f_w.columns),
+            _both(_spread(rows, f_w.rows), weights),
         ]
 
     def hessian_structure(self, layout: Layout) -> Structure:
-        """Rows and columns of $-\\lambda f$: state-state, state-weight, weight-weight."""
-        at = layout.columns(self.collocated)[..., None]
+        """Rows and columns of $\\lambda F$: state-state, state-weight, weight-weight."""
+        at = layout.columns(self.nodes)[..., None]
         real = self.rows[..., None] >= 0
-        yy, wy, ww = self.blocks.hess_yy, self.blocks.hess_wy, self.blocks.hess_ww
+        yy, wy = self.blocks.hess_yy, self.blocks.hess_wy
         lower = real & (yy.rows >= yy.columns)
+        weights = self.points.positions(wy.rows, self.blocks.num_shared)[:, None]
         return [
             _both(np.where(lower, at + yy.rows, -1), at + yy.columns),
-            _both(np.where(real, at + wy.columns, -1), wy.rows),
-            (ww.rows, ww.columns),
+            _both(np.where(real, at + wy.columns, -1), weights),
+            *self.blocks.ww_structure(self.points),
         ]
 
-    def linear(self, states: States) -> Float[Array, "traj interval collocation state"]:
+    def values(self, head: Array, states: States) -> Float[Array, "traj point output"]:
+        """The function's values."""
+        return self.blocks.value(head, self.points, states[self.nodes])
+
+    def first_order(self, head: Array, states: States) -> tuple[Array, list[Array]]:
+        """The values and those of the Jacobian's contributions."""
+        value, f_y, f_w = self.blocks.first(head, self.points, states[self.nodes])
+        return value, [f_y, f_w]
+
+    def second_order(self, head: Array, states: States, multipliers: Array) -> list[Array]:
+        """The values of the Hessian's contributions."""
+        rows = self.rows[..., None] + np.arange(self.blocks.num_outputs)
+        inside = jnp.where(self.rows[..., None] >= 0, multipliers[rows], 0.0)
+        yy, wy, ww = self.blocks.second(head, self.points, states[self.nodes], inside)
+        return [yy, wy, *ww]
+
+
+class Defects(eqx.Module):
+    r"""Equations $\frac{1}{h_e} \sum_j D_{ij} y_{ej} - f(t_{ei}, y_{ei}, args_k; w) = 0$.
+
+    `field` holds $f$ at the collocated nodes of all intervals, one interval after another.
+    """
+
+    field: Pointwise
+    nodes: Int[AnyArray, "traj interval node"]
+    widths: Float[AnyArray, "traj interval"]
+    matrix: Float[AnyArray, "collocation node"]
+
+    @property
+    def equations(self) -> np.ndarray:
+        """The row of each equation, in the order of `values`."""
+        return self.field.equations
+
+    def jacobian_structure(self, layout: Layout) -> Structure:
+        """Rows and columns of the derivative matrix, the blocks $-f_y$ and the blocks $-f_w$."""
+        state = np.arange(layout.num_states)
+        rows = np.asarray(self.field.rows).reshape(*self.widths.shape, -1)
+        linear_rows = _spread(rows[:, :, :, None, None], state)
+        linear_columns = layout.columns(self.nodes)[:, :, None, :, None] + state
+        return [_both(linear_rows, linear_columns), *self.field.jacobian_structure(layout)]
+
+    def hessian_structure(self, layout: Layout) -> Structure:
+        """Rows and columns of $-\\lambda f$."""
+        return self.field.hessian_structure(layout)
+
+    def values(self, head: Array, states: States) -> Array:
+        """The defects."""
+        left = self._linear(states)
+        return left - self.field.values(head, states).reshape(left.shape)
+
+    def first_order(self, head: Array, states: States) -> tuple[Array, list[Array]]:
+        """The defects and the values of the Jacobian's contributions."""
+        left = self._linear(states)
+        f, (f_y, f_w) = self.field.first_order(head, states)
+        return left - f.reshape(left.shape), [self._constant(states.shape[1]), -f_y, -f_w]
+
+    def second_order(self, head: Array, states: States, multipliers: Array) -> list[Array]:
+        """The values of the Hessian's contributions."""
+        return self.field.second_order(head, states, -multipliers)
+
+    def _linear(self, states: States) -> Float[Array, "traj interval collocation state"]:
         """The left sides: the interpolant's derivative."""
         slope = _contract(self.matrix, states[self.nodes])
         return slope / self.widths[:, :, None, None]
 
-    def linear_jacobian(self, num_states: int) -> Array:
+    def _constant(self, num_states: int) -> Array:
         """The constant entries of the Jacobian, in the order of their structure."""
         matrix = self.matrix / self.widths[:, :, None, None]
         return jnp.broadcast_to(matrix[..., None], (*matrix.shape, num_states))
 
-    def values(self, w: Array, states: States) -> Array:
-        """The defects."""
-        left = self.linear(states)
-        return left - self.blocks.value(w, self.points, self._at(states)).reshape(left.shape)
-
-    def first_order(self, w: Array, states: States) -> tuple[Array, list[Array]]:
-        """The defects and the values of the Jacobian's contributions."""
-        left = self.linear(states)
-        f, f_y, f_w = self.blocks.first(w, self.points, self._at(states))
-        constant = self.linear_jacobian(states.shape[1])
-        return left - f.reshape(left.shape), [constant, -f_y, -f_w]
-
-    def second_order(self, w: Array, states: States, multipliers: Array) -> list[Array]:
-        """The values of the Hessian's contributions."""
-        d = states.shape[1]
-        rows = self.rows[..., None] + np.arange(d)
-        inside = jnp.where(self.rows[..., None] >= 0, multipliers[rows], 0.0)
-        inside = -inside.reshape(*self.points.t.shape, d)
-        return list(self.blocks.second(w, self.points, self._at(states), inside))
-
-    def _at(self, states: States) -> Array:
-        return states[self.collocated].reshape(*self.points.t.shape, states.shape[1])
-
 
 class Continuity(eqx.Module):
-    r"""Equations $y_{e+1,0} - \sum_j c_j y_{ej} = 0$ where a scheme lacks its interval's end."""
+    r"""Equations $y_{end} - \sum_j c_j y_j = 0$ that tie one node to an interpolant elsewhere.
+
+    The interpolant is that of an interval whose scheme lacks its end, or the last node of
+    another trajectory.
+    """
 
     nodes: Int[AnyArray, "interval node"]
     ends: Int[AnyArray, " interval"]
     extrapolation: Float[AnyArray, " node"]
     rows: Int[AnyArray, " interval"]
+    num_states: int = eqx.field(static=True)
+
+    @property
+    def equations(self) -> np.ndarray:
+        """The row of each equation, in the order of `values`."""
+        return np.asarray(self.rows)[:, None] + np.arange(self.num_states)
 
     def jacobian_structure(self, layout: Layout) -> Structure:
         """Rows and columns: the interval's nodes, then its end."""
@@ -123,64 +161,100 @@ class Continuity(eqx.Module):
             _both(self.rows[:, None] + state, layout.columns(self.ends)[:, None] + state),
         ]
 
-    def values(self, states: States) -> Array:
-        """The gaps between the intervals."""
+    def values(self, head: Array, states: States) -> Array:
+        """The gaps."""
         extrapolated = _contract(self.extrapolation[None], states[self.nodes])
         return states[self.ends] - extrapolated[:, 0]
 
-    def first_order(self, states: States) -> tuple[Array, list[Array]]:
+    def first_order(self, head: Array, states: States) -> tuple[Array, list[Array]]:
         """The gaps and the values of the Jacobian's contributions."""
         shape = (*self.nodes.shape, states.shape[1])
         inside = jnp.broadcast_to(-self.extrapolation[:, None], shape)
-        return self.values(states), [inside, jnp.ones((len(self.ends), states.shape[1]))]
+        gaps = self.values(head, states)
+        return gaps, [inside, jnp.ones((len(self.ends), states.shape[1]))]
+
+    def hessian_structure(self, layout: Layout) -> Structure:
+        """None: the equations are linear."""
+        return []
+
+    def second_order(self, head: Array, states: States, multipliers: Array) -> list[Array]:
+        """None: the equations are linear."""
+        return []
 
 
-class DataLoss(eqx.Module):
-    r"""$\sum_i \ell(h(y(t_i)) - \mathrm{obs}_i)$ with $y(t_i) = \sum_j B_{ij} y_j$ (Eq. 11).
+Equations = Defects | Continuity | Pointwise
 
-    Observations come in slots, each of which shares the nodes it interpolates from: an
-    observation that falls on a node has that node only, with $B = 1$.
+
+class Penalty(eqx.Module):
+    r"""$\sum_i \phi(w, x_i)$ with $x_i$ linear in node states: losses of data, residuals (Eq. 11).
+
+    Points come in slots, each of which shares the nodes it interpolates from: an observation
+    that falls on a node has that node only. The point's state has one part per row of `basis`,
+    $x_{ip} = \sum_j B_{ipj} y_j$: the value, or the value and the slope.
     """
 
     blocks: Blocks
     gauss_newton: Blocks
     points: Points
     nodes: Int[AnyArray, "traj slot node"]
-    basis: Float[AnyArray, "traj slot sample node"]
+    basis: Float[AnyArray, "traj slot sample part node"]
 
     def hessian_structure(self, layout: Layout, gauss_newton: bool) -> Structure:
-        """Rows and columns: state-state of every pair of nodes in a slot."""
-        yy = self._blocks(gauss_newton).hess_yy
+        """Rows and columns: states of every pair of nodes in a slot, state-weight, weights."""
+        blocks = self._blocks(gauss_newton)
+        d = layout.num_states
+        yy, wy = blocks.hess_yy, blocks.hess_wy
         at = layout.columns(self.nodes)
-        rows = at[:, :, :, None, None] + yy.rows
-        columns = at[:, :, None, :, None] + yy.columns
+        rows = at[:, :, :, None, None] + yy.rows % d
+        columns = at[:, :, None, :, None] + yy.columns % d
         rows, columns = np.broadcast_arrays(rows, columns)
-        used = np.abs(self.basis).max(axis=2) > 0
+        used = np.abs(self.basis).max(axis=(2, 3)) > 0
         pair = used[:, :, :, None] & used[:, :, None, :]
         keep = pair[..., None] & (rows >= columns)
-        return [(np.where(keep, rows, -1), columns)]
+        weights = self.points.positions(wy.rows, blocks.num_shared)[:, None, None]
+        mixed = np.where(used[..., None], at[..., None] + wy.columns % d, -1)
+        return [
+            (np.where(keep, rows, -1), columns),
+            _both(mixed, weights),
+            *blocks.ww_structure(self.points),
+        ]
 
-    def value(self, w: Array, states: States) -> Array:
-        """The sum of the losses."""
-        return jnp.sum(self.blocks.value(w, self.points, self._at(states)))
+    def value(self, head: Array, states: States) -> Array:
+        """The sum over all points."""
+        return jnp.sum(self.blocks.value(head, self.points, self._at(states)))
 
     def second_order(
-        self, w: Array, states: States, factor: Array, gauss_newton: bool
+        self, head: Array, states: States, factor: Array, gauss_newton: bool
     ) -> list[Array]:
         """The values of the Hessian's contributions."""
         blocks = self._blocks(gauss_newton)
+        d = states.shape[1]
         weight = jnp.full((*self.points.t.shape, 1), factor)
-        inner, _, _ = blocks.second(w, self.points, self._at(states), weight)
-        inner = inner.reshape(*self.basis.shape[:3], -1)
-        weighted = self.basis[..., None] * inner[..., None, :]
+        yy, wy, ww = blocks.second(head, self.points, self._at(states), weight)
+        shape = self.basis.shape[:3]
+        left = self._rows(blocks.hess_yy.rows // d)
+        right = self._rows(blocks.hess_yy.columns // d)
+        weighted = right * yy.reshape(*shape, yy.shape[-1], 1)
         if self.basis.shape[-1] <= _FEW_NODES:
-            outer = self.basis[..., None, None] * weighted[..., None, :, :]
-            return [jnp.sum(outer, axis=2)]
-        return [jnp.einsum("ksca,kscbp->ksabp", self.basis, weighted)]
+            outer = left[..., :, None] * weighted[..., None, :]
+            pairs = jnp.moveaxis(jnp.sum(outer, axis=2), 2, -1)
+        else:
+            pairs = jnp.einsum("kscpa,kscpb->ksabp", left, weighted)
+        mixed = self._rows(blocks.hess_wy.columns // d) * wy.reshape(*shape, wy.shape[-1], 1)
+        return [pairs, jnp.swapaxes(jnp.sum(mixed, axis=2), 2, 3), *ww]
+
+    def _rows(self, part: np.ndarray) -> Float[Array, "traj slot sample entry node"]:
+        """The row of `basis` that belongs to each entry."""
+        if self.basis.shape[3] == 1:
+            return jnp.asarray(self.basis)
+        return jnp.asarray(self.basis)[:, :, :, part]
 
     def _at(self, states: States) -> Array:
-        y = _contract(self.basis, states[self.nodes])
-        return y.reshape(*self.points.t.shape, states.shape[1])
+        inside = states[self.nodes]
+        parts = self.basis.shape[3]
+        rows = [_contract(self.basis[:, :, :, part], inside) for part in range(parts)]
+        x = rows[0] if parts == 1 else jnp.concatenate(rows, axis=-1)
+        return x.reshape(*self.points.t.shape, parts * states.shape[1])
 
     def _blocks(self, gauss_newton: bool) -> Blocks:
         return self.gauss_newton if gauss_newton else self.blocks
@@ -202,9 +276,3 @@ def _spread(rows: AnyArray, offsets: np.ndarray) -> np.ndarray:
 def _both(rows: AnyArray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.broadcast_arrays(rows, columns)
     return rows, columns
-
-
-def ridge_structure(l2: Sequence[float] | np.ndarray) -> Structure:
-    """The diagonal of the weights that are penalised."""
-    penalised = np.flatnonzero(np.asarray(l2))
-    return [(penalised, penalised)]

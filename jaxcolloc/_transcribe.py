@@ -8,22 +8,27 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from ._blocks import Blocks, Points
+from . import _constraints as limits
+from ._args import Unknowns, as_arrays, signature, stack
 from ._check import describe, float_array, integer, positive
-from ._core import Core
+from ._constraints import AnyConstraint
+from ._core import Core, Ridge
 from ._data import Trajectory, as_trajectories
+from ._equations import equations
+from ._functions import OfModel, of_model
 from ._grid import Grid
-from ._inputs import as_arrays, signature, stack
-from ._layout import Layout, Weighted
+from ._layout import Layout
 from ._loss import Loss, PointLoss, VectorField, squared_error
-from ._nlp import NLP, Bounds, Group, make_nlp
-from ._observations import data_losses
+from ._nlp import NLP, Group, make_nlp
+from ._observations import data_losses, residual_penalties
 from ._precision import x64
-from ._terms import Continuity, Defects
+from ._scaling import state_scales, time_scale, with_weights
+from ._weighted import Weighted
 
 
 Grids = Grid | Sequence[Grid]
 Limits = tuple[ArrayLike, ArrayLike] | None
+Sides = tuple[np.ndarray, np.ndarray]
 
 
 def transcribe(
@@ -31,12 +36,17 @@ def transcribe(
     data: Trajectory | Sequence[Trajectory],
     grid: Grids,
     *,
-    observe: Callable[[Any, Any, Any], Any] | None = None,
+    observe: Callable[..., Any] | None = None,
     num_states: int | None = None,
     loss: Loss = squared_error,
-    l2: float = 1e-3,
+    l2: Any = 1e-3,
+    residual_penalty: float = 0.0,
     state_bounds: Limits = None,
-    weight_bounds: Limits = None,
+    weight_bounds: Any = None,
+    weight_scale: Any = None,
+    trainable: Any = True,
+    constraints: AnyConstraint | Sequence[AnyConstraint] = (),
+    state_scale: ArrayLike | None = None,
     collocate_start: bool = False,
 ) -> NLP:
     r"""Turn the training of `model` on `data` into a nonlinear program.
@@ -55,42 +65,99 @@ def transcribe(
 
     - `model`: the vector field `f(t, y, args)`, any callable PyTree; `t` is a scalar, `y` and
       the result have shape `(state,)`. Its inexact-array leaves are the weights.
-    - `data`: one `jc.Trajectory` or a list of them. The weights are shared.
+    - `data`: one `jc.Trajectory` or a list of them. The weights are shared; a `jc.Unknown` in
+      the `args` of a trajectory is a constant of its own.
     - `grid`: one `jc.Grid` for all trajectories or one for each; it must cover the data.
-    - `observe`: what is measured, `h(t, y, args)` of shape `(obs,)`; the first `obs` components
-      of the state if not given.
+    - `observe`: what is measured, `h(t, y, args)` or `h(t, y, args, model)` of shape `(obs,)`; the
+      first `obs` components of the state if not given. A method, `observe=model.observe`, is
+      called on the model being trained, so that the weights it uses are trained too.
     - `num_states`: the number of components of the state, if larger than that of channels.
     - `loss`: `loss(residual, weights)` of one observation time, both of shape `(obs,)`.
     - `l2`: the factor $\lambda$ of the ridge penalty on the weights.
-    - `state_bounds`, `weight_bounds`: (lower, upper), scalars or, for states, shape `(state,)`;
-      None for no bounds.
+    - `residual_penalty`: the factor $\rho$ of
+      $\frac{1}{\sum_k T_k} \sum_k \int \sum_c ((\dot y_c - f_c) \tau / s_c)^2 \, dt$ in
+      the objective, the squared residual of the equation along the polynomials, between
+      the nodes as well (integrated residuals, Neuenhofen and Kerrigan, arXiv 2005.05446); $s_c$
+      and $\tau$ are the units of state and time that are described below.
+    - `state_bounds`: (lower, upper), scalars or shape `(state,)`; None for no bounds.
+    - `weight_bounds`: the same for the weights.
+    - `weight_scale`: "linear", "log" or "softplus": what the optimizer varies in the place of the
+      weight (then positive), for rates and gains whose magnitude is unknown; or a factor, the
+      weight's unit. The ridge penalty acts on that variable, bounds on the weight.
+    - `trainable`: which of the model's inexact-array leaves are weights; True or False, or a
+      function of a leaf. The others keep their values.
+    - `constraints`: `jc.Constraint`, `jc.StateBounds`, `jc.nonnegative(...)` or `jc.Tie` objects.
+    - `state_scale`: the units in which the optimizer sees the states, scalar or shape `(state,)`.
+      If not given: powers of a thousand near each channel's standard deviation, which is 1
+      between 0.03 and 30. Time is scaled alike by its span.
     - `collocate_start`: also collocate at each trajectory's first node, as equation (8) prints
       it. This leaves no freedom for the initial state: `y' = a y` then has the solution 0 only.
+
+    `l2`, `weight_bounds`, `weight_scale` and `trainable` may differ from leaf to leaf: each takes
+    a PyTree prefix of the model, which `jc.leafwise` helps to write.
 
     **Errors:** `ValueError` naming the argument, for data outside the grid, a model whose
     result has another shape than the state, inconsistent bounds, more equations than variables.
     """
-    trajectories = as_trajectories(data)
+    trajectories = with_weights(as_trajectories(data))
     grids = _grids(grid, trajectories)
-    d = _num_states(num_states, trajectories, observe)
     if not callable(model):
         raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
-    l2 = positive("l2", l2, allow_zero=True)
+    seen = None if observe is None else of_model("observe", observe, model)
+    d = _num_states(num_states, trajectories, seen)
+    residual_penalty = positive("residual_penalty", residual_penalty, allow_zero=True)
+    stated = limits.check(constraints, len(trajectories))
     with x64():
-        weighted = Weighted.split("model", model)
-        layout = Layout(weighted, d, tuple(item.num_nodes for item in grids))
-        groups = _groups(trajectories, grids)
-        _check_shapes(weighted, observe, groups, trajectories, grids, d)
-        rows, num_equations = _equation_rows(grids, d, collocate_start)
+        weighted = Weighted.split("model", model, trainable, weight_scale)
+        unknowns = [Unknowns.of(item.args) for item in trajectories]
+        layout = Layout(
+            weighted,
+            d,
+            tuple(len(item.start) for item in unknowns),
+            tuple(item.num_nodes for item in grids),
+        )
+        groups = _groups(layout, trajectories, grids)
+        _check_shapes(weighted, seen, groups, trajectories, grids, d)
+        scale, time = (
+            state_scales(state_scale, trajectories, seen is not None, d),
+            time_scale(grids),
+        )
         field = VectorField(weighted)
-        defects, continuity = _equations(field, layout, groups, grids, rows, collocate_start)
-        losses = data_losses(PointLoss(observe, loss), layout, groups, trajectories, grids)
-        bounds = _bounds(layout, trajectories, state_bounds, weight_bounds)
-        _check_freedom(bounds, num_equations)
-        penalty = np.full(layout.num_weights, l2)
-        core = Core.build(layout, defects, continuity, losses, penalty, num_equations)
+        terms, factors = equations(field, layout, groups, grids, scale, time, collocate_start)
+        more = limits.constraint_terms(
+            stated, model, weighted, layout, groups, grids, len(factors), scale
+        )
+        zeros = np.zeros(len(factors))
+        row_bounds = (np.append(zeros, more.lower), np.append(zeros, more.upper))
+        penalties = data_losses(
+            PointLoss(weighted, seen, loss), layout, groups, trajectories, grids
+        )
+        if residual_penalty:
+            penalties += residual_penalties(
+                field, layout, groups, grids, residual_penalty, scale / time
+            )
+        head = [weighted.limits("weight_bounds", weight_bounds, model)]
+        head += [(item.lower, item.upper) for item in unknowns]
+        bounds = _bounds(layout, trajectories, head, state_bounds)
+        limits.apply_state_bounds(stated, layout, *bounds)
+        _check_freedom(bounds, row_bounds)
+        factor = [weighted.per_weight("l2", l2, model), *(item.l2 for item in unknowns)]
+        center = [np.zeros(layout.num_weights), *(item.start for item in unknowns)]
+        ridge = Ridge.of(np.concatenate(factor), np.concatenate(center))
+        units = layout.join(np.ones(layout.num_head), np.tile(scale, (layout.num_nodes, 1)))
+        rows = np.concatenate([factors, more.scale])
+        core, patterns = Core.build(layout, (*terms, *more.terms), penalties, ridge, (units, rows))
         return make_nlp(
-            model, observe is not None, core, trajectories, grids, tuple(groups), bounds
+            core,
+            patterns,
+            model=model,
+            observe=seen,
+            trajectories=trajectories,
+            grids=grids,
+            groups=tuple(groups),
+            bounds=(bounds[0] / units, bounds[1] / units),
+            constraint_bounds=(row_bounds[0] * rows, row_bounds[1] * rows),
+            units=units,
         )
 
 
@@ -111,10 +178,10 @@ def _grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
     return grids
 
 
-def _num_states(num_states: int | None, trajectories: tuple[Trajectory, ...], observe: Any) -> int:
+def _num_states(
+    num_states: int | None, trajectories: tuple[Trajectory, ...], observe: OfModel | None
+) -> int:
     channels = trajectories[0].num_channels
-    if observe is not None and not callable(observe):
-        raise ValueError(f"`observe` must be callable as h(t, y, args); got {describe(observe)}.")
     if num_states is None:
         return channels
     least = 1 if observe is not None else channels
@@ -123,7 +190,7 @@ def _num_states(num_states: int | None, trajectories: tuple[Trajectory, ...], ob
 
 def _check_shapes(
     model: Weighted,
-    observe: Callable[[Any, Any, Any], Any] | None,
+    observe: OfModel | None,
     groups: list[Group],
     trajectories: tuple[Trajectory, ...],
     grids: tuple[Grid, ...],
@@ -135,8 +202,8 @@ def _check_shapes(
         item, grid = trajectories[first], grids[first]
         args = as_arrays(item.args)
         t, y = jnp.asarray(grid.boundaries[0]), jnp.ones(d)
-        w = jnp.zeros(model.size)
-        slope = call(lambda w, t, y, args: model.join(w)(t, y, args), w, t, y, args)
+        w = jnp.zeros(model.size + len(Unknowns.of(item.args).start))
+        slope = call(VectorField(model), w, t, y, args, None)
         if getattr(slope, "shape", None) != (d,):
             raise ValueError(
                 f"`model` must return an array of shape (state,) = ({d},); got {slope}. "
@@ -144,7 +211,12 @@ def _check_shapes(
             )
         if observe is None:
             continue
-        seen_shape = getattr(call(observe, t, y, args), "shape", None)
+
+        def seen(w: Any, t: Any, y: Any, args: Any, observe: OfModel = observe) -> Any:
+            trained, args = model.apply(w, args)
+            return observe(t, y, args, trained)
+
+        seen_shape = getattr(call(seen, w, t, y, args), "shape", None)
         if seen_shape != (item.num_channels,):
             raise ValueError(
                 f"`observe` must return an array of shape (obs,) = ({item.num_channels},), "
@@ -152,7 +224,9 @@ def _check_shapes(
             )
 
 
-def _groups(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]) -> list[Group]:
+def _groups(
+    layout: Layout, trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]
+) -> list[Group]:
     """Trajectories whose terms are evaluated together.
 
     Lengths within a factor of two go together and the shorter are padded: the number of groups,
@@ -167,107 +241,21 @@ def _groups(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]) -> li
     groups = []
     for positions in members.values():
         args = stack([converted[position] for position in positions])
-        groups.append(Group(tuple(positions), args))
+        unknowns = np.stack([layout.unknowns(position) for position in positions])
+        groups.append(Group(tuple(positions), args, unknowns.astype(np.int32)))
     return groups
 
 
-def _equation_rows(
-    grids: tuple[Grid, ...], d: int, collocate_start: bool
-) -> tuple[list[tuple[int, int, int]], int]:
-    """The first equation of each trajectory's start, defects and continuity; and the total."""
-    rows, row = [], 0
-    for grid in grids:
-        start = row
-        defects = start + (d if collocate_start else 0)
-        continuity = defects + grid.num_intervals * (grid.scheme.num_nodes - 1) * d
-        rows.append((start, defects, continuity))
-        row = continuity + (0 if grid.scheme.includes_end else grid.num_intervals * d)
-    return rows, row
-
-
-def _equations(
-    field: VectorField,
-    layout: Layout,
-    groups: list[Group],
-    grids: tuple[Grid, ...],
-    rows: list[tuple[int, int, int]],
-    collocate_start: bool,
-) -> tuple[tuple[Defects, ...], tuple[Continuity, ...]]:
-    defects, continuity = [], []
-    for group in groups:
-        scheme = grids[group.members[0]].scheme
-        nodes, widths, times, equation = _interval_arrays(layout, group, grids, rows)
-        points = Points.at(times[:, :, 1:], group.args, None)
-        blocks = Blocks.detect(field, points, layout.num_states, layout.num_weights)
-        if collocate_start:
-            first = np.array([[[rows[position][0]]] for position in group.members])
-            at_start = Points.at(times[:, :1, :1], group.args, None)
-            matrix = scheme.differentiation[:1]
-            start = Defects(blocks, at_start, nodes[:, :1], widths[:, :1], matrix, first, first=0)
-            defects.append(start)
-        matrix = scheme.differentiation[1:]
-        defects.append(Defects(blocks, points, nodes, widths, matrix, equation, first=1))
-        if not scheme.includes_end:
-            continuity.append(_continuity(layout, group, grids, rows))
-    return tuple(defects), tuple(continuity)
-
-
-def _interval_arrays(
-    layout: Layout,
-    group: Group,
-    grids: tuple[Grid, ...],
-    rows: list[tuple[int, int, int]],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes, widths, times and equations of a group, shorter trajectories padded."""
-    longest = max(grids[position].num_intervals for position in group.members)
-    nodes, widths, times, equations = [], [], [], []
-    for position in group.members:
-        grid = grids[position]
-        pad = [(0, longest - grid.num_intervals), (0, 0)]
-        inside = grid.interval_nodes
-        collocated = inside.shape[1] - 1
-        equation = rows[position][1] + layout.num_states * np.arange(
-            grid.num_intervals * collocated
-        ).reshape(grid.num_intervals, collocated)
-        nodes.append(np.pad(inside + layout.first_nodes[position], pad, mode="edge"))
-        widths.append(np.pad(grid.widths, pad[0], mode="edge"))
-        times.append(np.pad(grid.times[inside], pad, mode="edge"))
-        equations.append(np.pad(equation, pad, constant_values=-1))
-    return (
-        np.stack(nodes).astype(np.int32),
-        np.stack(widths),
-        np.stack(times),
-        np.stack(equations).astype(np.int32),
-    )
-
-
-def _continuity(
-    layout: Layout, group: Group, grids: tuple[Grid, ...], rows: list[tuple[int, int, int]]
-) -> Continuity:
-    nodes, ends, equations = [], [], []
-    for position in group.members:
-        grid = grids[position]
-        nodes.append(grid.interval_nodes + layout.first_nodes[position])
-        ends.append(grid.interval_ends + layout.first_nodes[position])
-        equations.append(rows[position][2] + layout.num_states * np.arange(grid.num_intervals))
-    return Continuity(
-        nodes=np.concatenate(nodes).astype(np.int32),
-        ends=np.concatenate(ends).astype(np.int32),
-        extrapolation=grids[group.members[0]].scheme.interpolation(np.ones(1))[0],
-        rows=np.concatenate(equations).astype(np.int32),
-    )
-
-
 def _bounds(
-    layout: Layout, trajectories: tuple[Trajectory, ...], states: Limits, weights: Limits
-) -> Bounds:
+    layout: Layout, trajectories: tuple[Trajectory, ...], head: list[Sides], states: Limits
+) -> Sides:
+    """Bounds of all variables in the caller's units."""
     d = layout.num_states
-    state_lower, state_upper = _limits("state_bounds", states, d)
-    weight_lower, weight_upper = _limits("weight_bounds", weights, None)
-    lower = np.full(layout.num_variables, weight_lower)
-    upper = np.full(layout.num_variables, weight_upper)
-    lower[layout.num_weights :] = np.tile(state_lower, layout.num_nodes)
-    upper[layout.num_weights :] = np.tile(state_upper, layout.num_nodes)
+    state_lower, state_upper = _state_limits(states, d)
+    lower, upper = (
+        layout.join(np.concatenate(sides), np.tile(limit, (layout.num_nodes, 1)))
+        for sides, limit in zip(zip(*head, strict=True), (state_lower, state_upper), strict=True)
+    )
     for position, item in enumerate(trajectories):
         if item.y0 is None:
             continue
@@ -287,35 +275,34 @@ def _bounds(
     return lower, upper
 
 
-def _limits(name: str, value: Limits, d: int | None) -> tuple[Any, Any]:
+def _state_limits(value: Limits, d: int) -> Sides:
     if value is None:
         value = (-np.inf, np.inf)
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"`{name}` must be (lower, upper) or None; got {describe(value)}.")
+        raise ValueError(f"`state_bounds` must be (lower, upper) or None; got {describe(value)}.")
     sides = []
-    for side in value:
-        ndim = 0 if d is None else min(np.ndim(side), 1)
-        side = float_array(name, side, ndim, "()" if d is None else f"() or (state,) = ({d},)")
-        if d is not None:
-            if side.shape not in ((), (d,)):
-                raise ValueError(
-                    f"`{name}` must hold scalars or arrays of shape (state,) = ({d},); "
-                    f"got shape {side.shape}."
-                )
-            side = np.broadcast_to(side, (d,))
-        sides.append(side)
+    for side, missing in zip(value, (-np.inf, np.inf), strict=True):
+        side = missing if side is None else side
+        array = float_array("state_bounds", side, min(np.ndim(side), 1), f"() or (state,) = ({d},)")
+        if array.shape not in ((), (d,)):
+            raise ValueError(
+                f"`state_bounds` must hold scalars or arrays of shape (state,) = ({d},); "
+                f"got shape {array.shape}."
+            )
+        sides.append(np.broadcast_to(array, (d,)))
     lower, upper = sides
     if np.any(np.isnan(lower)) or np.any(np.isnan(upper)) or np.any(lower >= upper):
-        raise ValueError(f"`{name}` must have lower < upper; got {value}.")
+        raise ValueError(f"`state_bounds` must have lower < upper; got {value}.")
     return lower, upper
 
 
-def _check_freedom(bounds: Bounds, num_equations: int) -> None:
+def _check_freedom(bounds: Sides, row_bounds: Sides) -> None:
     lower, upper = bounds
     free = int(np.sum(lower < upper))
+    num_equations = int(np.sum(row_bounds[0] == row_bounds[1]))
     if num_equations > free:
         raise ValueError(
             f"The problem has more equations ({num_equations}) than free variables ({free}). "
-            "`collocate_start=True` and known `y0` take freedom away; so does a model with few "
-            "weights."
+            "`collocate_start=True`, known `y0` and equations in `constraints` take freedom away; "
+            "so does a model with few weights."
         )

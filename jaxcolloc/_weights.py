@@ -1,7 +1,7 @@
 """Initial weights: Xavier's draw and gradient matching."""
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,14 +11,15 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._args import Unknowns, as_arrays, restore, signature, stack
 from ._blocks import Points, over_points
 from ._check import describe, integer, positive
 from ._data import Trajectory, as_trajectories
-from ._inputs import as_arrays, signature, stack
-from ._layout import Weighted, Weights
+from ._layout import Head
 from ._loss import VectorField
-from ._precision import x64
+from ._precision import AnyArray, x64
 from ._smooth import SmoothTrajectory, channel_means
+from ._weighted import Weighted
 
 
 with warnings.catch_warnings():
@@ -86,52 +87,67 @@ class Slopes(eqx.Module):
     def stack(
         cls,
         args: Any,
+        unknowns: AnyArray,
         times: Sequence[np.ndarray],
         values: Sequence[np.ndarray],
         slopes: Sequence[np.ndarray],
     ) -> "Slopes":
         """From one array per trajectory."""
-        points = Points.at(np.stack(times), args, None)
+        points = Points.at(np.stack(times), args, unknowns, None)
         return cls(points, jnp.asarray(np.stack(values)), jnp.asarray(np.stack(slopes)))
 
 
 def fit_slopes(
-    field: Callable[..., Array],
-    w: Weights,
+    field: VectorField,
+    head: Head,
     data: tuple[Slopes, ...],
     *,
     l2: float = MATCHING_L2,
     max_steps: int = MATCHING_STEPS,
-) -> Weights:
-    """Weights of `field` that match the slopes, by Levenberg-Marquardt from `w`.
+) -> tuple[Head, float]:
+    """Weights and unknowns that match the slopes, by Levenberg-Marquardt from `head`.
 
-    `w` itself where the fit fails.
+    With them the mean squared error, relative to the slopes' mean square. `head` itself where the
+    fit fails. The ridge acts on the weights, and on the distance of unknowns from their start.
     """
     square = sum(jnp.sum(item.slope**2, axis=(0, 1)) for item in data)
     count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
     scale = jnp.sqrt(jnp.asarray(square) / count)
     scale = jnp.where(scale > 0, scale, 1.0)
-    fitted = _fit(field, w, data, scale, jnp.asarray(l2), max_steps)
-    return jnp.where(jnp.all(jnp.isfinite(fitted)), fitted, w)
+    fitted = head
+    if max_steps and len(head):
+        found = _fit(field, head, data, scale, jnp.asarray(l2), max_steps)
+        fitted = jnp.where(jnp.all(jnp.isfinite(found)), found, head)
+    error = jnp.sum(_mismatch(field, fitted, data, scale) ** 2)
+    return fitted, float(error)
+
+
+def _differences(field: VectorField, head: Head, data: tuple[Slopes, ...], scale: Array) -> Array:
+    count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+    parts = []
+    for item in data:
+        value = over_points(field, head, item.points, item.y, field.model.size)
+        parts.append(jnp.ravel((value - item.slope) / scale) / count**0.5)
+    return jnp.concatenate(parts)
+
+
+_mismatch = eqx.filter_jit(_differences)
 
 
 @eqx.filter_jit
 def _fit(
-    field: Callable[..., Array],
-    w: Weights,
+    field: VectorField,
+    head: Head,
     data: tuple[Slopes, ...],
     scale: Array,
     l2: Array,
     max_steps: int,
-) -> Weights:
-    count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+) -> Head:
+    center = head.at[: field.model.size].set(0.0)
 
-    def residual(w: Weights, data: tuple[Slopes, ...], scale: Array, l2: Array) -> Array:
-        parts = [jnp.sqrt(l2) * w]
-        for item in data:
-            value = over_points(field, w, item.points, item.y)
-            parts.append(jnp.ravel((value - item.slope) / scale) / count**0.5)
-        return jnp.concatenate(parts)
+    def residual(head: Head, data: tuple[Slopes, ...], scale: Array, l2: Array) -> Array:
+        ridge = jnp.sqrt(l2) * (head - center)
+        return jnp.concatenate([ridge, _differences(field, head, data, scale)])
 
     solver = jaxopt.LevenbergMarquardt(
         residual_fun=residual,
@@ -142,7 +158,7 @@ def _fit(
         solver="cholesky",
         materialize_jac=True,
     )
-    return solver.run(w, data, scale, l2).params
+    return solver.run(head, data, scale, l2).params
 
 
 def match_gradients(
@@ -168,7 +184,7 @@ def match_gradients(
     **Arguments:**
 
     - `model`: the vector field `f(t, y, args)`; every component of its state must be measured.
-    - `data`: one trajectory or a list of them.
+    - `data`: one trajectory or a list of them; a `jc.Unknown` in `args` counts as its start.
     - `l2`: the factor of the ridge penalty; `max_steps`: the largest number of iterations.
 
     **Errors:** `ValueError` for what is no trajectory or a model without finite real weights.
@@ -184,16 +200,17 @@ def match_gradients(
         for item in trajectories:
             curve = SmoothTrajectory(item, means)
             ts = np.linspace(item.ts[0], item.ts[-1], each)
-            args = as_arrays(item.args)
+            args = as_arrays(restore(item.args, Unknowns.of(item.args).start))
             row = (args, ts, curve.values(ts), curve.slopes(ts))
             kinds.setdefault(signature(args), []).append(row)
         slopes = []
         for rows in kinds.values():
             args, times, values, slope = zip(*rows, strict=True)
-            slopes.append(Slopes.stack(stack(list(args)), times, values, slope))
-        w = weighted.flatten("model", model)
+            none = np.zeros((len(args), 0), np.int32)
+            slopes.append(Slopes.stack(stack(args), none, times, values, slope))
+        w = jnp.asarray(weighted.flatten("model", model))
         field = VectorField(weighted)
-        fitted = fit_slopes(field, jnp.asarray(w), tuple(slopes), l2=l2, max_steps=max_steps)
+        fitted, _ = fit_slopes(field, w, tuple(slopes), l2=l2, max_steps=max_steps)
         return weighted.restore(fitted)
 
 

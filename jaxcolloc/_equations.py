@@ -1,0 +1,111 @@
+"""The model's equations as terms: defects of every trajectory, and continuity."""
+
+import numpy as np
+from jaxtyping import Float
+
+from ._blocks import Blocks, Points
+from ._grid import Grid
+from ._layout import Layout
+from ._loss import VectorField
+from ._nlp import Group
+from ._terms import Continuity, Defects, Pointwise
+
+
+class _Rows:
+    """The first row of each trajectory's start, defects and continuity; the scale of all rows."""
+
+    def __init__(
+        self,
+        grids: tuple[Grid, ...],
+        scale: Float[np.ndarray, " state"],
+        time: float,
+        collocate_start: bool,
+    ):
+        d = len(scale)
+        self.start, self.defects, self.continuity = [], [], []
+        factors = [np.zeros(0)]
+        row = 0
+        for grid in grids:
+            collocated = grid.num_intervals * (grid.scheme.num_nodes - 1) + int(collocate_start)
+            gaps = 0 if grid.scheme.includes_end else grid.num_intervals
+            self.start.append(row)
+            self.defects.append(row + d * int(collocate_start))
+            self.continuity.append(row + d * collocated)
+            factors += [np.tile(time / scale, collocated), np.tile(1 / scale, gaps)]
+            row += d * (collocated + gaps)
+        self.factors = np.concatenate(factors)
+
+
+def equations(
+    field: VectorField,
+    layout: Layout,
+    groups: list[Group],
+    grids: tuple[Grid, ...],
+    scale: Float[np.ndarray, " state"],
+    time: float,
+    collocate_start: bool,
+) -> tuple[tuple[Defects | Continuity, ...], Float[np.ndarray, " equation"]]:
+    """The terms, and the factor of each of their rows; trajectories stand in their order."""
+    rows = _Rows(grids, scale, time, collocate_start)
+    terms: list[Defects | Continuity] = []
+    for group in groups:
+        scheme = grids[group.members[0]].scheme
+        nodes, widths, times, equation = _interval_arrays(layout, group, grids, rows.defects)
+        points = Points.at(times[:, :, 1:], group.args, group.unknowns, None)
+        blocks = Blocks.detect(field, points, layout.num_states, layout.num_weights)
+        if collocate_start:
+            first = np.array([rows.start[position] for position in group.members])
+            at_start = Points.at(times[:, :1, :1], group.args, group.unknowns, None)
+            start = Pointwise(blocks, at_start, nodes[:, 0, :1], first[:, None])
+            matrix = scheme.differentiation[:1]
+            terms.append(Defects(start, nodes[:, :1], widths[:, :1], matrix))
+        inside = nodes[:, :, 1:].reshape(len(nodes), -1)
+        collocated = Pointwise(blocks, points, inside, equation.reshape(len(nodes), -1))
+        terms.append(Defects(collocated, nodes, widths, scheme.differentiation[1:]))
+        if not scheme.includes_end:
+            terms.append(_continuity(layout, group, grids, rows.continuity))
+    return tuple(terms), rows.factors
+
+
+def _interval_arrays(
+    layout: Layout, group: Group, grids: tuple[Grid, ...], first_rows: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nodes, widths, times and equations of a group, shorter trajectories padded."""
+    longest = max(grids[position].num_intervals for position in group.members)
+    nodes, widths, times, rows = [], [], [], []
+    for position in group.members:
+        grid = grids[position]
+        pad = [(0, longest - grid.num_intervals), (0, 0)]
+        inside = grid.interval_nodes
+        collocated = inside.shape[1] - 1
+        row = first_rows[position] + layout.num_states * np.arange(
+            grid.num_intervals * collocated
+        ).reshape(grid.num_intervals, collocated)
+        nodes.append(np.pad(inside + layout.first_nodes[position], pad, mode="edge"))
+        widths.append(np.pad(grid.widths, pad[0], mode="edge"))
+        times.append(np.pad(grid.times[inside], pad, mode="edge"))
+        rows.append(np.pad(row, pad, constant_values=-1))
+    return (
+        np.stack(nodes).astype(np.int32),
+        np.stack(widths),
+        np.stack(times),
+        np.stack(rows).astype(np.int32),
+    )
+
+
+def _continuity(
+    layout: Layout, group: Group, grids: tuple[Grid, ...], first_rows: list[int]
+) -> Continuity:
+    nodes, ends, rows = [], [], []
+    for position in group.members:
+        grid = grids[position]
+        nodes.append(grid.interval_nodes + layout.first_nodes[position])
+        ends.append(grid.interval_ends + layout.first_nodes[position])
+        rows.append(first_rows[position] + layout.num_states * np.arange(grid.num_intervals))
+    return Continuity(
+        nodes=np.concatenate(nodes).astype(np.int32),
+        ends=np.concatenate(ends).astype(np.int32),
+        extrapolation=grids[group.members[0]].scheme.interpolation(np.ones(1))[0],
+        rows=np.concatenate(rows).astype(np.int32),
+        num_states=layout.num_states,
+    )

@@ -1,0 +1,111 @@
+"""Scales: what the optimizer sees of a weight or an unknown."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._check import describe
+from ._precision import AnyArray
+
+
+class Scale(eqx.Module):
+    """A monotone map from the optimizer's variable to the value in the model."""
+
+    @abc.abstractmethod
+    def outward(self, variable: AnyArray) -> AnyArray:
+        """The value in the model."""
+
+    @abc.abstractmethod
+    def inward(self, value: np.ndarray) -> np.ndarray:
+        """The optimizer's variable."""
+
+    @property
+    def positive(self) -> bool:
+        """Whether all values are above zero."""
+        return True
+
+    def limit(self, value: np.ndarray) -> np.ndarray:
+        """A bound on the value as a bound on the variable."""
+        if not self.positive:
+            return self.inward(value)
+        inside = np.maximum(value, np.finfo(float).tiny)
+        return np.where(value > 0, np.where(np.isinf(inside), np.inf, self.inward(inside)), -np.inf)
+
+    def check(self, name: str, value: np.ndarray) -> None:
+        """Refuse values that the scale does not reach."""
+        if self.positive and np.any(value <= 0):
+            raise ValueError(
+                f"`{name}` can be {self!r} only where all values are above zero; "
+                f"got {value.min():g}."
+            )
+
+
+class Linear(Scale):
+    """value = factor * variable."""
+
+    factor: float = eqx.field(static=True)
+
+    @property
+    def positive(self) -> bool:
+        return False
+
+    def outward(self, variable: AnyArray) -> AnyArray:
+        return variable if self.factor == 1 else self.factor * variable
+
+    def inward(self, value: np.ndarray) -> np.ndarray:
+        return value / self.factor
+
+    def __repr__(self) -> str:
+        return f"{self.factor:g}"
+
+
+class Log(Scale):
+    """value = exp(variable)."""
+
+    def outward(self, variable: AnyArray) -> AnyArray:
+        return jnp.exp(variable)
+
+    def inward(self, value: np.ndarray) -> np.ndarray:
+        return np.log(value)
+
+    def __repr__(self) -> str:
+        return '"log"'
+
+
+class Softplus(Scale):
+    """value = log(1 + exp(variable))."""
+
+    def outward(self, variable: AnyArray) -> AnyArray:
+        return jax.nn.softplus(variable)
+
+    def inward(self, value: np.ndarray) -> np.ndarray:
+        return value + np.log(-np.expm1(-value))
+
+    def __repr__(self) -> str:
+        return '"softplus"'
+
+
+LINEAR = Linear(1.0)
+_NAMES: dict[Any, Scale] = {None: LINEAR, "linear": LINEAR, "log": Log(), "softplus": Softplus()}
+
+
+def is_scale(value: Any) -> bool:
+    """Whether `value` can be said to be a scale."""
+    return isinstance(value, (str, int, float, np.number)) and not isinstance(value, bool)
+
+
+def as_scale(value: Any) -> Scale:
+    """A scale from its name or a factor."""
+    if value is None or isinstance(value, str):
+        if value in _NAMES:
+            return _NAMES[value]
+    elif np.isfinite(value) and value > 0:
+        return Linear(float(value))
+    raise ValueError(
+        '`weight_scale` must be "linear", "log", "softplus" or a factor above zero; '
+        f"got {describe(value)}."
+    )

@@ -1,0 +1,76 @@
+"""Scaling: the units in which the optimizer sees states and equations, chosen from the data."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ._check import describe
+from ._data import Trajectory
+from ._grid import Grid
+
+
+# Data of a larger or smaller magnitude than this, with no weights given, are weighted by it.
+_EXTREME = 1e3
+
+
+def state_scales(
+    given: Any, trajectories: tuple[Trajectory, ...], observed: bool, num_states: int
+) -> Float[np.ndarray, " state"]:
+    """The unit of each state: a power of a thousand near its channel's standard deviation.
+
+    A state that is not a channel has unit one, unless `given` says otherwise.
+    """
+    if given is not None:
+        try:
+            scale = np.broadcast_to(np.asarray(given, np.float64), (num_states,))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`state_scale` must be numbers above zero, a scalar or shape (state,) = "
+                f"({num_states},); got {describe(given)}."
+            ) from error
+        if not np.all(np.isfinite(scale) & (scale > 0)):
+            raise ValueError(f"`state_scale` must be finite and above zero; got {describe(given)}.")
+        return scale
+    scale = np.ones(num_states)
+    if not observed:
+        magnitude = _thousands(_magnitudes(trajectories))
+        scale[: len(magnitude)] = magnitude
+    return scale
+
+
+def time_scale(grids: tuple[Grid, ...]) -> float:
+    """The unit of time: a power of a thousand near a third of the mean span."""
+    span = np.mean([grid.boundaries[-1] - grid.boundaries[0] for grid in grids])
+    return float(_thousands(span / 3))
+
+
+def with_weights(trajectories: tuple[Trajectory, ...]) -> tuple[Trajectory, ...]:
+    """The trajectories, weighted by their channels' magnitudes if these are extreme.
+
+    Only where no weights are given at all: a channel in units of 1e6 beside one of 1e-6 would be
+    all that is fitted.
+    """
+    if any(item.weighted for item in trajectories):
+        return trajectories
+    magnitude = _magnitudes(trajectories)
+    if np.all((magnitude >= 1 / _EXTREME) & (magnitude <= _EXTREME)):
+        return trajectories
+    weights = 1 / magnitude**2
+    return tuple(
+        Trajectory(item.ts, item.ys, item.args, weights=weights, y0=item.y0)
+        for item in trajectories
+    )
+
+
+def _magnitudes(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:
+    """The standard deviation of each channel; its mean's size if it is constant, or one."""
+    ys = np.concatenate([item.ys for item in trajectories])
+    spread, level = np.nanstd(ys, axis=0), np.abs(np.nanmean(ys, axis=0))
+    constant = spread <= 1e-12 * level
+    magnitude = np.where(constant, level, spread)
+    return np.where(magnitude > 0, magnitude, 1.0)
+
+
+def _thousands(value: Any) -> np.ndarray:
+    return 10.0 ** (3 * np.round(np.log10(value) / 3))
