@@ -17,10 +17,6 @@ from ._states import StateFunction, States, called_states, candidate_states, smo
 from ._weights import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
 
 
-# Enough to tell candidates for unobserved states apart.
-_TRIAL_STEPS = 20
-
-
 class Guess(eqx.Module):
     """A start for `jc.solve`: the model, the states of each trajectory, and `z` of both."""
 
@@ -65,37 +61,36 @@ def guess(
     model = nlp.model
     if key is not None and weights != "as_given":
         model = xavier(model, key)
-    matched = weights == "gradient_matching"
-    if isinstance(states, str) or callable(states):
-        if isinstance(states, str):
-            choice("states", states, ("smooth",))
+    steps = MATCHING_STEPS if weights == "gradient_matching" else 0
+    slopes = None
+    if isinstance(states, str):
+        choice("states", states, ("smooth",))
         curves = smooth_curves(nlp)
-        if callable(states):
-            z = _clipped(nlp, model, called_states(nlp, curves, states))
-        else:
-            z = _best(nlp, model, curves, _TRIAL_STEPS if matched else 0)
-        plain = nlp.observe is None and nlp.num_states == nlp.trajectories[0].num_channels
-        slopes = _curve_slopes(nlp, curves) if plain and not callable(states) else None
+        starts = candidate_states(nlp, curves, model)
+        if nlp.observe is None and nlp.num_states == nlp.trajectories[0].num_channels:
+            slopes = _curve_slopes(nlp, curves)
+    elif callable(states):
+        starts = [called_states(nlp, smooth_curves(nlp), states)]
     else:
-        z = _clipped(nlp, model, [np.array(item, np.float64) for item in states])
-        slopes = None
-    if matched and nlp.layout.num_head:
-        z = _matched(nlp, z, slopes, MATCHING_STEPS)[0]
+        starts = [[np.array(item, np.float64) for item in states]]
+    z = _best(nlp, [_clipped(nlp, model, item) for item in starts], slopes, steps)
     model, placed = nlp.unpack(z)
     return Guess(model, placed, z)
 
 
+def _best(
+    nlp: NLP, starts: list[np.ndarray], slopes: tuple[Slopes, ...] | None, steps: int
+) -> np.ndarray:
+    """The start whose slopes the model matches best, matched if that takes any steps."""
+    if len(starts) == 1 and not (steps and nlp.layout.num_head):
+        return starts[0]
+    fits = [_matched(nlp, z, slopes, steps) for z in starts]
+    errors = [error if np.isfinite(error) else np.inf for _, error in fits]
+    return fits[int(np.argmin(errors))][0]
+
+
 def _clipped(nlp: NLP, model: Any, states: States) -> np.ndarray:
     return np.clip(np.array(nlp.pack(model, states)), *nlp.bounds)
-
-
-def _best(nlp: NLP, model: Any, curves: list[SmoothTrajectory], steps: int) -> np.ndarray:
-    """The candidate whose slopes the model matches best."""
-    starts = [_clipped(nlp, model, states) for states in candidate_states(nlp, curves, model)]
-    if len(starts) == 1:
-        return starts[0]
-    errors = [_matched(nlp, z, None, steps)[1] for z in starts]
-    return starts[int(np.nanargmin(np.where(np.isfinite(errors), errors, np.inf)))]
 
 
 def _matched(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._args import as_arrays
+from ._args import Unknowns, as_arrays, restore
 from ._functions import OfModel
 from ._nlp import NLP
 from ._precision import x64
@@ -44,7 +44,7 @@ def called_states(nlp: NLP, curves: list[SmoothTrajectory], function: StateFunct
     return result
 
 
-def candidate_states(nlp: NLP, curves: list[SmoothTrajectory], model: Any) -> Iterator[States]:
+def candidate_states(nlp: NLP, curves: list[SmoothTrajectory], model: Any) -> list[States]:
     """States at the nodes that agree with the smoothed data, one set after another.
 
     What the observation determines is the same in all. Components that it leaves open are
@@ -54,10 +54,11 @@ def candidate_states(nlp: NLP, curves: list[SmoothTrajectory], model: Any) -> It
     known = [_observed_part(nlp, position, model, curves) for position in range(len(curves))]
     open_axes = _open_axes(nlp, known, model)
     if open_axes.shape[1] == 0:
-        yield known
-        return
-    for hidden in _signals(nlp, curves, open_axes.shape[1]):
-        yield [part + signal @ open_axes.T for part, signal in zip(known, hidden, strict=True)]
+        return [known]
+    return [
+        [part + signal @ open_axes.T for part, signal in zip(known, hidden, strict=True)]
+        for hidden in _signals(nlp, curves, open_axes.shape[1])
+    ]
 
 
 def _observed_part(
@@ -68,8 +69,8 @@ def _observed_part(
     seen = curves[position].values(grid.times)
     if nlp.observe is None:
         return np.pad(seen, [(0, 0), (0, nlp.num_states - seen.shape[1])])
-    args = as_arrays(nlp.args(nlp.pack(model, _zeros(nlp)))[position])
     with x64():
+        args = _start_args(nlp, position)
         return np.asarray(
             _invert(
                 nlp.observe,
@@ -113,9 +114,9 @@ def _open_axes(nlp: NLP, known: States, model: Any) -> Float[np.ndarray, "state 
         return np.eye(d)[:, nlp.trajectories[0].num_channels :]
     grid = nlp.grids[0]
     middle = grid.num_nodes // 2
-    args = as_arrays(nlp.args(nlp.pack(model, _zeros(nlp)))[0])
     observe = nlp.observe
     with x64():
+        args = _start_args(nlp, 0)
         slope = eqx.filter_jit(
             lambda t, y, args, model: jax.jacobian(lambda y: observe(t, y, args, model))(y)
         )(jnp.asarray(grid.times[middle]), jnp.asarray(known[0][middle]), args, model)
@@ -150,5 +151,7 @@ def _signals(
         yield [mean + sign * ratio * s for s in slope]
 
 
-def _zeros(nlp: NLP) -> States:
-    return [np.zeros((grid.num_nodes, nlp.num_states)) for grid in nlp.grids]
+def _start_args(nlp: NLP, position: int) -> Any:
+    """The `args` of a trajectory with its unknowns at their starts."""
+    args = nlp.trajectories[position].args
+    return as_arrays(restore(args, Unknowns.of(args).start))
