@@ -51,9 +51,9 @@ class Scaling(eqx.Module):
 
     variables: Float[AnyArray, " variable"]
     rows: Float[AnyArray, " constraint"]
-    jacobian: Float[AnyArray, " entry"]
-    hessian: Float[AnyArray, " entry"]
-    gauss_newton: Float[AnyArray, " entry"]
+    jacobian: Float[AnyArray, " _"]
+    hessian: Float[AnyArray, " _"]
+    gauss_newton: Float[AnyArray, " _"]
 
     @classmethod
     def of(

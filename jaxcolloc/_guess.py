@@ -21,7 +21,7 @@ class Guess(eqx.Module):
     """A start for `jc.solve`: the model, the states of each trajectory, and `z` of both."""
 
     model: Any
-    states: list[Float[np.ndarray, "node state"]]
+    states: list[Float[np.ndarray, "_ state"]]
     z: Float[np.ndarray, " variable"]
 
 

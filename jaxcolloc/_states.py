@@ -16,7 +16,7 @@ from ._precision import x64
 from ._smooth import SmoothTrajectory, channel_means
 
 
-States = list[Float[np.ndarray, "node state"]]
+States = list[Float[np.ndarray, "_ state"]]
 StateFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 _INVERSION_STEPS = 12
@@ -130,7 +130,7 @@ def _open_axes(nlp: NLP, known: States, model: Any) -> Float[np.ndarray, "state 
 
 def _signals(
     nlp: NLP, curves: list[SmoothTrajectory], count: int
-) -> Iterator[list[Float[np.ndarray, "node open"]]]:
+) -> Iterator[list[Float[np.ndarray, "_ open"]]]:
     """Candidates for `count` components, at the nodes of every trajectory."""
     channels = nlp.trajectories[0].num_channels
     times = [grid.times for grid in nlp.grids]

@@ -49,6 +49,33 @@ class Driven(eqx.Module):
         return inside + outside
 
 
+class Plant(eqx.Module):
+    """A net beside a known law, with a rate, a sensor's gain and a frozen exponent.
+
+    `args` holds an input path and a constant of the experiment.
+    """
+
+    net: eqx.nn.MLP
+    rate: jax.Array
+    gain: jax.Array
+    exponent: jax.Array
+
+    def __init__(self, width: int = 3, seed: int = 0):
+        self.net = eqx.nn.MLP(3, 2, width, 1, jnp.tanh, key=jax.random.key(seed))
+        self.rate = jnp.asarray([0.7, 1.3])
+        self.gain = jnp.asarray(1.5)
+        self.exponent = jnp.asarray(1.5)
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        u = args["u"](t)
+        inside = self.net(jnp.concatenate([y, u[None]]))
+        decay = self.rate * args["feed"] * jnp.abs(y) ** self.exponent
+        return inside - decay + jnp.sum(args["offset"] ** 2)
+
+    def observe(self, t: Any, y: Any, args: Any) -> Any:
+        return self.gain * jnp.stack([y[0] * y[1], y[1] + args["feed"]])
+
+
 def spiral(ts: np.ndarray) -> np.ndarray:
     """The solution of y' = A y with A = [[-0.1, 2], [-2, -0.1]] from (1, 0)."""
     decay = np.exp(-0.1 * ts)

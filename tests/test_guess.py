@@ -134,9 +134,3 @@ def test_works_with_several_trajectories_of_other_lengths():
 def test_refuses_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         jc.guess(nlp_of(Net(2, 3)), **options)
-
-
-def test_asks_for_states_where_they_cannot_be_read_off():
-    nlp = nlp_of(Net(2, 3), observe=lambda t, y, args: y**2)
-    with pytest.raises(ValueError, match="`states` must be given as arrays where `observe` is"):
-        jc.guess(nlp)

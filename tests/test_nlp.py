@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Driven, Linear, Net, dense
+from helpers import Driven, Linear, Net, Plant, dense
 
 import jaxcolloc as jc
+from jaxcolloc._blocks import over_points
 from jaxcolloc._precision import x64
 
 
@@ -100,6 +101,100 @@ def test_derivatives_of_a_model_whose_sparsity_is_unknown():
     with pytest.warns(UserWarning, match="could not be detected"):
         nlp = jc.transcribe(model, jc.Trajectory([0.0, 1.0], np.ones((2, 2)), y0=None), grid)
     _check_derivatives(nlp)
+
+
+def _plant(**options):
+    """Everything at once: inputs, unknowns, a trained observation, bounds, scales, units."""
+    grids = [jc.Grid.uniform(0.0, 2.0, count, jc.Radau(2)) for count in (3, 5, 2)]
+    rng = np.random.default_rng(5)
+    data = []
+    for item in _rich_data(grids[0]):
+        samples = np.linspace(0.0, 2.0, 5 + len(data))
+        args = {
+            "u": jc.Input(samples, rng.normal(size=len(samples)), "hold"),
+            "feed": jc.Unknown(1.0 + len(data), bounds=(0.1, 9), scale="log", l2=0.3),
+            "offset": jc.Unknown([0.1, -0.2]),
+        }
+        data.append(jc.Trajectory(item.ts, item.ys, args, weights=item.weights))
+    model = Plant()
+    return jc.transcribe(
+        model,
+        data,
+        grids,
+        observe=model.observe,
+        num_states=2,
+        l2=jc.leafwise(model, 0.1, (lambda m: m.rate, 0.0)),
+        weight_scale=jc.leafwise(
+            model, None, (lambda m: m.rate, "log"), (lambda m: m.gain, "softplus")
+        ),
+        trainable=jc.leafwise(model, True, (lambda m: m.exponent, False)),
+        **options,
+    )
+
+
+def _work(t, y, args, model):
+    return jnp.stack([y[0] * y[1] * args["feed"], model.rate[0] * t + y[0]])
+
+
+PLANTS = {
+    "plain": {},
+    "units": {"state_scale": [1e-3, 20.0]},
+    "residual": {"residual_penalty": 0.3},
+    "constraints": {
+        "state_scale": [0.1, 3.0],
+        "residual_penalty": 0.1,
+        "constraints": [
+            jc.Constraint(_work, -1.0, [2.0, 3.0], trajectories=[0, 2]),
+            jc.Constraint(lambda t, y, args: jnp.sum(y**2), 1.0, 1.0, at="end"),
+            jc.nonnegative(1),
+            jc.Tie(2, 0),
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_derivatives_of_a_hybrid_model_match_dense_ones(name):
+    nlp = _plant(**PLANTS[name])
+    assert nlp.layout.num_head == nlp.num_weights + 9
+    _check_derivatives(nlp)
+
+
+@pytest.mark.parametrize("name", ["plain", "constraints"])
+def test_gauss_newton_of_a_hybrid_model(name):
+    """The Hessian of the same objective with every residual expanded to first order."""
+    nlp = _plant(**PLANTS[name])
+    z = 0.5 * np.random.default_rng(2).normal(size=nlp.num_variables)
+    core = nlp.compiled.core
+    size = (nlp.num_variables,) * 2
+    lower = dense(nlp.gauss_newton_structure, nlp.gauss_newton(z, 0.7), size)
+
+    def expanded(z):
+        head, states = core._parts(z)
+        values = [
+            over_points(p.gauss_newton.function, head, p.points, p._at(states), nlp.num_weights)
+            for p in core.penalties
+        ]
+        return 0.7 * sum(map(jnp.sum, values), start=core.ridge.value(head))
+
+    with x64():
+        expected = np.asarray(jax.jit(jax.hessian(expanded))(z))
+        exact = np.asarray(jax.jit(jax.hessian(lambda z: 0.7 * core.objective(z)))(z))
+    np.testing.assert_allclose(lower, np.tril(expected), atol=1e-11)
+    assert np.abs(expected - exact).max() > 1e-3
+    symmetric = lower + np.tril(lower, -1).T
+    assert np.linalg.eigvalsh(symmetric).min() > -1e-9
+
+
+def test_the_residual_penalty_is_the_integral():
+    """For y = t^2 and y' = 3 y the squared residual 4 t^2 - 12 t^3 + 9 t^4 has a known integral."""
+    grid = jc.Grid([0.0, 0.7, 2.0], jc.Radau(2))
+    data = jc.Trajectory([0.0, 2.0], [[0.0], [4.0]])
+    model = Linear(np.array([[3.0]]))
+    nlp = jc.transcribe(model, data, grid, l2=0.0, residual_penalty=0.5)
+    z = nlp.pack(model, [grid.times[:, None] ** 2])
+    integral = 4 * 2**3 / 3 - 12 * 2**4 / 4 + 9 * 2**5 / 5
+    assert float(nlp.objective(z)) == pytest.approx(0.5 * integral / 2, rel=1e-12)
 
 
 @pytest.mark.parametrize("observe", [None, _observe])

@@ -1,0 +1,112 @@
+"""Unknown constants of each experiment."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import Linear
+
+import jaxcolloc as jc
+
+
+class Decay(Linear):
+    """y' = -rate_k * y + matrix y, with a rate of each experiment."""
+
+    def __call__(self, t, y, args):
+        return self.matrix @ y - args["rate"] * y
+
+
+RATES = [0.5, 1.0, 2.0]
+
+
+def _data(**options):
+    data = []
+    for rate, length in zip(RATES, (8, 12, 9), strict=True):
+        ts = np.linspace(0.0, 1.5, length)
+        ys = np.stack([np.exp(-rate * ts), 2 * np.exp((0.4 - rate) * ts)], axis=1)
+        data.append(jc.Trajectory(ts, ys, {"rate": jc.Unknown(1.2, **options)}))
+    return data
+
+
+GRID = jc.Grid.uniform(0.0, 1.5, 4, jc.Radau(3))
+MODEL = Linear(jnp.zeros((2, 2)))
+FIXED = Decay(jnp.asarray([[0.0, 0.0], [0.0, 0.4]]))
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "softplus", 3.0])
+def test_finds_the_constant_of_each_experiment(scale, caller_x64):
+    nlp = jc.transcribe(FIXED, _data(scale=scale, bounds=(0, 9)), GRID, l2=0.0, trainable=False)
+    assert (nlp.num_weights, nlp.layout.num_head) == (0, 3)
+    sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
+    found = [float(args["rate"]) for args in sol.args]
+    np.testing.assert_allclose(found, RATES, atol=1e-4)
+    end = jc.simulate(sol.model, [0.0, 1.5], sol.paths[1].evaluate(0.0), sol.args[1])[-1]
+    np.testing.assert_allclose(end, _data()[1].ys[-1], atol=1e-4)
+
+
+def test_the_penalty_draws_to_the_start():
+    nlp = jc.transcribe(FIXED, _data(l2=1e6), GRID, l2=0.0, trainable=False)
+    sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
+    np.testing.assert_allclose([args["rate"] for args in sol.args], 1.2, atol=1e-3)
+
+
+def test_shared_weights_and_unknowns_are_found_together():
+    data = _data()
+    data[1] = jc.Trajectory(data[1].ts, data[1].ys, {"rate": 1.0})
+    nlp = jc.transcribe(Decay(jnp.zeros((2, 2))), data, GRID, l2=1e-9)
+    assert len(nlp.groups) == 2
+    sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
+    np.testing.assert_allclose(sol.model.matrix, FIXED.matrix, atol=2e-3)
+    np.testing.assert_allclose([args["rate"] for args in sol.args], RATES, atol=2e-3)
+    assert sol.args[1]["rate"] == 1.0
+
+
+def test_keeps_its_shape_and_place():
+    args = ({"a": jc.Unknown(np.ones((2, 3)))}, 5, jc.Unknown(2.0))
+    data = jc.Trajectory([0.0, 1.5], np.ones((2, 2)), args)
+
+    def model(t, y, args):
+        return -y * jnp.sum(args[0]["a"]) * args[2] * args[1]
+
+    nlp = jc.transcribe(model, data, GRID)
+    assert nlp.layout.num_head == 7
+    z = np.array(nlp.pack(model, [np.ones((GRID.num_nodes, 2))]))
+    z[:7] = np.arange(7.0)
+    (fitted,) = nlp.args(z)
+    np.testing.assert_array_equal(fitted[0]["a"], np.arange(6.0).reshape(2, 3))
+    assert fitted[1] == 5
+    assert float(fitted[2]) == 6.0
+    assert "unknowns 7" in str(nlp)
+
+
+def test_counts_as_its_start_in_gradient_matching_alone():
+    open_, known = (
+        [jc.Trajectory(item.ts, item.ys, {"rate": make(1.2)}) for item in _data()]
+        for make in (jc.Unknown, float)
+    )
+    model = Decay(jnp.zeros((2, 2)))
+    one, other = jc.match_gradients(model, open_), jc.match_gradients(model, known)
+    np.testing.assert_allclose(one.matrix, other.matrix, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((), {"value": "a"}), "`Unknown` takes a number"),
+        (((np.nan,), {}), "`value` must be finite"),
+        (((1.0,), {"bounds": (2, 3)}), "`bounds` must have lower < upper with the value between"),
+        (((1.0,), {"bounds": (1, 1)}), "`bounds` must have lower < upper"),
+        (((1.0,), {"bounds": 3}), "`Unknown` takes a number"),
+        (((np.ones(2),), {"bounds": (np.zeros(3), 9)}), "`Unknown` takes a number"),
+        (((-1.0,), {"scale": "log"}), '`scale` can be "log" only where'),
+        (((1.0,), {"l2": -1.0}), "`l2` must be a finite number"),
+    ],
+)
+def test_refuses_bad_input(arguments, message):
+    positional, named = arguments
+    with pytest.raises(ValueError, match=message):
+        jc.Unknown(*positional, **named)
+
+
+def test_jax_cannot_take_it_for_an_array():
+    assert jax.tree.leaves({"a": jc.Unknown(1.0)})[0].value == 1.0
