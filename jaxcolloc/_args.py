@@ -125,11 +125,16 @@ def as_arrays(args: Any) -> Any:
             slot = Slot(position, leaf.value.shape, leaf.scale)
             position += leaf.value.size
             return slot
-        if isinstance(leaf, (bool, int)) or not isinstance(leaf, (float, np.generic)):
-            return leaf
-        return np.asarray(leaf)
+        return number_to_array(leaf)
 
     return to_float64(jtu.tree_map(convert, args, is_leaf=lambda leaf: isinstance(leaf, Input)))
+
+
+def number_to_array(leaf: Any) -> Any:
+    """A float as an array, so that functions are not compiled anew for each value."""
+    if isinstance(leaf, (bool, int)) or not isinstance(leaf, (float, np.generic)):
+        return leaf
+    return np.asarray(leaf)
 
 
 def fill(args: Any, unknowns: Array) -> Any:

@@ -10,6 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from ._args import number_to_array
 from ._check import describe
 from ._inputs import Input
 from ._precision import caller_float, scope, to_float64
@@ -59,6 +60,7 @@ def simulate(
     if concrete and np.any(np.diff(np.asarray(ts)) < 0):
         raise ValueError("`ts` must never decrease.")
     with scope(model, ts, y0, args):
+        args = jtu.tree_map(number_to_array, args)
         single = caller_float() == np.float32
         inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
         ys = _integrate(

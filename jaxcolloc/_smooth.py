@@ -127,14 +127,19 @@ class SmoothTrajectory:
     one is `_SLOPE_WINDOW` times as wide. All channels share it, so that they are flattened alike
     and a vector field through them is consistent: it minimises the sum of their cross-validation
     errors, each relative to its smallest. `fallback` is a constant per channel for those without
-    samples.
+    samples; `start` a time and values (or NaN) of channels that are known besides the samples.
     """
 
-    def __init__(self, trajectory: Trajectory, fallback: Float[np.ndarray, " obs"]):
-        samples = [
-            (trajectory.ts[there], trajectory.ys[there, channel])
-            for channel, there in enumerate(trajectory.measured.T)
-        ]
+    def __init__(
+        self,
+        trajectory: Trajectory,
+        fallback: Float[np.ndarray, " obs"],
+        start: tuple[float, Float[np.ndarray, " obs"]] | None = None,
+    ):
+        ts, ys = trajectory.ts, trajectory.ys
+        if start is not None and start[0] < ts[0]:
+            ts, ys = np.append(start[0], ts), np.concatenate([start[1][None], ys])
+        samples = [(ts[there], ys[there, c]) for c, there in enumerate(~np.isnan(ys).T)]
         window = int(np.ceil(_SLOPE_WINDOW * _common_window(samples)))
         self._channels = [
             smooth(ts, ys, window) if len(ts) else Smooth(trajectory.ts[:1], np.array([constant]))

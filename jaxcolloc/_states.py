@@ -24,9 +24,14 @@ _SINGULAR = 1e-6
 
 
 def smooth_curves(nlp: NLP) -> list[SmoothTrajectory]:
-    """The smoothed channels of each trajectory."""
+    """The smoothed channels of each trajectory, through a known start where these are states."""
     means = channel_means(nlp.trajectories)
-    return [SmoothTrajectory(item, means) for item in nlp.trajectories]
+    curves = []
+    for item, grid in zip(nlp.trajectories, nlp.grids, strict=True):
+        known = item.y0 is not None and nlp.observe is None
+        start = (grid.boundaries[0], item.y0[: len(means)]) if known else None
+        curves.append(SmoothTrajectory(item, means, start))
+    return curves
 
 
 def called_states(nlp: NLP, curves: list[SmoothTrajectory], function: StateFunction) -> States:

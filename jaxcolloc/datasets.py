@@ -1,4 +1,4 @@
-"""Reference systems with known equations, and samples of them with keyed noise."""
+"""Reference systems with known equations, samples of them with keyed noise, a real series."""
 
 from collections.abc import Callable
 from typing import Any
@@ -84,3 +84,17 @@ def _linear_oscillator(omega: float, damping: float) -> System:
         return jnp.stack([v, -(omega**2) * x - 2 * damping * omega * v])
 
     return System(field, (1.0, 0.0), ("x", "v"))
+
+
+def lynx_hare() -> Trajectory:
+    """Pelts of hare and lynx, in thousands, that were traded each year from 1900 to 1920.
+
+    Channels (hare, lynx), times in years since 1900: 21 points of the records of the Hudson Bay
+    Company, as Howard tabulates them ("Modeling Basics", 2009) after Odum ("Fundamentals of
+    Ecology", 1953).
+    """
+    hare = [30.0, 47.2, 70.2, 77.4, 36.3, 20.6, 18.1, 21.4, 22.0, 25.4, 27.1]
+    hare += [40.3, 57.0, 76.6, 52.3, 19.5, 11.2, 7.6, 14.6, 16.2, 24.7]
+    lynx = [4.0, 6.1, 9.8, 35.2, 59.4, 41.7, 19.0, 13.0, 8.3, 9.1, 7.4]
+    lynx += [8.0, 12.3, 19.5, 45.7, 51.1, 29.7, 15.8, 9.7, 10.1, 8.6]
+    return Trajectory(np.arange(21.0), np.stack([hare, lynx], axis=1))
