@@ -119,8 +119,9 @@ def main() -> None:
     axes[0, 0].set_title("rollouts, fitted to all years")
     axes[0, 1].set_title("fitted up to the dashed line")
     axes[0, 0].legend()
-    axes[1, 0].set_xlabel("year")
-    axes[1, 1].set_xlabel("year")
+    for axis in axes[1]:
+        axis.set_xlabel("year")
+        axis.set_xticks(range(1900, 1921, 5))
     save(figure, chosen.output / "lynx_hare.png")
 
 

@@ -18,6 +18,7 @@ _FOLDS = 5
 _FEWEST = 6
 _MOST_CHOSEN_FROM = 1500
 _SLOPE_WINDOW = 3.0
+_MOST_IN_WINDOW = 100
 
 
 class Smooth:
@@ -64,7 +65,12 @@ def smooth(ts: Samples, ys: Samples, neighbours: int | None = None) -> Smooth:
     knots = np.unique(np.append(times[::step], times[-1]))
     if len(knots) > 3 and knots[-1] - knots[-2] < 0.5 * np.median(np.diff(knots)):
         knots = np.delete(knots, -2)
-    values = _lowess(ts, ys, neighbours, knots, robust=True)
+    # LOWESS fits a line at every sample: dense ones are averaged first, well within a window.
+    bin_size = max(neighbours // _MOST_IN_WINDOW, 1)
+    first = np.arange(0, len(ts), bin_size)
+    counts = np.diff(np.append(first, len(ts)))
+    ts, ys = (np.add.reduceat(side, first) / counts for side in (ts, ys))
+    values = _lowess(ts, ys, neighbours // bin_size, knots, robust=True)
     return Smooth(knots, values)
 
 

@@ -28,8 +28,9 @@ def smooth_curves(nlp: NLP) -> list[SmoothTrajectory]:
     means = channel_means(nlp.trajectories)
     curves = []
     for item, grid in zip(nlp.trajectories, nlp.grids, strict=True):
-        known = item.y0 is not None and nlp.observe is None
-        start = (grid.boundaries[0], item.y0[: len(means)]) if known else None
+        start = None
+        if item.y0 is not None and nlp.observe is None:
+            start = (grid.boundaries[0], item.y0[: len(means)])
         curves.append(SmoothTrajectory(item, means, start))
     return curves
 

@@ -1,28 +1,126 @@
 """The examples at small size, and the README's code as it stands."""
 
+import csv
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcolloc as jc
+
 
 ROOT = Path(__file__).parents[1]
 
 
+def run(script, output, *arguments):
+    """The printed lines of an example whose picture goes to the folder `output`."""
+    command = [sys.executable, ROOT / "examples" / script, "--output", output, *arguments]
+    environment = {k: v for k, v in os.environ.items() if k != "JAXCOLLOC_DATA"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (output / script).with_suffix(".png").stat().st_size > 10_000
+    return done.stdout
+
+
 def test_van_der_pol(tmp_path):
-    command = [sys.executable, ROOT / "examples/van_der_pol.py", "--output", tmp_path]
     small = ["--nodes", "40", "--until", "5", "--width", "6", "--seeds", "2"]
-    run = subprocess.run([*command, *small], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "NLP: 112 variables, 78 equality constraints" in run.stdout
-    assert "mean over 2 seeds" in run.stdout
-    assert "2 of 2 solved" in run.stdout
-    assert (tmp_path / "van_der_pol.png").stat().st_size > 10_000
+    printed = run("van_der_pol.py", tmp_path, *small)
+    assert "NLP: 112 variables, 78 equality constraints" in printed
+    assert "mean over 2 seeds" in printed
+    assert "2 of 2 solved" in printed
 
 
-def test_the_readmes_example_runs():
+def test_lynx_hare(tmp_path):
+    printed = run("lynx_hare.py", tmp_path, "--quick")
+    # The rates that every text finds, near 0.5, 0.03, 0.02 and 0.8.
+    rates = re.search(r"rates.*\[(.*)\]", printed).group(1).split()
+    np.testing.assert_allclose(np.array(rates, float), [0.54, 0.027, 0.024, 0.80], rtol=0.05)
+    assert float(re.search(r"Lotka.*all 21 years ([\d.]+)", printed).group(1)) < 5.0
+    assert float(re.search(r"neural.*all 21 years ([\d.]+)", printed).group(1)) < 5.0
+
+
+def write(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def test_cascaded_tanks(tmp_path):
+    """On a made-up record in the place of the real one, which is not part of the project."""
+    ts = 4.0 * np.arange(260)
+    rows = []
+    for part, phase in (("train", 0.0), ("test", 1.0)):
+        us = 2.5 + np.sin(ts / 60 + phase) + 0.5 * np.sin(ts / 23)
+        ys = 5 + 2 * np.sin(ts / 60 + phase - 0.9) + 0.3 * np.sin(ts / 23 - 1.2)
+        columns = zip(range(260), ts, us, ys, strict=True)
+        rows += [[part, *row] for row in columns]
+    write(tmp_path / "cascaded_tanks.csv", ["split", "k", "t_s", "u_V", "y_V"], rows)
+    printed = run("cascaded_tanks.py", tmp_path, "--quick", "--data", tmp_path)
+    errors = [float(text) for text in re.findall(r"train ([\d.]+) V", printed)]
+    assert len(errors) == 2
+    assert max(errors) < 0.5
+
+
+def test_silverbox(tmp_path):
+    """On a simulated Duffing oscillator."""
+    ts = np.arange(900) / 610.35
+    us = 0.03 * np.sin(2 * np.pi * (20 + 40 * ts) * ts)
+
+    def oscillator(t, y, args):
+        force = args(t) - y[0] - 0.1 * y[1] - 4.0 * y[0] ** 3
+        return 430.0 * jnp.stack([y[1], force])
+
+    ys = jc.simulate(oscillator, ts, [0.0, 0.0], jc.Input(ts, us, "cubic"))[:, 0]
+    parts = ["train"] * 700 + ["test"] * 200
+    rows = zip(parts, range(900), ts, us, np.asarray(ys), strict=True)
+    write(tmp_path / "silverbox_4096.csv", ["split", "k", "t_s", "u_V", "y_V"], rows)
+    printed = run("silverbox.py", tmp_path, "--quick", "--data", tmp_path)
+    assert float(re.search(r"test ([\d.]+) mV", printed).group(1)) < 2.0
+
+
+def test_catechol(tmp_path):
+    """On yields of a made-up reaction in five solvents."""
+    rng = np.random.default_rng(0)
+    rows, table = [], []
+    for name in "ABCDE":
+        descriptors = rng.normal(size=13)
+        table.append([name, *descriptors])
+        for celsius in (175.0, 225.0):
+            rate = 0.05 * np.exp(0.3 * descriptors[0] + (celsius - 200) / 25)
+            for minutes in (2.0, 7.0, 15.0):
+                left = np.exp(-rate * minutes)
+                rows.append([0, name, minutes, celsius, left, 0.5 * (1 - left), 0.3 * (1 - left)])
+    header = ["exp", "solvent", "t_min", "T_C", "SM", "P2", "P3"]
+    write(tmp_path / "catechol.csv", header, rows)
+    write(tmp_path / "catechol_spange.csv", ["SOLVENT NAME", *map(str, range(13))], table)
+    printed = run("catechol.py", tmp_path, "--quick", "--data", tmp_path)
+    assert "2 folds of 30 conditions" in printed
+    assert printed.count("successful") == 2
+    assert float(re.search(r"mean ([\d.]+)", printed).group(1)) < 0.03
+
+
+@pytest.mark.parametrize("script", ["cascaded_tanks.py", "catechol.py", "silverbox.py"])
+def test_asks_for_the_data(script, tmp_path):
+    command = [sys.executable, ROOT / "examples" / script]
+    environment = {k: v for k, v in os.environ.items() if k != "JAXCOLLOC_DATA"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "Pass --data DIR or set JAXCOLLOC_DATA" in done.stderr
+
+
+def test_the_readmes_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
     exec(blocks[0], names)
     assert names["sol"].result.ok
     assert names["ys"].shape == (200, 2)
+    exec(blocks[1], names)
+    sol = names["sol"]
+    assert float(sol.model.flow) == pytest.approx(0.5, abs=0.01)
+    assert float(sol.model.gain) == pytest.approx(2.0, abs=0.02)
+    np.testing.assert_allclose([args["scale"] for args in sol.args], [1.0, 1.3, 0.8], atol=0.02)
+    assert len(blocks) == 2

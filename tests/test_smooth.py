@@ -33,6 +33,17 @@ def test_the_window_grows_with_the_noise():
     assert windows[0] < windows[1] < windows[2]
 
 
+def test_dense_samples_are_averaged_to_the_same_curve():
+    """A hundred thousand samples: smooth at once, and close to the truth."""
+    rng = np.random.default_rng(4)
+    ts = np.sort(rng.uniform(0, 20, 100_000))
+    ys = np.sin(ts) + 0.3 * rng.normal(size=len(ts))
+    curve = SmoothTrajectory(jc.Trajectory(ts, ys[:, None]), np.zeros(1))
+    at = np.linspace(0.2, 19.8, 300)
+    assert np.abs(curve.values(at)[:, 0] - np.sin(at)).max() < 0.1
+    assert np.abs(curve.slopes(at)[:, 0] - np.cos(at)).max() < 0.5
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_samples_are_interpolated(count):
     ts = np.arange(count, dtype=float)
