@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from . import _constraints as limits
 from ._args import Unknowns, as_arrays, signature, stack
 from ._check import describe, float_array, integer, positive
-from ._constraints import AnyConstraint
+from ._constraint_terms import apply_state_bounds, constraint_terms
+from ._constraints import AnyConstraint, as_constraints
 from ._core import Core, Ridge
 from ._data import Trajectory, as_trajectories
 from ._equations import equations
@@ -20,7 +20,7 @@ from ._grid import Grid
 from ._layout import Layout
 from ._loss import Loss, PointLoss, VectorField, squared_error
 from ._nlp import NLP, Group, make_nlp
-from ._observations import data_losses, residual_penalties
+from ._penalties import data_losses, residual_penalties
 from ._precision import x64
 from ._scaling import state_scales, time_scale, with_weights
 from ._weighted import Weighted
@@ -106,7 +106,7 @@ def transcribe(
     seen = None if observe is None else of_model("observe", observe, model)
     d = _num_states(num_states, trajectories, seen)
     residual_penalty = positive("residual_penalty", residual_penalty, allow_zero=True)
-    stated = limits.check(constraints, len(trajectories))
+    stated = as_constraints(constraints, len(trajectories))
     with x64():
         weighted = Weighted.split("model", model, trainable, weight_scale)
         unknowns = [Unknowns.of(item.args) for item in trajectories]
@@ -124,9 +124,7 @@ def transcribe(
         )
         field = VectorField(weighted)
         terms, factors = equations(field, layout, groups, grids, scale, time, collocate_start)
-        more = limits.constraint_terms(
-            stated, model, weighted, layout, groups, grids, len(factors), scale
-        )
+        more = constraint_terms(stated, model, weighted, layout, groups, grids, len(factors), scale)
         zeros = np.zeros(len(factors))
         row_bounds = (np.append(zeros, more.lower), np.append(zeros, more.upper))
         penalties = data_losses(
@@ -139,7 +137,7 @@ def transcribe(
         head = [weighted.limits("weight_bounds", weight_bounds, model)]
         head += [(item.lower, item.upper) for item in unknowns]
         bounds = _bounds(layout, trajectories, head, state_bounds)
-        limits.apply_state_bounds(stated, layout, *bounds)
+        apply_state_bounds(stated, layout, *bounds)
         _check_freedom(bounds, row_bounds)
         factor = [weighted.per_weight("l2", l2, model), *(item.l2 for item in unknowns)]
         center = [np.zeros(layout.num_weights), *(item.start for item in unknowns)]

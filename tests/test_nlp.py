@@ -105,7 +105,7 @@ def test_derivatives_of_a_model_whose_sparsity_is_unknown():
 
 def _plant(**options):
     """Everything at once: inputs, unknowns, a trained observation, bounds, scales, units."""
-    grids = [jc.Grid.uniform(0.0, 2.0, count, jc.Radau(2)) for count in (3, 5, 2)]
+    grids = [jc.Grid.uniform(0.0, 2.0, count, jc.Radau(2)) for count in (3, 4, 2)]
     rng = np.random.default_rng(5)
     data = []
     for item in _rich_data(grids[0]):

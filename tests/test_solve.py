@@ -146,6 +146,19 @@ def test_shuffled_trajectories_give_the_same_model():
     np.testing.assert_allclose(found[0].paths[0].states, found[1].paths[1].states, atol=1e-6)
 
 
+def test_very_long_and_very_short_trajectories_in_one_problem():
+    """A hundred thousand samples beside two: the matrix to the accuracy that noise allows."""
+    rng = np.random.default_rng(0)
+    data = []
+    for length in (100_000, 2):
+        ts = np.sort(rng.uniform(0.0, 8.0, length))
+        data.append(jc.Trajectory(ts, spiral(ts) + 0.1 * rng.normal(size=(length, 2))))
+    grids = [jc.Grid.uniform(0.0, 8.0, 60, jc.Radau(3)), jc.Grid.single(0.0, 8.0, jc.Radau(2))]
+    nlp = jc.transcribe(Linear(jnp.zeros((2, 2))), data, grids, l2=0.0)
+    sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
+    np.testing.assert_allclose(np.asarray(sol.model.matrix), SPIRAL, atol=0.01)
+
+
 def test_the_trace_holds_every_iteration(nlp, start):
     seen = []
     sol = jc.solve(nlp, jc.Ipopt(), start, callback=seen.append)
