@@ -39,7 +39,7 @@ import jaxcolloc as jc
 
 
 # Width and ridge penalty for the solvents at even and at odd places of the alphabet.
-SETTINGS = [(8, 1e-3), (8, 1e-3)]
+SETTINGS = [(8, 3e-3), (8, 3e-3)]
 CANDIDATES = [(4, 1e-3), (8, 3e-3), (8, 1e-3), (8, 3e-4)]
 GRID = jc.Grid([0.0, 1.5, 5.0, 15.0], jc.Radau(3))
 START = np.array([1.0, 0.0, 0.0])
