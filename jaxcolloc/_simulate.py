@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._args import number_to_array
+from ._args import Unknown, number_to_array
 from ._check import describe
 from ._inputs import Input
 from ._precision import caller_float, scope, to_float64
@@ -56,6 +56,11 @@ def simulate(
         raise ValueError(f"`y0` must have shape (state,); got shape {np.shape(y0)}.")
     if not callable(model):
         raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
+    if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
+        raise ValueError(
+            "`args` must hold values, not jc.Unknown objects: pass `sol.args[k]`, where the fitted "
+            "values stand in their place."
+        )
     concrete = not isinstance(ts, jax.core.Tracer)
     if concrete and np.any(np.diff(np.asarray(ts)) < 0):
         raise ValueError("`ts` must never decrease.")

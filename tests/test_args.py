@@ -108,5 +108,10 @@ def test_refuses_bad_input(arguments, message):
         jc.Unknown(*positional, **named)
 
 
+def test_a_rollout_asks_for_the_fitted_value():
+    with pytest.raises(ValueError, match=r"`args` must hold values, .* pass `sol.args\[k\]`"):
+        jc.simulate(FIXED, [0.0, 1.0], [1.0, 1.0], _data()[0].args)
+
+
 def test_jax_cannot_take_it_for_an_array():
     assert jax.tree.leaves({"a": jc.Unknown(1.0)})[0].value == 1.0

@@ -46,3 +46,13 @@ def test_noise_is_keyed_and_of_the_size_asked_for(caller_x64):
     assert np.std(one.ys - system.solve(ts)) == pytest.approx(0.1, rel=0.05)
     with pytest.raises(ValueError, match="`noise` must be a finite number"):
         system.sample(ts, noise=-1, key=jax.random.key(0))
+
+
+def test_lynx_follows_hare():
+    data = datasets.lynx_hare()
+    assert data.ys.shape == (21, 2)
+    hare, lynx = data.ys.T
+    assert (hare.max(), lynx.max()) == (77.4, 59.4)
+    np.testing.assert_allclose(data.ys.mean(axis=0), [34.08, 20.17], atol=0.01)
+    delays = [np.corrcoef(hare[: 21 - k], lynx[k:])[0, 1] for k in range(4)]
+    assert np.argmax(delays) in (1, 2)

@@ -134,3 +134,11 @@ def test_works_with_several_trajectories_of_other_lengths():
 def test_refuses_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
         jc.guess(nlp_of(Net(2, 3)), **options)
+
+
+def test_a_known_start_is_a_sample_of_the_smoothed_data():
+    data = jc.Trajectory([4.0], [[2.0, -4.0]], y0=[0.0, np.nan])
+    nlp = jc.transcribe(Net(2, 3), data, GRID)
+    guess = jc.guess(nlp, key=jax.random.key(0), weights="xavier")
+    np.testing.assert_allclose(guess.states[0][:, 0], GRID.times / 2, atol=1e-12)
+    np.testing.assert_allclose(guess.states[0][:, 1], -4.0)
