@@ -16,6 +16,9 @@ from ._scheme import GaussLegendre
 from ._terms import Penalty
 
 
+_FEW_NODES = 8
+
+
 class _Slots(eqx.Module):
     """The observations of one trajectory, grouped by the nodes they interpolate from."""
 
@@ -37,6 +40,12 @@ def data_losses(
     for group in groups:
         located = [grids[k].locate(trajectories[k].ts) for k in group.members]
         seen = [trajectories[k].observed for k in group.members]
+        few_nodes = grids[group.members[0]].scheme.num_nodes <= _FEW_NODES
+        if few_nodes and any(
+            np.any(use & (hit < 0)) for (_, _, hit), use in zip(located, seen, strict=True)
+        ):
+            # One term for all observations compiles in half the time of two.
+            located = [(interval, rows, np.full_like(hit, -1)) for interval, rows, hit in located]
         on_node = [_node_slots(hit, use) for (_, _, hit), use in zip(located, seen, strict=True)]
         between = _interval_slots(located, seen, [grids[k] for k in group.members])
         losses += [
