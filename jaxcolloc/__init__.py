@@ -57,6 +57,9 @@ from ._solution import Trace as Trace
 from ._solve import solve as solve
 from ._solver import AbstractSolver as AbstractSolver
 from ._transcribe import transcribe as transcribe
+from ._verify import VERDICT as VERDICT
+from ._verify import Verification as Verification
+from ._verify import verify as verify
 from ._weights import match_gradients as match_gradients
 from ._weights import xavier as xavier
 

@@ -1,0 +1,164 @@
+"""verify: measured numbers against known ones, and the right verdict on the right cause."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import SPIRAL, Linear, Net, spiral
+
+import jaxcolloc as jc
+from jaxcolloc._verify import _growth
+
+
+TS = np.linspace(0.0, 4.0, 41)
+DATA = jc.Trajectory(TS, spiral(TS) + 0.02 * np.random.default_rng(0).normal(size=(41, 2)))
+
+
+def fitted(model, data, grid, key=None, **options):
+    nlp = jc.transcribe(model, data, grid, **options)
+    return jc.solve(nlp, jc.Ipopt(max_steps=300), jc.guess(nlp, key=key), throw=False)
+
+
+@pytest.fixture(scope="module")
+def fine():
+    grid = jc.Grid.uniform(0.0, 4.0, 12, jc.Radau(4))
+    return fitted(Linear(jnp.zeros((2, 2))), [DATA, DATA], grid, l2=0.0)
+
+
+def test_a_resolved_fit_is_good(fine):
+    report = jc.verify(fine)
+    assert report.verdict is jc.VERDICT.good
+    assert report.verdict.ok
+    np.testing.assert_allclose(report.rollout_rmse, report.path_rmse, rtol=1e-3)
+    np.testing.assert_allclose(report.path_rmse, 0.02, rtol=0.3)
+    for rollout, path in zip(report.rollouts, fine.paths, strict=True):
+        np.testing.assert_allclose(rollout, path.states, atol=1e-4)
+    assert max(np.max(errors) for errors in report.interval_errors) < 1e-4
+    text = str(report)
+    assert text.startswith("Verification: good.")
+    assert len(text.split("\n")) == 5
+    assert max(map(len, text.split("\n"))) < 100
+
+
+def test_the_growth_of_a_linear_system_is_known(fine):
+    """The norm of exp(A t) decays from 1: nothing grows, but for the scaling of the states."""
+    report = jc.verify(fine)
+    spread = np.concatenate([path.states for path in fine.paths]).std(axis=0)
+    most = max(spread) / min(spread)
+    assert np.all((report.growth >= 1) & (report.growth <= most + 1e-6))
+    ts = np.linspace(0.0, 4.0, 400)
+    grown = fitted(
+        Linear(jnp.asarray([[0.0, 0.0], [0.0, 1.5]])),
+        jc.Trajectory(ts, np.stack([np.cos(ts), np.exp(1.5 * ts)], axis=1)),
+        jc.Grid.uniform(0.0, 4.0, 12, jc.Radau(4)),
+        trainable=False,
+    )
+    np.testing.assert_allclose(jc.verify(grown).growth, np.exp(6.0), rtol=1e-3)
+
+
+def test_growth_is_the_largest_on_the_way():
+    steps = np.array([[[2.0]], [[5.0]], [[0.01]]])
+    assert _growth(steps) == pytest.approx(10.0)
+    assert _growth(np.array([[[0.5]]])) == 1.0
+    assert _growth(np.array([[[np.nan]]])) == np.inf
+
+
+def test_a_net_that_interpolates_noise_on_a_coarse_grid_is_found_out():
+    """A large net, few nodes and hardly a penalty: the collocation states fit the data."""
+    rng = np.random.default_rng(1)
+    ts = np.linspace(0.0, 12.0, 13)
+    data = jc.Trajectory(ts, spiral(ts) + 0.2 * rng.normal(size=(13, 2)))
+    grid = jc.Grid.uniform(0.0, 12.0, 6, jc.Radau(2))
+    sol = fitted(Net(2, 40), data, grid, key=jax.random.key(0), l2=1e-8)
+    report = jc.verify(sol)
+    assert report.rollout_rmse[0] > 2 * report.path_rmse[0]
+    assert report.verdict is jc.VERDICT.too_coarse
+    errors = report.interval_errors[0]
+    assert np.sqrt(np.sum(errors**2)) > 0.01
+    assert report.residuals[0].shape == errors.shape == (6,)
+
+
+class Lorenz(eqx.Module):
+    """Chaotic."""
+
+    rate: jax.Array
+
+    def __call__(self, t, y, args):
+        a, b, c = y
+        return jnp.stack([self.rate * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
+
+
+def test_chaos_is_told_from_a_coarse_grid():
+    ts = np.linspace(0.0, 20.0, 401)
+    model = Lorenz(jnp.asarray(10.0))
+    ys = np.asarray(jc.simulate(model, ts, [1.0, 1.0, 20.0]))
+    noise = 0.5 * np.random.default_rng(0).normal(size=ys.shape)
+    data = jc.Trajectory(ts, ys + noise, weights=0.01)
+    grid = jc.Grid.uniform(0.0, 20.0, 400, jc.Radau(3))
+    nlp = jc.transcribe(model, data, grid, trainable=False)
+    sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
+    report = jc.verify(sol)
+    assert report.growth[0] > 1e4
+    assert np.max(report.interval_errors[0]) < 1e-3
+    assert report.distance[0] > 0.1
+    assert report.verdict is jc.VERDICT.unstable
+
+
+def test_a_rollout_that_ends_in_infinity(fine):
+    class Exploding(Linear):
+        def __call__(self, t, y, args):
+            away = jnp.maximum(jnp.sum(y**2) - 1.2, 0.0)
+            return self.matrix @ y + 1e3 * away**2 * y + jnp.where(t > 3.9, 1e4 * y**3, 0.0)
+
+    model = Exploding(jnp.asarray(SPIRAL))
+    bad = eqx.tree_at(lambda sol: sol.model, fine, model, is_leaf=lambda x: x is fine.model)
+    report = jc.verify(bad)
+    assert not np.all(np.isfinite(report.rollouts[0]))
+    assert not report.verdict.ok
+
+
+def test_weights_at_their_bounds_are_named():
+    grid = jc.Grid.uniform(0.0, 4.0, 12, jc.Radau(3))
+    sol = fitted(Linear(jnp.zeros((2, 2))), DATA, grid, l2=0.0, weight_bounds=(-1.9, 1.9))
+    report = jc.verify(sol)
+    np.testing.assert_allclose(np.abs(sol.z[1:3]).max(), 1.9, atol=1e-5)
+    assert report.verdict is jc.VERDICT.at_bounds
+    assert report.verdict.ok
+
+
+def test_a_solve_that_was_stopped_is_named():
+    grid = jc.Grid.uniform(0.0, 4.0, 12, jc.Radau(3))
+    nlp = jc.transcribe(Net(2, 4), DATA, grid)
+    guess = jc.guess(nlp, key=jax.random.key(0), weights="xavier")
+    sol = jc.solve(nlp, jc.Ipopt(max_steps=1), guess, throw=False)
+    assert jc.verify(sol).verdict is jc.VERDICT.not_converged
+
+
+def test_the_data_are_seen_through_the_observation(caller_x64):
+    """Inputs, an observation function, gaps and weights enter the errors."""
+    ts = np.linspace(0.0, 3.0, 31)
+    us = np.sin(3 * ts)
+
+    class Driven(eqx.Module):
+        rate: jax.Array
+
+        def __call__(self, t, y, args):
+            return -self.rate * y + args["u"](t)
+
+    model = Driven(jnp.asarray(0.8))
+    u = jc.Input(ts, us)
+    truth = np.asarray(jc.simulate(model, ts, [0.3], {"u": u}))
+    seen = 2.0 * truth + 1.0
+    seen[5:9] = np.nan
+    data = jc.Trajectory(ts, seen + 0.1, {"u": u}, weights=4.0, y0=[0.3])
+    grid = jc.Grid.aligned(ts, jc.Radau(3), every=2)
+    nlp = jc.transcribe(
+        model, data, grid, observe=lambda t, y, args: 2 * y + 1, num_states=1, trainable=False
+    )
+    sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
+    report = jc.verify(sol)
+    # The start is known and no weight is free: the offset of 0.1 stays, times the root of 4.
+    np.testing.assert_allclose(report.rollout_rmse, 0.2, atol=2e-3)
+    np.testing.assert_allclose(report.path_rmse, 0.2, atol=2e-3)
+    assert report.verdict is jc.VERDICT.good
