@@ -1,5 +1,7 @@
 # Every target sets up what it needs in .venv; PYTHON picks the interpreter.
 PYTHON ?= python3
+# Processes that share the tests; each takes one core and up to 2 GiB.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -9,7 +11,7 @@ demo: $(VENV)/.ready-plot
 	$(BIN)/python examples/van_der_pol.py
 
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
