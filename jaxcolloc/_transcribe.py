@@ -77,7 +77,7 @@ def transcribe(
     - `residual_penalty`: the factor $\rho$ of
       $\frac{1}{\sum_k T_k} \sum_k \int \sum_c ((\dot y_c - f_c) \tau / s_c)^2 \, dt$ in
       the objective, the squared residual of the equation along the polynomials, between
-      the nodes as well (integrated residuals, Neuenhofen and Kerrigan, arXiv 2005.05446); $s_c$
+      the nodes as well (Nie and Kerrigan, integrated residuals, arXiv 2503.09123); $s_c$
       and $\tau$ are the units of state and time that are described below.
     - `state_bounds`: (lower, upper), scalars or shape `(state,)`; None for no bounds.
     - `weight_bounds`: the same for the weights.

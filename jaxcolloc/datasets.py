@@ -90,8 +90,8 @@ def lynx_hare() -> Trajectory:
     """Pelts of hare and lynx, in thousands, that were traded each year from 1900 to 1920.
 
     Channels (hare, lynx), times in years since 1900: 21 points of the records of the Hudson Bay
-    Company, as Howard tabulates them ("Modeling Basics", 2009) after Odum ("Fundamentals of
-    Ecology", 1953).
+    Company, as they stand in many texts on ecology, among them Howard's lecture notes "Modeling
+    Basics" (Texas A&M University, 2009).
     """
     hare = [30.0, 47.2, 70.2, 77.4, 36.3, 20.6, 18.1, 21.4, 22.0, 25.4, 27.1]
     hare += [40.3, 57.0, 76.6, 52.3, 19.5, 11.2, 7.6, 14.6, 16.2, 24.7]
