@@ -1,10 +1,11 @@
 """The model's equations as terms: defects of every trajectory, and continuity."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ._blocks import Blocks, Points
 from ._grid import Grid
+from ._intervals import Intervals
 from ._layout import Layout
 from ._loss import VectorField
 from ._nlp import Group
@@ -50,7 +51,8 @@ def equations(
     terms: list[Defects | Continuity] = []
     for group in groups:
         scheme = grids[group.members[0]].scheme
-        nodes, widths, times, equation = _interval_arrays(layout, group, grids, rows.defects)
+        intervals = Intervals.of(layout, group, grids)
+        nodes, widths, times = intervals.nodes, intervals.widths, intervals.times
         points = Points.at(times[:, :, 1:], group.args, group.unknowns, None)
         blocks = Blocks.detect(field, points, layout.num_states, layout.num_weights)
         if collocate_start:
@@ -60,37 +62,24 @@ def equations(
             matrix = scheme.differentiation[:1]
             terms.append(Defects(start, nodes[:, :1], widths[:, :1], matrix))
         inside = nodes[:, :, 1:].reshape(len(nodes), -1)
-        collocated = Pointwise(blocks, points, inside, equation.reshape(len(nodes), -1))
+        equation = _defect_rows(
+            group, intervals.real, scheme.num_nodes - 1, layout.num_states, rows.defects
+        )
+        collocated = Pointwise(blocks, points, inside, equation)
         terms.append(Defects(collocated, nodes, widths, scheme.differentiation[1:]))
         if not scheme.includes_end:
             terms.append(_continuity(layout, group, grids, rows.continuity))
     return tuple(terms), rows.factors
 
 
-def _interval_arrays(
-    layout: Layout, group: Group, grids: tuple[Grid, ...], first_rows: list[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes, widths, times and equations of a group, shorter trajectories padded."""
-    longest = max(grids[position].num_intervals for position in group.members)
-    nodes, widths, times, rows = [], [], [], []
-    for position in group.members:
-        grid = grids[position]
-        pad = [(0, longest - grid.num_intervals), (0, 0)]
-        inside = grid.interval_nodes
-        collocated = inside.shape[1] - 1
-        row = first_rows[position] + layout.num_states * np.arange(
-            grid.num_intervals * collocated
-        ).reshape(grid.num_intervals, collocated)
-        nodes.append(np.pad(inside + layout.first_nodes[position], pad, mode="edge"))
-        widths.append(np.pad(grid.widths, pad[0], mode="edge"))
-        times.append(np.pad(grid.times[inside], pad, mode="edge"))
-        rows.append(np.pad(row, pad, constant_values=-1))
-    return (
-        np.stack(nodes).astype(np.int32),
-        np.stack(widths),
-        np.stack(times),
-        np.stack(rows).astype(np.int32),
-    )
+def _defect_rows(
+    group: Group, real: np.ndarray, collocated: int, d: int, first_rows: list[int]
+) -> Int[np.ndarray, "traj point"]:
+    """The first equation of each collocated node, negative in padding."""
+    count = real.shape[1] * collocated
+    first = np.array([first_rows[position] for position in group.members])
+    rows = first[:, None] + d * np.arange(count)
+    return np.where(np.repeat(real, collocated, axis=1), rows, -1).astype(np.int32)
 
 
 def _continuity(

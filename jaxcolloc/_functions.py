@@ -29,8 +29,6 @@ def of_model(name: str, function: Any, model: Any) -> OfModel:
     A method of the model is called on the model being trained, so that weights used only there
     are trained as well.
     """
-    if isinstance(function, OfModel):
-        return function
     if not callable(function):
         raise ValueError(
             f"`{name}` must be callable as f(t, y, args) or f(t, y, args, model); "

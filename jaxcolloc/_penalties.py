@@ -9,6 +9,7 @@ import numpy as np
 from ._blocks import Blocks, Points
 from ._data import Trajectory
 from ._grid import Grid
+from ._intervals import Intervals
 from ._layout import Layout
 from ._loss import Observed, PointLoss, PointResidual, VectorField
 from ._nlp import Group
@@ -163,24 +164,14 @@ def residual_penalties(
         positions, quadrature = rule.nodes[1:], rule.quadrature[1:]
         value = scheme.interpolation(positions)
         slope = value @ scheme.differentiation
-        longest = max(grids[k].num_intervals for k in group.members)
-        nodes, basis, times, weights = [], [], [], []
-        for k in group.members:
-            grid = grids[k]
-            pad = (0, longest - grid.num_intervals)
-            nodes.append(
-                np.pad(grid.interval_nodes + layout.first_nodes[k], [pad, (0, 0)], mode="edge")
-            )
-            widths = np.pad(grid.widths, pad, mode="edge")
-            starts = np.pad(grid.boundaries[:-1], pad, mode="edge")
-            both = np.stack(np.broadcast_arrays(value, slope / widths[:, None, None]), axis=2)
-            basis.append(both)
-            times.append(starts[:, None] + widths[:, None] * positions)
-            real = np.arange(longest) < grid.num_intervals
-            weights.append(factor / duration * real[:, None] * widths[:, None] * quadrature)
-        weight = np.stack(weights).reshape(len(group.members), -1)
+        intervals = Intervals.of(layout, group, grids)
+        widths = intervals.widths[..., None]
+        both = np.broadcast_arrays(value, slope / widths[..., None])
+        times = intervals.times[:, :, :1] + widths * positions
+        weight = factor / duration * intervals.real[..., None] * widths * quadrature
+        weight = weight.reshape(len(weight), -1)
         data = (jnp.asarray(weight), jnp.broadcast_to(scale, (*weight.shape, len(scale))))
-        points = Points.at(np.stack(times), group.args, group.unknowns, data)
+        points = Points.at(times, group.args, group.unknowns, data)
         size = (2 * layout.num_states, layout.num_weights)
         function = PointResidual(field)
         penalties.append(
@@ -188,8 +179,8 @@ def residual_penalties(
                 blocks=Blocks.detect(function, points, *size),
                 gauss_newton=Blocks.detect(_linearised(function), points, *size),
                 points=points,
-                nodes=np.stack(nodes).astype(np.int32),
-                basis=np.stack(basis),
+                nodes=intervals.nodes,
+                basis=np.stack(both, axis=3),
             )
         )
     return tuple(penalties)

@@ -1,7 +1,7 @@
 """verify: a fit judged by rollouts, between its nodes and by how errors grow."""
 
 import enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -131,28 +131,34 @@ def verify(sol: Solution) -> Verification:
     The verdict is good only if in every trajectory the rollout's error on the data is at most 1.5
     times the path's (or its distance from the path is at most 0.1% of the states' spread).
     """
-    nlp, spread = sol.nlp, _spread(sol)
+    spread = _spread(sol)
     rows = [_trajectory(sol, k, spread) for k in range(len(sol.paths))]
-    columns = list(zip(*rows, strict=True))
-    measured = [np.array(column) for column in (columns[1], columns[2], columns[3], columns[6])]
-    verdict = _verdict(sol, nlp, rows)
     return Verification(
-        verdict=verdict,
-        rollouts=columns[0],
-        path_rmse=measured[0],
-        rollout_rmse=measured[1],
-        distance=measured[2],
-        interval_errors=columns[4],
-        residuals=columns[5],
-        growth=measured[3],
+        verdict=_verdict(sol, rows),
+        rollouts=tuple(row.rollout for row in rows),
+        path_rmse=np.array([row.path_rmse for row in rows]),
+        rollout_rmse=np.array([row.rollout_rmse for row in rows]),
+        distance=np.array([row.distance for row in rows]),
+        interval_errors=tuple(row.interval_errors for row in rows),
+        residuals=tuple(row.residuals for row in rows),
+        growth=np.array([row.growth for row in rows]),
     )
 
 
-_Row = tuple[np.ndarray, float, float, float, np.ndarray, np.ndarray, float]
+class _Row(NamedTuple):
+    """What is measured of one trajectory; the names are those of `Verification`."""
+
+    rollout: np.ndarray
+    path_rmse: float
+    rollout_rmse: float
+    distance: float
+    interval_errors: np.ndarray
+    residuals: np.ndarray
+    growth: float
 
 
 def _trajectory(sol: Solution, k: int, spread: np.ndarray) -> _Row:
-    """Rollout, errors on the data, distance, interval errors, residuals, growth."""
+    """Integrate one trajectory, and its intervals, and compare."""
     nlp, path, data = sol.nlp, sol.paths[k], sol.nlp.trajectories[k]
     grid, args = path.grid, sol.args[k]
     times = np.unique(np.concatenate([grid.times, np.clip(data.ts, *grid.boundaries[[0, -1]])]))
@@ -160,7 +166,6 @@ def _trajectory(sol: Solution, k: int, spread: np.ndarray) -> _Row:
     rollout = everywhere[np.searchsorted(times, grid.times)]
     at_data = everywhere[np.searchsorted(times, np.clip(data.ts, times[0], times[-1]))]
     fitted = grid.interpolate(path.states, data.ts)
-    rmse = [_data_rmse(nlp, k, sol.model, args, states) for states in (fitted, at_data)]
     distance = _rms((rollout - path.states) / spread)
     begin = path.states[grid.interval_ends - grid.interval_ends[0]]
     end = path.states[grid.interval_ends]
@@ -174,16 +179,25 @@ def _trajectory(sol: Solution, k: int, spread: np.ndarray) -> _Row:
     gap = np.linalg.norm((np.asarray(ends) - end) / spread, axis=1)
     gap = np.where(np.isfinite(gap), gap, np.inf)
     residual = np.max(np.abs(residuals), axis=(1, 2)) * grid.widths
-    return rollout, rmse[0], rmse[1], distance, gap, residual, _growth(np.asarray(sensitivity))
+    return _Row(
+        rollout=rollout,
+        path_rmse=_data_rmse(nlp, k, sol.model, args, fitted),
+        rollout_rmse=_data_rmse(nlp, k, sol.model, args, at_data),
+        distance=distance,
+        interval_errors=gap,
+        residuals=residual,
+        growth=_growth(np.asarray(sensitivity)),
+    )
 
 
-def _verdict(sol: Solution, nlp: NLP, rows: list[_Row]) -> VERDICT:
+def _verdict(sol: Solution, rows: list[_Row]) -> VERDICT:
     followed = [
-        np.all(np.isfinite(row[0])) and (row[2] <= _LOSS * row[1] or row[3] <= _CLOSE)
+        np.all(np.isfinite(row.rollout))
+        and (row.rollout_rmse <= _LOSS * row.path_rmse or row.distance <= _CLOSE)
         for row in rows
     ]
     if all(followed):
-        return VERDICT.at_bounds if _at_bounds(nlp, sol.z) else VERDICT.good
+        return VERDICT.at_bounds if _at_bounds(sol.nlp, sol.z) else VERDICT.good
     if not sol.result.ok:
         return VERDICT.not_converged
     causes = [_cause(row) for row, good in zip(rows, followed, strict=True) if not good]
@@ -195,10 +209,10 @@ def _verdict(sol: Solution, nlp: NLP, rows: list[_Row]) -> VERDICT:
 def _cause(row: _Row) -> VERDICT:
     """Why one trajectory's rollout leaves its path."""
     # What the intervals' errors come to if nothing amplifies them.
-    own = np.sqrt(np.sum(row[4] ** 2))
-    if not np.all(np.isfinite(row[0])):
+    own = np.sqrt(np.sum(row.interval_errors**2))
+    if not np.all(np.isfinite(row.rollout)):
         return VERDICT.too_coarse if own > _COARSE else VERDICT.blows_up
-    amplified = row[6] > _UNSTABLE and own < 0.1 * row[3]
+    amplified = row.growth > _UNSTABLE and own < 0.1 * row.distance
     return VERDICT.unstable if amplified else VERDICT.too_coarse
 
 
@@ -277,16 +291,14 @@ def _intervals(
 
 def _residuals(model: Any, args: Any, grid: Grid, states: np.ndarray) -> np.ndarray:
     """The polynomial's slope minus the field, halfway between neighbouring nodes."""
-    scheme = grid.scheme
-    nodes = np.append(scheme.nodes, [] if scheme.includes_end else 1.0)
+    nodes = np.append(grid.scheme.nodes, [] if grid.scheme.includes_end else 1.0)
     middle = (nodes[1:] + nodes[:-1]) / 2
-    value = scheme.interpolation(middle)
-    inside = states[grid.interval_nodes]
-    y = np.einsum("pn,ens->eps", value, inside)
-    slope = np.einsum("pn,ens->eps", value @ scheme.differentiation, inside)
     times = grid.boundaries[:-1, None] + grid.widths[:, None] * middle
-    field = _field(model, args, jnp.asarray(times), jnp.asarray(y))
-    return slope / grid.widths[:, None, None] - np.asarray(field)
+    y, slope = (
+        part(states, times.ravel()).reshape(*times.shape, -1)
+        for part in (grid.interpolate, grid.slope)
+    )
+    return slope - np.asarray(_field(model, args, jnp.asarray(times), jnp.asarray(y)))
 
 
 @eqx.filter_jit
