@@ -36,6 +36,7 @@ from ._guess import guess as guess
 from ._inputs import Input as Input
 from ._ipopt import Ipopt as Ipopt
 from ._leafwise import leafwise as leafwise
+from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
 from ._nlp import NLP as NLP
@@ -57,8 +58,8 @@ from ._solution import Trace as Trace
 from ._solve import solve as solve
 from ._solver import AbstractSolver as AbstractSolver
 from ._transcribe import transcribe as transcribe
-from ._verify import VERDICT as VERDICT
-from ._verify import Verification as Verification
+from ._verification import VERDICT as VERDICT
+from ._verification import Verification as Verification
 from ._verify import verify as verify
 from ._weights import match_gradients as match_gradients
 from ._weights import xavier as xavier

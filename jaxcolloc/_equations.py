@@ -12,29 +12,36 @@ from ._nlp import Group
 from ._terms import Continuity, Defects, Pointwise
 
 
-class _Rows:
-    """The first row of each trajectory's start, defects and continuity; the scale of all rows."""
+class Rows:
+    """Where each trajectory's equations stand among the constraints.
 
-    def __init__(
-        self,
-        grids: tuple[Grid, ...],
-        scale: Float[np.ndarray, " state"],
-        time: float,
-        collocate_start: bool,
-    ):
-        d = len(scale)
+    First those of its start (with `collocate_start`), then the defects, interval by interval and
+    node by node, then the continuity equations; `count` of them in all trajectories.
+    """
+
+    def __init__(self, grids: tuple[Grid, ...], num_states: int, collocate_start: bool):
+        d = num_states
         self.start, self.defects, self.continuity = [], [], []
-        factors = [np.zeros(0)]
+        self.collocated, self.gaps = [], []
         row = 0
         for grid in grids:
-            collocated = grid.num_intervals * (grid.scheme.num_nodes - 1) + int(collocate_start)
-            gaps = 0 if grid.scheme.includes_end else grid.num_intervals
+            inside = grid.num_intervals * (grid.scheme.num_nodes - 1)
+            self.collocated.append(inside + int(collocate_start))
+            self.gaps.append(0 if grid.scheme.includes_end else grid.num_intervals)
             self.start.append(row)
             self.defects.append(row + d * int(collocate_start))
-            self.continuity.append(row + d * collocated)
-            factors += [np.tile(time / scale, collocated), np.tile(1 / scale, gaps)]
-            row += d * (collocated + gaps)
-        self.factors = np.concatenate(factors)
+            self.continuity.append(row + d * self.collocated[-1])
+            row += d * (self.collocated[-1] + self.gaps[-1])
+        self.count = row
+
+    def factors(
+        self, scale: Float[np.ndarray, " state"], time: float
+    ) -> Float[np.ndarray, " equation"]:
+        """What the rows are multiplied by: defects have the unit of state per time."""
+        parts = [np.zeros(0)]
+        for collocated, gaps in zip(self.collocated, self.gaps, strict=True):
+            parts += [np.tile(time / scale, collocated), np.tile(1 / scale, gaps)]
+        return np.concatenate(parts)
 
 
 def equations(
@@ -47,7 +54,7 @@ def equations(
     collocate_start: bool,
 ) -> tuple[tuple[Defects | Continuity, ...], Float[np.ndarray, " equation"]]:
     """The terms, and the factor of each of their rows; trajectories stand in their order."""
-    rows = _Rows(grids, scale, time, collocate_start)
+    rows = Rows(grids, layout.num_states, collocate_start)
     terms: list[Defects | Continuity] = []
     for group in groups:
         scheme = grids[group.members[0]].scheme
@@ -69,7 +76,7 @@ def equations(
         terms.append(Defects(collocated, nodes, widths, scheme.differentiation[1:]))
         if not scheme.includes_end:
             terms.append(_continuity(layout, group, grids, rows.continuity))
-    return tuple(terms), rows.factors
+    return tuple(terms), rows.factors(scale, time)
 
 
 def _defect_rows(

@@ -12,17 +12,24 @@ from ._check import choice
 from ._loss import VectorField
 from ._nlp import NLP
 from ._precision import x64
+from ._solution import Multipliers
 from ._smooth import SmoothTrajectory
 from ._states import StateFunction, States, called_states, candidate_states, smooth_curves
 from ._weights import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
 
 
 class Guess(eqx.Module):
-    """A start for `jc.solve`: the model, the states of each trajectory, and `z` of both."""
+    """A start for `jc.solve`: the model, the states of each trajectory, and `z` of both.
+
+    `key` is the PRNG key it was drawn with; `multipliers`, where there are any, make it a warm
+    start.
+    """
 
     model: Any
     states: list[Float[np.ndarray, "_ state"]]
     z: Float[np.ndarray, " variable"]
+    key: PRNGKeyArray | None = None
+    multipliers: Multipliers | None = None
 
 
 def guess(
@@ -75,7 +82,7 @@ def guess(
         starts = [[np.array(item, np.float64) for item in states]]
     z = _best(nlp, [_clipped(nlp, model, item) for item in starts], slopes, steps)
     model, placed = nlp.unpack(z)
-    return Guess(model, placed, z)
+    return Guess(model, placed, z, key)
 
 
 def _best(

@@ -16,7 +16,7 @@ from ._check import choice, describe, integer, positive
 from ._nlp import NLP
 from ._precision import x64
 from ._solution import RESULTS, Multipliers, Step
-from ._solver import AbstractSolver, Callback, Outcome
+from ._solver import AbstractSolver, Iterate, Outcome, StepCallback
 
 
 _STATUS = {
@@ -102,14 +102,15 @@ class Ipopt(AbstractSolver):
         nlp: NLP,
         z: np.ndarray,
         multipliers: Multipliers | None,
-        callback: Callback,
+        callback: StepCallback,
     ) -> Outcome:
         cyipopt = _import()
         kind = _Functions if self.hessian == "lbfgs" else _FunctionsWithHessian
         with x64():
             functions = kind(nlp, self.hessian, callback, cyipopt.CyIpoptEvaluationError)
             compile_seconds = functions.warm_up(z)
-            problem = self._problem(cyipopt, nlp, functions, warm=multipliers is not None)
+            problem = self._problem(cyipopt, nlp, functions, multipliers)
+            functions.problem = problem
             dual = {}
             if multipliers is not None:
                 dual = {
@@ -125,9 +126,11 @@ class Ipopt(AbstractSolver):
                 except KeyboardInterrupt:
                     functions.interrupted = True
                 seconds = time.perf_counter() - functions.start
+            functions.problem = None
         return _outcome(nlp, functions, info, z, compile_seconds, seconds)
 
-    def _problem(self, cyipopt: Any, nlp: NLP, functions: "_Functions", warm: bool) -> Any:
+    def _problem(self, cyipopt: Any, nlp: NLP, functions: "_Functions", warm: Multipliers | None
+    ) -> Any:
         problem = _create(cyipopt, nlp, functions)
         options: dict[str, Any] = {
             "print_level": 0,
@@ -140,7 +143,7 @@ class Ipopt(AbstractSolver):
         }
         if self.max_seconds is not None:
             options["max_wall_time"] = self.max_seconds
-        if warm:
+        if warm is not None:
             options |= {
                 "mu_strategy": "monotone",
                 "warm_start_init_point": "yes",
@@ -149,7 +152,7 @@ class Ipopt(AbstractSolver):
                 "warm_start_slack_bound_push": 1e-9,
                 "warm_start_slack_bound_frac": 1e-9,
                 "warm_start_mult_bound_push": 1e-9,
-                "mu_init": min(self.tol, 1e-6),
+                "mu_init": max(warm.mu, min(self.tol, 1e-6)),
             }
         for name, value in (options | self.options).items():
             _set_option(problem, name, value)
@@ -204,7 +207,7 @@ class _Functions:
     """IPOPT's callbacks. One evaluation per point, kept until the point changes."""
 
     def __init__(
-        self, nlp: NLP, hessian: str, callback: Callback, evaluation_error: type[Exception]
+        self, nlp: NLP, hessian: str, callback: StepCallback, evaluation_error: type[Exception]
     ):
         self._nlp = nlp
         self._callback = callback
@@ -220,6 +223,7 @@ class _Functions:
         self.start = 0.0
         self.interrupted = False
         self.stopped = False
+        self.problem: Any = None
 
     def warm_up(self, z: np.ndarray) -> float:
         """Compile by evaluating once; the seconds that took."""
@@ -276,9 +280,16 @@ class _Functions:
         key = (max(primal, _FEASIBLE), objective)
         if mode == 0 and key < self._best_key:
             self._best_key, self.best = key, self._accepted
-        if self._callback(step):
+        if self._callback(step, lambda: None if mode else self._current(mu)):
             self.stopped = True
         return not (self.stopped or self.interrupted)
+
+    def _current(self, mu: float) -> Iterate:
+        found = self.problem.get_current_iterate()
+        if not found:
+            return None
+        dual = Multipliers(found["mult_g"], found["mult_x_L"], found["mult_x_U"], mu)
+        return np.array(found["x"]), dual
 
     def _at(self, z: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
         key = z.tobytes()
@@ -304,7 +315,7 @@ class _FunctionsWithHessian(_Functions):
     """The same with second derivatives."""
 
     def __init__(
-        self, nlp: NLP, hessian: str, callback: Callback, evaluation_error: type[Exception]
+        self, nlp: NLP, hessian: str, callback: StepCallback, evaluation_error: type[Exception]
     ):
         super().__init__(nlp, hessian, callback, evaluation_error)
         self._exact = hessian == "exact"

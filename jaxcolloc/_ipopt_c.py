@@ -85,6 +85,10 @@ def load() -> ctypes.CDLL | None:
         library.SetIntermediateCallback.argtypes = [_Pointer, _Intermediate]
         library.IpoptSolve.restype = _Index
         library.IpoptSolve.argtypes = [_Pointer] * 8
+        library.GetIpoptCurrentIterate.restype = _Bool
+        library.GetIpoptCurrentIterate.argtypes = [
+            _Pointer, _Bool, _Index, _Pointer, _Pointer, _Pointer, _Index, _Pointer, _Pointer
+        ]  # fmt: skip
     except (AttributeError, OSError):
         return None
     return library
@@ -174,6 +178,18 @@ class Problem:
             "status": status,
             "status_msg": _MESSAGES.get(status, "Unknown status"),
         }
+
+    def get_current_iterate(self) -> dict[str, np.ndarray] | None:
+        """Point and multipliers of the current iteration, inside its callback."""
+        n, m = self._size, self._equations
+        x, lower, upper, g, dual = (np.zeros(size) for size in (n, n, n, m, m))
+        found = self._library.GetIpoptCurrentIterate(
+            self._problem, False, n, x.ctypes.data, lower.ctypes.data, upper.ctypes.data,
+            m, g.ctypes.data, dual.ctypes.data,
+        )  # fmt: skip
+        if not found:
+            return None
+        return {"x": x, "g": g, "mult_g": dual, "mult_x_L": lower, "mult_x_U": upper}
 
     def _guarded(self, call: Callable[[], None]) -> bool:
         # An exception cannot pass through IPOPT: keep it, let every evaluation fail from now

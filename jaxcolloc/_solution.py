@@ -2,14 +2,19 @@
 
 import dataclasses
 import enum
+import os
 from typing import Any
 
 import equinox as eqx
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Float, Int
 
+from . import _storage
 from ._nlp import NLP
 from ._path import Path
+from ._precision import is_array
+from ._verification import Verification
 
 
 class RESULTS(enum.Enum):
@@ -115,11 +120,15 @@ class Trace(eqx.Module):
 
 
 class Multipliers(eqx.Module):
-    """Lagrange multipliers: of the constraints, of the lower and of the upper bounds."""
+    """Lagrange multipliers: of the constraints, of the lower and of the upper bounds.
+
+    `mu` is the barrier parameter they belong to, zero at an optimum.
+    """
 
     constraints: Float[np.ndarray, " equation"]
     lower: Float[np.ndarray, " variable"]
     upper: Float[np.ndarray, " variable"]
+    mu: float = 0.0
 
 
 class Solution(eqx.Module):
@@ -135,7 +144,9 @@ class Solution(eqx.Module):
       units of the NLP: the state's per time), `solver`, `status` and `status_text` (the
       solver's own).
     - `trace`: the iterations.
-    - `z`, `multipliers`: the optimizer's variables, for a warm start; `nlp`: what was solved.
+    - `z`, `multipliers`: the optimizer's variables, for a warm start; `nlp`: what was solved;
+      `solver`: with which options; `key`: the PRNG key of its guess.
+    - `verification`: the `jc.Verification` that `jc.fit` makes; None after `jc.solve`.
     """
 
     model: Any
@@ -147,23 +158,77 @@ class Solution(eqx.Module):
     trace: Trace
     z: Float[np.ndarray, " variable"]
     multipliers: Multipliers
-    nlp: NLP
+    problem: NLP | None
+    solver: Any
+    key: Any = None
+    verification: Verification | None = None
+
+    @property
+    def nlp(self) -> NLP:
+        """The NLP that was solved.
+
+        **Errors:** `ValueError` in a solution from a file that could not hold the whole problem.
+        """
+        if self.problem is None:
+            raise ValueError(
+                "This solution was loaded without its NLP, since functions or other objects that "
+                "a file cannot hold belong to it. Load it with `like=nlp`."
+            )
+        return self.problem
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of it to one file, for `jc.load`.
+
+        Weights, states, multipliers, grids, options, the key and the data; no pickle. The file
+        is replaced at once: a kill while writing leaves the old one whole. Functions (a loss,
+        `observe`, constraints) and `args` of foreign classes cannot be stored; a solution with
+        these is loaded with `like=nlp`, or without its NLP.
+        """
+        _storage.write(path, self._content())
+
+    def _content(self) -> dict[str, Any]:
+        problem = None
+        if self.problem is not None:
+            problem = {
+                "data": _storage.storable(list(self.problem.trajectories)),
+                "settings": {
+                    name: _storage.storable(value) for name, value in self.problem.settings.items()
+                },
+            }
+        leaves = [np.asarray(leaf) for leaf in jtu.tree_leaves(self.model) if is_array(leaf)]
+        return {
+            "model": leaves,
+            "args": [_storage.storable(item) for item in self.args],
+            "paths": [(path.grid, path.states) for path in self.paths],
+            "result": self.result,
+            "objective": self.objective,
+            "stats": {name: _storage.storable(value) for name, value in self.stats.items()},
+            "trace": self.trace,
+            "z": self.z,
+            "multipliers": self.multipliers,
+            "problem": problem,
+            "solver": _storage.storable(self.solver),
+            "key": _storage.storable(self.key),
+            "verification": self.verification,
+        }
 
     def __str__(self) -> str:
         stats = self.stats
         count = len(self.paths)
         noun = "trajectory" if count == 1 else "trajectories"
+        proof = [] if self.verification is None else [str(self.verification)]
         return "\n".join(
             [
                 f"Solution: {self.result.name}. {self.result.value}",
-                f"  problem    {self.nlp.num_variables} variables, "
-                f"{self.nlp.num_constraints} constraints, {count} {noun}",
+                f"  problem    {len(self.z)} variables, "
+                f"{len(self.multipliers.constraints)} constraints, {count} {noun}",
                 f"  objective  {self.objective:.8g}",
                 f"  defect     {stats['max_defect']:.2g} at most",
                 f"  solver     {stats['solver']}, {stats['num_steps']} steps",
                 f"  seconds    {stats['compile_seconds']:.2f} to compile, "
                 f"{stats['solve_seconds']:.2f} to solve, "
                 f"{stats['evaluation_seconds']:.2f} of these in functions",
+                *proof,
             ]
         )
 

@@ -1,17 +1,19 @@
 """solve: one driver for every solver."""
 
+import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ._check import describe
+from ._check import describe, integer
 from ._guess import Guess
 from ._nlp import NLP
 from ._path import Path
 from ._progress import progress_bar
 from ._solution import RESULTS, Multipliers, Solution, SolveError, Step, Trace
-from ._solver import AbstractSolver, Callback
+from ._solver import AbstractSolver, Callback, Iterate, Outcome
 
 
 _LIMITS = (RESULTS.max_steps_reached, RESULTS.max_seconds_reached)
@@ -26,6 +28,8 @@ def solve(
     throw: bool = True,
     progress: bool = False,
     callback: Callback | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 20,
 ) -> Solution:
     """Solve `nlp` from `guess`.
 
@@ -40,6 +44,9 @@ def solve(
     - `progress`: show a progress bar.
     - `callback`: called with a `jc.Step` after every iteration; returning True, or raising
       `StopIteration`, stops the solve.
+    - `checkpoint`: a file that is written every `every` iterations and at the end, always in one
+      piece. A run that was killed goes on from there with
+      `jc.solve(nlp, solver, jc.load(checkpoint, like=nlp))`.
 
     A limit of steps or time, a callback's stop and Ctrl-C are no failures: the best point found
     is returned (with a warning for a limit, unless `throw=False`). Iterates count as better by
@@ -47,11 +54,20 @@ def solve(
     """
     if not isinstance(solver, AbstractSolver):
         raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
+    every = integer("every", every, 1)
     z, multipliers = _start(nlp, guess)
+    key = getattr(guess, "key", None)
+    steps: list[Step] = []
+
     with progress_bar(progress, solver.step_limit) as update:
 
-        def each_step(step: Step) -> bool:
+        def each_step(step: Step, current: Callable[[], Iterate]) -> bool:
             update(step)
+            steps.append(step)
+            if checkpoint is not None and step.iteration % every == 0 and step.iteration:
+                iterate = current()
+                if iterate is not None:
+                    _solution(nlp, solver, _unfinished(iterate, steps), key).save(checkpoint)
             if callback is None:
                 return False
             try:
@@ -60,10 +76,18 @@ def solve(
                 return True
 
         outcome = solver.run(nlp, z, multipliers, each_step)
+    solution = _solution(nlp, solver, outcome, key)
+    if checkpoint is not None:
+        solution.save(checkpoint)
+    _report(solution, throw)
+    return solution
+
+
+def _solution(nlp: NLP, solver: AbstractSolver, outcome: Outcome, key: Any) -> Solution:
     model, states = nlp.unpack(outcome.z)
     constraints, (lower, upper) = np.asarray(nlp.constraints(outcome.z)), nlp.constraint_bounds
     violation = np.maximum(lower - constraints, constraints - upper)
-    solution = Solution(
+    return Solution(
         model=model,
         args=nlp.args(outcome.z),
         paths=tuple(Path(grid, item) for grid, item in zip(nlp.grids, states, strict=True)),
@@ -82,14 +106,29 @@ def solve(
         trace=Trace.collect(outcome.steps),
         z=outcome.z,
         multipliers=outcome.multipliers,
-        nlp=nlp,
+        problem=nlp,
+        solver=solver,
+        key=key,
     )
-    _report(solution, throw)
-    return solution
+
+
+def _unfinished(iterate: tuple[np.ndarray, Multipliers], steps: list[Step]) -> Outcome:
+    """What a checkpoint holds: the iterate of a solve that still runs."""
+    return Outcome(
+        z=iterate[0],
+        multipliers=iterate[1],
+        result=RESULTS.interrupted,
+        status=5,
+        status_text="checkpoint",
+        steps=steps,
+        compile_seconds=0.0,
+        solve_seconds=steps[-1].seconds,
+        evaluation_seconds=0.0,
+    )
 
 
 def _start(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
-    multipliers = guess.multipliers if isinstance(guess, Solution) else None
+    multipliers = guess.multipliers if isinstance(guess, (Solution, Guess)) else None
     z = guess.z if isinstance(guess, (Guess, Solution)) else guess
     try:
         z = np.array(z, np.float64)

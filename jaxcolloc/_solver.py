@@ -13,6 +13,9 @@ from ._solution import RESULTS, Multipliers, Step
 
 
 Callback = Callable[[Step], Any]
+# The point of the current iteration with its multipliers; None where the solver has none.
+Iterate = tuple[Float[np.ndarray, " variable"], Multipliers] | None
+StepCallback = Callable[[Step, Callable[[], Iterate]], bool]
 
 
 class Outcome(eqx.Module):
@@ -43,9 +46,10 @@ class AbstractSolver(eqx.Module):
         nlp: NLP,
         z: Float[np.ndarray, " variable"],
         multipliers: Multipliers | None,
-        callback: Callback,
+        callback: StepCallback,
     ) -> Outcome:
         """Solve from `z`; with multipliers, as a warm start.
 
-        `callback` is called once per iteration; it returns True to stop the solve.
+        `callback(step, current)` is called once per iteration; it returns True to stop the
+        solve, and `current()` is the iterate.
         """

@@ -99,6 +99,20 @@ def transcribe(
     **Errors:** `ValueError` naming the argument, for data outside the grid, a model whose
     result has another shape than the state, inconsistent bounds, more equations than variables.
     """
+    settings = {
+        "observe": observe,
+        "num_states": num_states,
+        "loss": loss,
+        "l2": l2,
+        "residual_penalty": residual_penalty,
+        "state_bounds": state_bounds,
+        "weight_bounds": weight_bounds,
+        "weight_scale": weight_scale,
+        "trainable": trainable,
+        "constraints": constraints,
+        "state_scale": state_scale,
+        "collocate_start": collocate_start,
+    }
     trajectories = with_weights(as_trajectories(data))
     grids = _grids(grid, trajectories)
     if not callable(model):
@@ -156,7 +170,16 @@ def transcribe(
             bounds=(bounds[0] / units, bounds[1] / units),
             constraint_bounds=(row_bounds[0] * rows, row_bounds[1] * rows),
             units=units,
+            settings=settings,
         )
+
+
+def transcribe_again(
+    nlp: NLP, grid: Grids, *, data: Sequence[Trajectory] | None = None, **changes: Any
+) -> NLP:
+    """The same model and options on another grid, with other data or changed options."""
+    data = nlp.trajectories if data is None else data
+    return transcribe(nlp.model, data, grid, **(nlp.settings | changes))
 
 
 def _grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:

@@ -1,0 +1,93 @@
+"""load: a solution from its file."""
+
+import os
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from . import _storage
+from ._check import describe
+from ._nlp import NLP
+from ._path import Path
+from ._precision import is_array, x64
+from ._solution import Solution
+from ._transcribe import transcribe
+
+
+def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
+    """Read what `Solution.save` or a checkpoint has written.
+
+        sol = jc.load("run.jcs", like=model)
+        sol = jc.solve(sol.nlp, jc.Ipopt(), sol)  # goes on from there
+
+    **Arguments:**
+
+    - `path`: the file.
+    - `like`: a model of the same structure, whose arrays are replaced by the stored ones; or the
+      NLP (or a solution of it), which is needed where the problem has functions that no file
+      can hold, such as `observe` or constraints. With the model alone such a solution is
+      complete but for `sol.nlp`.
+
+    **Errors:** `ValueError` for a file of another kind, a model of another shape, an NLP with
+    other variables or grids; `FileNotFoundError`.
+    """
+    content = _storage.read(path)
+    if not isinstance(content, dict) or "multipliers" not in content:
+        raise ValueError(f"`path` must be a file that Solution.save has written; got {path}.")
+    nlp = like.nlp if isinstance(like, Solution) else like if isinstance(like, NLP) else None
+    paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
+    stored = content.pop("model")
+    problem = content.pop("problem")
+    args = tuple(None if isinstance(item, _storage.Opaque) else item for item in content["args"])
+    if nlp is None:
+        model = _with_leaves(like, stored)
+        nlp = _rebuilt(problem, like, tuple(item.grid for item in paths))
+    if nlp is not None:
+        _check_same(nlp, content["z"], content["multipliers"].constraints, paths)
+        model, args = nlp.unpack(content["z"])[0], nlp.args(content["z"])
+    return Solution(**(content | {"model": model, "args": args, "paths": paths, "problem": nlp}))
+
+
+def _with_leaves(like: Any, stored: list[np.ndarray]) -> Any:
+    leaves, treedef = jtu.tree_flatten(like)
+    places = [position for position, leaf in enumerate(leaves) if is_array(leaf)]
+    shapes = [leaves[place].shape for place in places]
+    if shapes != [item.shape for item in stored]:
+        raise ValueError(
+            f"`like` must be a model whose arrays have the stored shapes "
+            f"{[item.shape for item in stored]}; got {shapes or describe(like)}."
+        )
+    with x64():
+        for place, item in zip(places, stored, strict=True):
+            leaves[place] = jnp.asarray(item, leaves[place].dtype)
+    return jtu.tree_unflatten(treedef, leaves)
+
+
+def _rebuilt(problem: Any, model: Any, grids: tuple[Any, ...]) -> NLP | None:
+    """The NLP anew, if the file holds all that it was made of."""
+    if problem is None:
+        return None
+    parts = [problem["data"], *problem["settings"].values()]
+    if any(isinstance(part, _storage.Opaque) for part in parts):
+        return None
+    return transcribe(model, problem["data"], grids, **problem["settings"])
+
+
+def _check_same(
+    nlp: NLP, z: np.ndarray, equations: np.ndarray, paths: tuple[Path, ...]
+) -> None:
+    found, wanted = (len(z), len(equations)), (nlp.num_variables, nlp.num_constraints)
+    if found != wanted:
+        raise ValueError(
+            f"`like` must have the stored solution's {found[0]} variables and {found[1]} "
+            f"constraints; got {wanted[0]} and {wanted[1]}."
+        )
+    for k, (grid, path) in enumerate(zip(nlp.grids, paths, strict=True)):
+        same = repr(grid.scheme) == repr(path.grid.scheme)
+        if not same or not np.array_equal(grid.boundaries, path.grid.boundaries):
+            raise ValueError(
+                f"`like` must have the stored solution's grids; got {grid} in the place of "
+                f"{path.grid} in trajectory {k}."
+            )

@@ -1,0 +1,134 @@
+r"""Transfer: a solution moved to another grid, states and multipliers, for a warm start.
+
+States are interpolated by the collocation polynomials. The multiplier $\lambda_{ei}$ of the defect
+at node $i$ of interval $e$ is a sample of the costate $\mu(t)$ times a quadrature weight,
+
+$$\sum_{e, i} \lambda_{ei}^T c_{ei} \approx \int \mu(t)^T (\dot y - f) \, dt
+  \quad \Rightarrow \quad \lambda_{ei} \approx h_e \, b_i \, \mu(t_{ei}),$$
+
+so $\mu$ is what is interpolated, by one polynomial through the collocated nodes of each interval.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from ._equations import Rows
+from ._grid import Grid
+from ._guess import Guess
+from ._nlp import NLP
+from ._scheme import AbstractScheme
+from ._solution import Multipliers, Solution
+
+
+Nodal = Float[np.ndarray, "node state"]
+
+# The barrier parameter of the first iterate: the moved point is near the optimum, not at it.
+_MU = 1e-5
+
+
+def transfer(sol: Solution, nlp: NLP) -> Guess:
+    """The start for `nlp` that `sol` gives, which was found on other grids of the same data."""
+    old = sol.nlp
+    states = [
+        path.grid.interpolate(path.states, grid.times)
+        for path, grid in zip(sol.paths, nlp.grids, strict=True)
+    ]
+    z = np.array(nlp.pack(sol.model, states))
+    head = old.layout.head(sol.z) * old.layout.head(old.units)
+    z[: nlp.layout.num_head] = head / nlp.layout.head(nlp.units)
+    z = np.clip(z, *nlp.bounds)
+    lower, upper = (
+        _bound_multipliers(side, old, nlp) for side in (sol.multipliers.lower, sol.multipliers.upper)
+    )
+    constraints = _constraint_multipliers(sol.multipliers.constraints, old, nlp)
+    model, placed = nlp.unpack(z)
+    return Guess(model, placed, z, sol.key, Multipliers(constraints, lower, upper, _MU))
+
+
+def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
+    """Of the equations; those of the caller's constraints if there are as many of them."""
+    d = old.num_states
+    collocate_start = bool(old.settings["collocate_start"])
+    rows = [Rows(nlp.grids, d, collocate_start) for nlp in (old, new)]
+    dual = dual * _row_factors(old)
+    result = np.zeros(new.num_constraints)
+    for k, (before, after) in enumerate(zip(old.grids, new.grids, strict=True)):
+        parts = [
+            (side.start[k], side.defects[k], side.continuity[k], side.continuity[k] + d * gaps)
+            for side, gaps in ((rows[0], rows[0].gaps[k]), (rows[1], rows[1].gaps[k]))
+        ]
+        (start, defects, continuity, end), (to_start, to_defects, to_continuity, to_end) = parts
+        result[to_start:to_defects] = dual[start:defects]
+        values = _costate(dual[defects:continuity].reshape(-1, d), before, after)
+        result[to_defects:to_continuity] = values.ravel()
+        if to_end > to_continuity and end > continuity:
+            gaps = dual[continuity:end].reshape(-1, d)
+            at, to = before.boundaries[1:], after.boundaries[1:]
+            columns = [np.interp(to, at, gaps[:, state]) for state in range(d)]
+            result[to_continuity:to_end] = np.stack(columns, axis=1).ravel()
+    stated, to_stated = dual[rows[0].count :], result[rows[1].count :]
+    if len(stated) == len(to_stated):
+        to_stated[:] = stated
+    return result / _row_factors(new)
+
+
+def _costate(dual: Nodal, before: Grid, after: Grid) -> Nodal:
+    """The defects' multipliers on the new grid."""
+    inside = before.scheme.num_nodes - 1
+    scale = before.widths[:, None] * _collocated_quadrature(before.scheme)
+    costate = dual.reshape(before.num_intervals, inside, -1) / scale[:, :, None]
+    times = after.boundaries[:-1, None] + after.widths[:, None] * after.scheme.nodes[1:]
+    # A node on a boundary belongs to the interval that it ends.
+    interval = np.searchsorted(before.boundaries, times.ravel() - 1e-12 * np.ptp(times)) - 1
+    interval = np.clip(interval, 0, before.num_intervals - 1)
+    position = (times.ravel() - before.boundaries[interval]) / before.widths[interval]
+    rows = _lagrange(before.scheme.nodes[1:], np.clip(position, 0.0, 1.0))
+    values = np.einsum("tn,tns->ts", rows, costate[interval])
+    weight = (after.widths[:, None] * _collocated_quadrature(after.scheme)).ravel()
+    return values * weight[:, None]
+
+
+def _collocated_quadrature(scheme: AbstractScheme) -> Float[np.ndarray, " node"]:
+    """Weights on the nodes but the first, kept away from zero, for they are divided by."""
+    weights = scheme.quadrature[1:]
+    if scheme.quadrature[0] == 0:
+        return weights
+    moved = weights + scheme.quadrature[0] * _lagrange(scheme.nodes[1:], np.zeros(1))[0]
+    return np.where(moved > 0.3 * weights, moved, weights)
+
+
+def _lagrange(nodes: np.ndarray, x: np.ndarray) -> Float[np.ndarray, "point node"]:
+    """The Lagrange polynomials of the nodes at the points `x`, in barycentric form."""
+    gap = nodes[:, None] - nodes
+    np.fill_diagonal(gap, 1.0)
+    # Products of many small differences underflow: logarithms and signs.
+    logs = -np.sum(np.log(np.abs(gap)), axis=1)
+    weights = np.prod(np.sign(gap), axis=1) * np.exp(logs - logs.max())
+    distance = x[:, None] - nodes
+    hit = distance == 0
+    terms = weights / np.where(hit, 1.0, distance)
+    on_node = hit.any(axis=1, keepdims=True)
+    total = np.where(on_node, 1.0, terms.sum(axis=1, keepdims=True))
+    return np.where(on_node, hit, terms / total)
+
+
+def _bound_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
+    """Weights' and unknowns' as they are, states' as densities along time."""
+    dual = dual / old.units
+    parts = []
+    for before, after, values in zip(old.grids, new.grids, old.layout.split(dual), strict=True):
+        density = values / _shares(before.times)[:, None]
+        columns = [np.interp(after.times, before.times, column) for column in density.T]
+        parts.append(np.stack(columns, axis=1) * _shares(after.times)[:, None])
+    return new.layout.join(old.layout.head(dual), np.concatenate(parts)) * new.units
+
+
+def _shares(times: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
+    """The span that each node stands for."""
+    edges = np.concatenate([times[:1], (times[1:] + times[:-1]) / 2, times[-1:]])
+    return np.diff(edges)
+
+
+def _row_factors(nlp: NLP) -> Float[np.ndarray, " constraint"]:
+    scaling = nlp.compiled.core.scaling
+    return np.ones(nlp.num_constraints) if scaling is None else np.asarray(scaling.rows)
