@@ -29,7 +29,9 @@ from ._constraints import Constraint as Constraint
 from ._constraints import StateBounds as StateBounds
 from ._constraints import Tie as Tie
 from ._constraints import nonnegative as nonnegative
+from ._continuation import solve_growing as solve_growing
 from ._data import Trajectory as Trajectory
+from ._fit import fit as fit
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
@@ -41,6 +43,7 @@ from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
 from ._nlp import NLP as NLP
 from ._path import Path as Path
+from ._refine import refine as refine
 from ._scheme import AbstractScheme as AbstractScheme
 from ._scheme import Chebyshev as Chebyshev
 from ._scheme import GaussLegendre as GaussLegendre

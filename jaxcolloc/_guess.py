@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
-from ._check import choice
+from ._check import choice, positive
 from ._loss import VectorField
 from ._nlp import NLP
 from ._precision import x64
-from ._solution import Multipliers
 from ._smooth import SmoothTrajectory
+from ._solution import Multipliers
 from ._states import StateFunction, States, called_states, candidate_states, smooth_curves
 from ._weights import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
 
@@ -38,6 +38,7 @@ def guess(
     key: PRNGKeyArray | None = None,
     states: str | StateFunction | Sequence[ArrayLike] = "smooth",
     weights: str = "gradient_matching",
+    smoothing: float = 3.0,
 ) -> Guess:
     """Initial states and weights.
 
@@ -52,6 +53,8 @@ def guess(
       trajectory.
     - `weights`: "gradient_matching", a least-squares fit of the model to the slopes of the
       smoothed data, from Xavier's draw; "xavier", that draw alone; "as_given", the model's own.
+    - `smoothing`: the width of the smoothing window, as a multiple of the one that predicts
+      values best. Wider ones give smoother slopes and flatten peaks.
 
     With "smooth", `observe` is inverted by Gauss-Newton. Components that the data do not show are
     set to each of five combinations of the channels and their derivatives in turn, and the one
@@ -65,6 +68,7 @@ def guess(
     choice("weights", weights, ("gradient_matching", "xavier", "as_given"))
     if weights == "xavier" and key is None:
         raise ValueError('`key` must be a PRNG key with weights="xavier"; got None.')
+    smoothing = positive("smoothing", smoothing)
     model = nlp.model
     if key is not None and weights != "as_given":
         model = xavier(model, key)
@@ -72,12 +76,12 @@ def guess(
     slopes = None
     if isinstance(states, str):
         choice("states", states, ("smooth",))
-        curves = smooth_curves(nlp)
+        curves = smooth_curves(nlp, smoothing)
         starts = candidate_states(nlp, curves, model)
         if nlp.observe is None and nlp.num_states == nlp.trajectories[0].num_channels:
             slopes = _curve_slopes(nlp, curves)
     elif callable(states):
-        starts = [called_states(nlp, smooth_curves(nlp), states)]
+        starts = [called_states(nlp, smooth_curves(nlp, smoothing), states)]
     else:
         starts = [[np.array(item, np.float64) for item in states]]
     z = _best(nlp, [_clipped(nlp, model, item) for item in starts], slopes, steps)

@@ -129,7 +129,8 @@ class Ipopt(AbstractSolver):
             functions.problem = None
         return _outcome(nlp, functions, info, z, compile_seconds, seconds)
 
-    def _problem(self, cyipopt: Any, nlp: NLP, functions: "_Functions", warm: Multipliers | None
+    def _problem(
+        self, cyipopt: Any, nlp: NLP, functions: "_Functions", warm: Multipliers | None
     ) -> Any:
         problem = _create(cyipopt, nlp, functions)
         options: dict[str, Any] = {

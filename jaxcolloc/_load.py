@@ -75,9 +75,7 @@ def _rebuilt(problem: Any, model: Any, grids: tuple[Any, ...]) -> NLP | None:
     return transcribe(model, problem["data"], grids, **problem["settings"])
 
 
-def _check_same(
-    nlp: NLP, z: np.ndarray, equations: np.ndarray, paths: tuple[Path, ...]
-) -> None:
+def _check_same(nlp: NLP, z: np.ndarray, equations: np.ndarray, paths: tuple[Path, ...]) -> None:
     found, wanted = (len(z), len(equations)), (nlp.num_variables, nlp.num_constraints)
     if found != wanted:
         raise ValueError(

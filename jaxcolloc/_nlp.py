@@ -58,8 +58,8 @@ class NLP(eqx.Module):
     They can be passed on to `jax.jit` and `jax.vmap` as they are, and to `jax.grad` and its kin
     within `jax.enable_x64(True)`: a float32 program cannot differentiate a float64 function.
 
-    Made by `jc.transcribe`, whose options are in `settings`. `print(nlp)` shows sizes and the block structure. Two NLPs are equal
-    if they are the same object.
+    Made by `jc.transcribe`, whose options are in `settings`. `print(nlp)` shows sizes and the
+    block structure. Two NLPs are equal if they are the same object.
     """
 
     layout: Layout

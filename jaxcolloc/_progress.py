@@ -9,12 +9,13 @@ from ._solution import Step
 
 
 @contextlib.contextmanager
-def progress_bar(show: bool, total: int) -> Iterator[Callable[[Step], None]]:
-    """A function to call after each step; it draws nothing unless `show`."""
+def progress_bar(show: bool | str, total: int) -> Iterator[Callable[[Step], None]]:
+    """A function to call after each step; it draws nothing unless `show`, which may be a title."""
     if not show:
         yield lambda step: None
         return
-    with tqdm(total=total, unit=" steps", desc="collocation") as bar:
+    title = show if isinstance(show, str) else "collocation"
+    with tqdm(total=total, unit=" steps", desc=title) as bar:
 
         def update(step: Step) -> None:
             bar.n = step.iteration

@@ -70,10 +70,12 @@ class AbstractScheme(eqx.Module):
         return np.where(on_node, hit.astype(np.float64), terms / total)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._size()})"
+        return f"{type(self).__name__}({self.size})"
 
+    @property
     @abc.abstractmethod
-    def _size(self) -> int: ...
+    def size(self) -> int:
+        """The number that the scheme was made with."""
 
 
 class Chebyshev(AbstractScheme):
@@ -106,7 +108,8 @@ class Chebyshev(AbstractScheme):
     def order(self) -> int:
         return self.num_nodes - 1
 
-    def _size(self) -> int:
+    @property
+    def size(self) -> int:
         return self.num_nodes
 
 
@@ -142,7 +145,8 @@ class Lobatto(AbstractScheme):
     def order(self) -> int:
         return self.num_nodes - 1
 
-    def _size(self) -> int:
+    @property
+    def size(self) -> int:
         return self.num_nodes
 
 
@@ -175,7 +179,8 @@ class Radau(AbstractScheme):
     def order(self) -> int:
         return 2 * self.num_nodes - 3
 
-    def _size(self) -> int:
+    @property
+    def size(self) -> int:
         return self.num_nodes - 1
 
 
@@ -209,7 +214,8 @@ class GaussLegendre(AbstractScheme):
     def order(self) -> int:
         return 2 * self.num_nodes - 2
 
-    def _size(self) -> int:
+    @property
+    def size(self) -> int:
         return self.num_nodes - 1
 
 

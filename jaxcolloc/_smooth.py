@@ -17,7 +17,6 @@ Queries = Float[np.ndarray, " query"]
 _FOLDS = 5
 _FEWEST = 6
 _MOST_CHOSEN_FROM = 1500
-_SLOPE_WINDOW = 3.0
 _MOST_IN_WINDOW = 100
 
 
@@ -130,7 +129,7 @@ class SmoothTrajectory:
     """The channels of a trajectory, smoothed so that their slopes are smooth.
 
     The window that predicts values best follows the noise too closely to be differentiated; this
-    one is `_SLOPE_WINDOW` times as wide. All channels share it, so that they are flattened alike
+    one is `width` times as wide. All channels share it, so that they are flattened alike
     and a vector field through them is consistent: it minimises the sum of their cross-validation
     errors, each relative to its smallest. `fallback` is a constant per channel for those without
     samples; `start` a time and values (or NaN) of channels that are known besides the samples.
@@ -141,12 +140,13 @@ class SmoothTrajectory:
         trajectory: Trajectory,
         fallback: Float[np.ndarray, " obs"],
         start: tuple[float, Float[np.ndarray, " obs"]] | None = None,
+        width: float = 3.0,
     ):
         ts, ys = trajectory.ts, trajectory.ys
         if start is not None and start[0] < ts[0]:
             ts, ys = np.append(start[0], ts), np.concatenate([start[1][None], ys])
         samples = [(ts[there], ys[there, c]) for c, there in enumerate(~np.isnan(ys).T)]
-        window = int(np.ceil(_SLOPE_WINDOW * _common_window(samples)))
+        window = int(np.ceil(width * _common_window(samples)))
         self._channels = [
             smooth(ts, ys, window) if len(ts) else Smooth(trajectory.ts[:1], np.array([constant]))
             for (ts, ys), constant in zip(samples, fallback, strict=True)

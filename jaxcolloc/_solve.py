@@ -26,7 +26,7 @@ def solve(
     guess: Guess | Solution | Any,
     *,
     throw: bool = True,
-    progress: bool = False,
+    progress: bool | str = False,
     callback: Callback | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 20,
@@ -41,7 +41,7 @@ def solve(
       whose multipliers then make it a warm start.
     - `throw`: raise `jc.SolveError` if the solver fails; the exception carries the best point
       found. With False, that point is returned with `result` saying what happened.
-    - `progress`: show a progress bar.
+    - `progress`: show a progress bar; a string is its title.
     - `callback`: called with a `jc.Step` after every iteration; returning True, or raising
       `StopIteration`, stops the solve.
     - `checkpoint`: a file that is written every `every` iterations and at the end, always in one

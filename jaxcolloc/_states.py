@@ -23,7 +23,7 @@ _INVERSION_STEPS = 12
 _SINGULAR = 1e-6
 
 
-def smooth_curves(nlp: NLP) -> list[SmoothTrajectory]:
+def smooth_curves(nlp: NLP, width: float) -> list[SmoothTrajectory]:
     """The smoothed channels of each trajectory, through a known start where these are states."""
     means = channel_means(nlp.trajectories)
     curves = []
@@ -31,7 +31,7 @@ def smooth_curves(nlp: NLP) -> list[SmoothTrajectory]:
         start = None
         if item.y0 is not None and nlp.observe is None:
             start = (grid.boundaries[0], item.y0[: len(means)])
-        curves.append(SmoothTrajectory(item, means, start))
+        curves.append(SmoothTrajectory(item, means, start, width))
     return curves
 
 

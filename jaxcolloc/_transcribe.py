@@ -1,5 +1,6 @@
 """transcribe: model, data and grid to an NLP."""
 
+import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from ._args import Unknowns, as_arrays, signature, stack
 from ._check import describe, float_array, integer, positive
 from ._constraint_terms import apply_state_bounds, constraint_terms
 from ._constraints import AnyConstraint, as_constraints
-from ._core import Core, Ridge
+from ._core import Compiled, Core, Ridge
 from ._data import Trajectory, as_trajectories
 from ._equations import equations
 from ._functions import OfModel, of_model
@@ -25,6 +26,21 @@ from ._precision import x64
 from ._scaling import state_scales, time_scale, with_weights
 from ._weighted import Weighted
 
+
+# The options by name, for those who pass them on.
+OPTIONS = (
+    "observe",
+    "num_states",
+    "loss",
+    "residual_penalty",
+    "state_bounds",
+    "weight_bounds",
+    "weight_scale",
+    "trainable",
+    "constraints",
+    "state_scale",
+    "collocate_start",
+)
 
 Grids = Grid | Sequence[Grid]
 Limits = tuple[ArrayLike, ArrayLike] | None
@@ -180,6 +196,20 @@ def transcribe_again(
     """The same model and options on another grid, with other data or changed options."""
     data = nlp.trajectories if data is None else data
     return transcribe(nlp.model, data, grid, **(nlp.settings | changes))
+
+
+def with_l2(nlp: NLP, l2: Any) -> NLP:
+    """The same NLP with another ridge penalty, which compiles nothing anew."""
+    with x64():
+        core = nlp.compiled.core
+        size = nlp.num_weights
+        factor = nlp.layout.model.per_weight("l2", l2, nlp.model)
+        old = np.asarray(core.ridge.l2)
+        if not np.array_equal(factor > 0, old[:size] > 0):
+            return transcribe_again(nlp, nlp.grids, l2=l2)
+        ridge = Ridge.of(np.concatenate([factor, old[size:]]), np.asarray(core.ridge.center))
+        compiled = Compiled(eqx.tree_at(lambda item: item.ridge, core, ridge))
+        return dataclasses.replace(nlp, compiled=compiled, settings=nlp.settings | {"l2": l2})
 
 
 def _grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:

@@ -38,7 +38,8 @@ def transfer(sol: Solution, nlp: NLP) -> Guess:
     z[: nlp.layout.num_head] = head / nlp.layout.head(nlp.units)
     z = np.clip(z, *nlp.bounds)
     lower, upper = (
-        _bound_multipliers(side, old, nlp) for side in (sol.multipliers.lower, sol.multipliers.upper)
+        _bound_multipliers(side, old, nlp)
+        for side in (sol.multipliers.lower, sol.multipliers.upper)
     )
     constraints = _constraint_multipliers(sol.multipliers.constraints, old, nlp)
     model, placed = nlp.unpack(z)

@@ -22,6 +22,8 @@ from ._verification import VERDICT, Verification, rms
 _RTOL, _ATOL = 1e-7, 1e-9
 _MAX_STEPS = 20_000
 _INTERVAL_STEPS = 2_000
+# Intervals that are integrated together, always so many: one compilation serves all grids.
+_BATCH = 64
 # A perturbation that grows by this much makes a rollout meaningless whatever the grid.
 _UNSTABLE = 1e3
 # A rollout follows if its error on the data is at most this many times the path's, or if it stays
@@ -58,6 +60,20 @@ def verify(sol: Solution) -> Verification:
         residuals=tuple(row.residuals for row in rows),
         growth=np.array([row.growth for row in rows]),
     )
+
+
+def follows(sol: Solution) -> bool:
+    """Whether the rollouts follow the data as a good verdict demands, and nothing else."""
+    for k, path in enumerate(sol.paths):
+        data, args = sol.nlp.trajectories[k], sol.args[k]
+        times = np.unique(np.append(path.grid.boundaries[0], data.ts))
+        rolled = rollout(sol.model, times, path.states[0], args)
+        at_data = rolled[np.searchsorted(times, data.ts)]
+        fitted = path.grid.interpolate(path.states, data.ts)
+        errors = [_data_rmse(sol.nlp, k, sol.model, args, item) for item in (at_data, fitted)]
+        if not errors[0] <= _LOSS * errors[1] and rms(at_data - fitted) > _CLOSE * rms(fitted):
+            return False
+    return True
 
 
 class _Row(NamedTuple):
@@ -164,15 +180,19 @@ def _padding(length: int) -> int:
 
 def _data_rmse(nlp: NLP, k: int, model: Any, args: Any, states: np.ndarray) -> float:
     data = nlp.trajectories[k]
-    if nlp.observe is None:
-        seen = states[:, : data.num_channels]
-    else:
-        with x64():
-            inputs = to_float64((model, as_arrays(args), jnp.asarray(data.ts), jnp.asarray(states)))
-            seen = np.asarray(_observed(nlp.observe, *inputs))
+    seen = observed(nlp, model, as_arrays(args), data.ts, states)
     there = data.measured
     residual = (np.sqrt(data.weights) * (seen - data.ys))[there]
     return rms(residual) if there.any() else 0.0
+
+
+def observed(nlp: NLP, model: Any, args: Any, ts: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """What would be measured of `states` at `ts`."""
+    if nlp.observe is None:
+        return states[:, : nlp.trajectories[0].num_channels]
+    with x64():
+        inputs = to_float64((model, args, jnp.asarray(ts), jnp.asarray(states)))
+        return np.asarray(_observed(nlp.observe, *inputs))
 
 
 @eqx.filter_jit
@@ -189,12 +209,16 @@ def _each_interval(
     """
 
     def run(solver: diffrax.AbstractSolver[Any], which: np.ndarray) -> tuple[np.ndarray, ...]:
-        index = np.pad(which, (0, _padding(len(which))), mode="edge")
-        edges = jnp.asarray(boundaries[:-1][index]), jnp.asarray(boundaries[1:][index])
-        found = _intervals(
-            model, args, solver, *edges, jnp.asarray(begin[index]), jnp.asarray(spread)
-        )
-        return tuple(np.array(part)[: len(which)] for part in found)
+        batches = []
+        for first in range(0, len(which), _BATCH):
+            part = which[first : first + _BATCH]
+            index = np.pad(part, (0, _BATCH - len(part)), mode="edge")
+            edges = jnp.asarray(boundaries[index]), jnp.asarray(boundaries[index + 1])
+            found = _intervals(
+                model, args, solver, *edges, jnp.asarray(begin[index]), jnp.asarray(spread)
+            )
+            batches.append([np.asarray(item)[: len(part)] for item in found])
+        return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
     ends, sensitivity = run(diffrax.Tsit5(), np.arange(len(begin)))
     failed = np.flatnonzero(~np.all(np.isfinite(ends), axis=1))
