@@ -122,15 +122,14 @@ def fit(
     solver = Ipopt() if solver is None else solver
     grids = _grids(grid, scheme, trajectories)
     search = _Search(key, starts, states, weights, solver, progress)
-    saving = {"checkpoint": checkpoint, "every": every}
     stats: dict[str, Any] = {}
+    start: Guess | Solution
     if checkpoint is not None and Path(checkpoint).exists():
         nlp, start = _resumed(checkpoint, models, trajectories, options)
     else:
         penalties = _penalties(l2, trajectories, options)
-        nlps = [
-            transcribe(item, trajectories, grids, l2=penalties[0], **options) for item in models
-        ]
+        first = penalties[0]
+        nlps = [transcribe(item, trajectories, grids, l2=first, **options) for item in models]
         holdout = hold_out(nlps[0], held_out) if len(nlps) * len(penalties) > 1 else None
         if holdout is None:
             penalties = penalties if len(penalties) == 1 else [penalties[len(penalties) // 2]]
@@ -140,7 +139,8 @@ def fit(
             nlp, start, stats["selection"], stats["starts"] = _selected(
                 nlps, penalties, holdout, held_out, search
             )
-    sol = solve(nlp, solver, start, throw=False, progress=_title(progress, "fit"), **saving)
+    title = _title(progress, "fit")
+    sol = solve(nlp, solver, start, throw=False, progress=title, checkpoint=checkpoint, every=every)
     if continuation and not sol.result.ok and isinstance(start, Guess):
         sol = _continued(sol, nlp, solver, start, progress)
     report = verify(sol)
