@@ -42,6 +42,8 @@ from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
 from ._nlp import NLP as NLP
+from ._normalized import Normalized as Normalized
+from ._normalized import normalized as normalized
 from ._path import Path as Path
 from ._refine import refine as refine
 from ._scheme import AbstractScheme as AbstractScheme

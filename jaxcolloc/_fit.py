@@ -13,11 +13,11 @@ from jaxtyping import PRNGKeyArray
 
 from ._check import describe, integer, positive
 from ._choose_grid import choose_grid
-from ._continuation import extended, solve_growing
+from ._continuation import solve_growing
 from ._data import Trajectory, as_trajectories
 from ._grid import Grid
 from ._guess import Guess, guess
-from ._holdout import Holdout, hold_out
+from ._holdout import Holdout, Score, hold_out
 from ._ipopt import Ipopt
 from ._load import load
 from ._nlp import NLP
@@ -36,12 +36,16 @@ _LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
 # A weaker penalty must predict held-out data better by this much.
 _BETTER = 0.95
 # Widths of the smoothing window, one start after another.
-_SMOOTHING = (3.0, 1.7, 1.0, 5.0)
+_SMOOTHING = (3.0, 1.7, 1.0, 5.0, 1.3, 2.2)
 # Starts are tried with looser tolerance and a limit of steps, on every other boundary.
 _TRIAL_TOL, _TRIAL_STEPS = 1e-4, 100
 _COARSENED = 24
+# A solve that takes longer has gone astray.
+_STEPS = 500
 # Starts that agree this well in the objective need no more company.
 _AGREE = 0.01
+# An objective lower by this much counts as another optimum.
+_LOWER = 0.05
 
 
 def fit(
@@ -94,7 +98,7 @@ def fit(
     - `tol`: the distance between rollout and path, as a share of the states' spread, at which
       refinement stops; `refinements`: the largest number of its rounds, 0 for none.
     - `continuation`: go through growing windows where the plain solve fails.
-    - `solver`: `jc.Ipopt()` if not given.
+    - `solver`: `jc.Ipopt(max_steps=500)` if not given.
     - `checkpoint`: a file that is written every `every` iterations and at the end. If it is there
       already, from a fit of the same data that was killed or finished, the fit continues from it.
     - `progress`: show progress bars.
@@ -119,7 +123,7 @@ def fit(
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise ValueError(f"`options` must be those of jc.transcribe; got {', '.join(unknown)}.")
-    solver = Ipopt() if solver is None else solver
+    solver = Ipopt(max_steps=_STEPS) if solver is None else solver
     grids = _grids(grid, scheme, trajectories)
     search = _Search(key, starts, states, weights, solver, progress)
     stats: dict[str, Any] = {}
@@ -144,12 +148,12 @@ def fit(
     if continuation and not sol.result.ok and isinstance(start, Guess):
         sol = _continued(sol, nlp, solver, start, progress)
     report = verify(sol)
-    sol = with_verification(sol, report, stats)
+    sol = with_verification(sol, report, {})
     if refinements:
         sol = refine(
             sol, tol=tol, rounds=refinements, solver=solver, progress=_title(progress, "refine")
         )
-    sol.stats["fit_seconds"] = time.perf_counter() - begin
+    sol.stats.update(stats, fit_seconds=time.perf_counter() - begin)
     if checkpoint is not None:
         sol.save(checkpoint)
     assert sol.verification is not None
@@ -191,7 +195,7 @@ class _Search:
         coarse = nlp
         if isinstance(self.states, str) or callable(self.states):
             coarse = _coarsened(nlp)
-        trial = _trial(self.solver)
+        trial = _trial(self.solver, _TRIAL_TOL)
         log: list[dict[str, Any]] = []
         best, best_rank = None, (True, np.inf)
         for number in range(self.starts):
@@ -217,16 +221,22 @@ class _Search:
 
 
 def _settled(log: list[dict[str, Any]]) -> bool:
-    """Whether the two best verified starts agree."""
+    """Whether the two best verified starts agree, and none found a clearly lower objective.
+
+    A lower one that did not hold in a rollout is a hint that there is a better optimum nearby.
+    """
     found = sorted(row["objective"] for row in log if row["verified"])
-    return len(found) > 1 and found[1] - found[0] <= _AGREE * abs(found[0])
+    if len(found) < 2 or found[1] - found[0] > _AGREE * abs(found[0]):
+        return False
+    return min(row["objective"] for row in log) > found[0] - _LOWER * abs(found[0])
 
 
-def _trial(solver: AbstractSolver) -> AbstractSolver:
+def _trial(solver: AbstractSolver, tol: float) -> AbstractSolver:
+    """The solver with a limit of steps, and this tolerance if it is looser."""
     if not isinstance(solver, Ipopt):
         return solver
-    steps, loose = min(solver.max_steps, _TRIAL_STEPS), max(solver.tol, _TRIAL_TOL)
-    return Ipopt(loose, steps, solver.max_seconds, solver.hessian, solver.options)
+    steps = min(solver.max_steps, _TRIAL_STEPS)
+    return Ipopt(max(solver.tol, tol), steps, solver.max_seconds, solver.hessian, solver.options)
 
 
 def _coarsened(nlp: NLP) -> NLP:
@@ -247,8 +257,9 @@ def _selected(
 ) -> tuple[NLP, Guess, list[dict[str, Any]], list[dict[str, Any]]]:
     """The NLP of the model and penalty that predict held-out data best, with a start."""
     rows: list[dict[str, Any]] = []
-    trial = _trial(search.solver)
-    chosen: tuple[NLP, Any, Solution, list[dict[str, Any]]] | None = None
+    # Weak penalties hardly move the solution within a loose tolerance.
+    trial = _trial(search.solver, 0.0)
+    chosen: tuple[Holdout, Any, Solution, Score, list[dict[str, Any]]] | None = None
     best = np.inf
     for number, nlp in enumerate(nlps):
         if number:
@@ -268,7 +279,7 @@ def _selected(
                 {
                     "model": number,
                     "l2": penalty,
-                    "held_out_error": score,
+                    "held_out_error": score.error,
                     "objective": sol.objective,
                     "result": sol.result.name,
                     "num_steps": sol.stats["num_steps"],
@@ -276,25 +287,13 @@ def _selected(
             )
             if sol.result.ok:
                 start = sol.z
-            if chosen is None or score < _BETTER * best:
-                chosen, best = (nlp, penalty, sol, log), score
+            if chosen is None or score.error < _BETTER * best:
+                chosen, best = (holdout, penalty, sol, score, log), score.error
     assert chosen is not None
-    nlp, penalty, sol, log = chosen
-    nlp = with_l2(nlp, penalty)
-    return nlp, _start_of_all(nlp, sol, search), rows, log
-
-
-def _start_of_all(nlp: NLP, sol: Solution, search: _Search) -> Guess:
-    """A start for all data from the fit of a part: its model, its states where there are any."""
-    first = guess(nlp, states=search.states, weights="as_given")
-    same = len(sol.paths) == len(nlp.grids)
-    if same:
-        return extended(nlp, nlp, first, sol)
-    units, old = nlp.layout.head(nlp.units), sol.nlp
-    count = nlp.num_weights
-    z = np.array(nlp.pack(sol.model, first.states))
-    z[:count] = (sol.z * old.units)[:count] / units[:count]
-    return Guess(sol.model, first.states, np.clip(z, *nlp.bounds), search.key)
+    holdout, penalty, sol, score, log = chosen
+    first = guess(holdout.nlp, states=search.states, weights="as_given")
+    start = holdout.whole_start(sol, score, first)
+    return with_l2(holdout.nlp, penalty), start, rows, log
 
 
 def _continued(

@@ -1,5 +1,6 @@
 """Held-out data: what a fit has not seen, and how well its model predicts it."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -7,14 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from ._args import as_arrays
-from ._continuation import first_window
+from ._constraints import as_constraints
+from ._continuation import extended, first_window
 from ._data import Trajectory
-from ._guess import guess
+from ._guess import Guess, guess
 from ._nlp import NLP
 from ._solution import Solution
 from ._solve import solve
 from ._solver import AbstractSolver
-from ._transcribe import transcribe, transcribe_again
+from ._transcribe import transcribe_again
 from ._verify import observed, rollout
 
 
@@ -24,28 +26,43 @@ _WHOLE = 4
 _WORST = 2.0
 
 
+class Score(eqx.Module):
+    """How well a model predicts what is held out.
+
+    `error` is the root mean square of the rollouts' errors in channels' spreads; `estimate` the
+    solution for the states of held-out trajectories, if whole ones are held out.
+    """
+
+    error: float
+    estimate: Solution | None
+
+
 class Holdout(eqx.Module):
     """An NLP of a part of the data, and the rest.
 
-    `members` are the trajectories held out; None where it is the end of every one.
+    `members` are the trajectories held out, `test` their NLP and `start` states for it; None
+    where it is the end of every trajectory that is held out.
     """
 
     nlp: NLP
     train: NLP
-    members: tuple[int, ...] | None = eqx.field(static=True)
+    test: NLP | None = None
+    start: list[np.ndarray] | None = None
+    members: tuple[int, ...] = eqx.field(static=True, default=())
 
     @property
     def text(self) -> str:
         """What is held out, in words."""
-        if self.members is not None:
+        if self.test is not None:
             return f"trajectories {', '.join(map(str, self.members))}"
         return "the end of every trajectory"
 
-    def score(self, sol: Solution, solver: AbstractSolver) -> float:
-        """Root mean square of the rollouts' errors on held-out samples, in channels' spreads."""
+    def score(self, sol: Solution, solver: AbstractSolver) -> Score:
+        """The error of the rollouts of `sol`, a solution of `train`."""
         spread = channel_spread(self.nlp.trajectories)
         parts = []
-        if self.members is None:
+        estimate = None
+        if self.test is None:
             for k, item in enumerate(self.nlp.trajectories):
                 path = sol.paths[k]
                 end = path.grid.boundaries[-1]
@@ -54,7 +71,7 @@ class Holdout(eqx.Module):
                 states = rollout(sol.model, times, path.states[-1], sol.args[k])[1:]
                 parts.append(self._errors(sol.model, sol.args[k], item, unseen, states, spread))
         else:
-            estimate = self._estimate(sol, solver)
+            estimate = self._estimate(self.test, sol, solver)
             for path, args, k in zip(estimate.paths, estimate.args, self.members, strict=True):
                 item = self.nlp.trajectories[k]
                 times = np.append(path.grid.boundaries[0], item.ts)
@@ -62,7 +79,23 @@ class Holdout(eqx.Module):
                 every = np.ones(len(item.ts), bool)
                 parts.append(self._errors(sol.model, args, item, every, states, spread))
         errors = np.concatenate([np.zeros(0), *parts])
-        return float(np.sqrt(np.mean(errors**2))) if len(errors) else np.inf
+        return Score(float(np.sqrt(np.mean(errors**2))) if len(errors) else np.inf, estimate)
+
+    def whole_start(self, sol: Solution, score: Score, first: Guess) -> Guess:
+        """A start for all of the data from what a part has shown."""
+        nlp = self.nlp
+        if score.estimate is None:
+            return extended(nlp, nlp, first, sol)
+        paths: dict[int, Any] = dict(zip(self.members, score.estimate.paths, strict=True))
+        rest = iter(sol.paths)
+        states = []
+        for k, grid in enumerate(nlp.grids):
+            path = paths[k] if k in paths else next(rest)
+            states.append(path.grid.interpolate(path.states, grid.times))
+        z = np.array(nlp.pack(sol.model, states))
+        weights = sol.nlp.layout.weights(sol.z * sol.nlp.units)
+        z[: nlp.num_weights] = weights / nlp.layout.weights(nlp.units)
+        return Guess(sol.model, states, np.clip(z, *nlp.bounds), first.key)
 
     def _errors(
         self,
@@ -79,38 +112,42 @@ class Holdout(eqx.Module):
             errors = (np.abs(seen - item.ys[which]) / spread)[there]
         return np.where(np.isfinite(errors), np.minimum(errors, _WORST), _WORST)
 
-    def _estimate(self, sol: Solution, solver: AbstractSolver) -> Solution:
+    def _estimate(self, test: NLP, sol: Solution, solver: AbstractSolver) -> Solution:
         """States (and unknowns) of the held-out trajectories for the model as it is."""
-        assert self.members is not None
-        fixed = {"trainable": False, "l2": 0.0, "weight_bounds": None, "weight_scale": None}
-        settings = self.nlp.settings | fixed | {"constraints": ()}
-        if self.nlp.observe is not None and self.nlp.observe.form == "method":
-            settings["observe"] = self.nlp.observe.function.__get__(sol.model)
-        data = [self.nlp.trajectories[k] for k in self.members]
-        grids = [self.nlp.grids[k] for k in self.members]
-        nlp = transcribe(sol.model, data, grids, **settings)
-        return solve(nlp, solver, guess(nlp, weights="as_given"), throw=False)
+        assert self.start is not None
+        count = test.num_weights
+        z = np.array(test.pack(sol.model, self.start))
+        z[:count] = (sol.z * sol.nlp.units)[:count] / test.units[:count]
+        lower, upper = (side.copy() for side in test.bounds)
+        # IPOPT takes a variable between equal bounds out of the problem.
+        lower[:count] = upper[:count] = z[:count]
+        fixed = dataclasses.replace(test, bounds=(lower, upper))
+        return solve(fixed, solver, z, throw=False)
 
 
 def hold_out(nlp: NLP, share: float) -> Holdout | None:
     """Part of the NLP's data held out; None where there is not enough for that."""
     count = len(nlp.trajectories)
-    if count >= _WHOLE and nlp.settings["constraints"] == ():
+    if count >= _WHOLE and not as_constraints(nlp.settings["constraints"], count):
         step = max(2, round(1 / share))
         members = tuple(range(step // 2, count, step))
         kept = [k for k in range(count) if k not in members]
         data = [nlp.trajectories[k] for k in kept]
         if np.concatenate([item.measured for item in data]).any(axis=0).all():
             train = transcribe_again(nlp, [nlp.grids[k] for k in kept], data=data)
-            return Holdout(nlp, train, members)
+            unseen = [nlp.trajectories[k] for k in members]
+            if not np.concatenate([item.measured for item in unseen]).any(axis=0).all():
+                return None
+            test = transcribe_again(nlp, [nlp.grids[k] for k in members], data=unseen)
+            start = guess(test, weights="as_given").states
+            return Holdout(nlp, train, test, start, members)
     window = first_window(nlp, 1 - share)
     if window is None:
         return None
     ends = [grid.boundaries[-1] for grid in window.grids]
-    unseen = [
-        item.observed[item.ts > end].sum() for item, end in zip(nlp.trajectories, ends, strict=True)
-    ]
-    return Holdout(nlp, window, None) if sum(unseen) >= 3 else None
+    pairs = zip(nlp.trajectories, ends, strict=True)
+    later = sum(int(np.sum(item.observed[item.ts > end])) for item, end in pairs)
+    return Holdout(nlp, window) if later >= 3 else None
 
 
 def channel_spread(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,38 +17,59 @@ from ._simulate import simulate
 
 
 class System(eqx.Module):
-    r"""A system $\dot y = f(t, y)$ with a known start.
+    r"""A system $\dot y = f(t, y, args)$ with a known start.
 
     It is callable as the vector field, `system(t, y, args)`, so it can be integrated, or stand in
-    for a model, as it is.
+    for a model, as it is. `span` is a time over which it shows what it does. Systems with an input
+    take it as `args`, a function of time such as a `jc.Input`.
     """
 
     field: Callable[[Any, Array, Any], Array] = eqx.field(static=True)
     y0: tuple[float, ...] = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
+    span: float = eqx.field(static=True, default=10.0)
 
     def __call__(self, t: Any, y: Array, args: Any) -> Array:
         return self.field(t, y, args)
 
-    def solve(self, ts: ArrayLike, y0: ArrayLike | None = None) -> Float[np.ndarray, "time state"]:
+    def solve(
+        self, ts: ArrayLike, y0: ArrayLike | None = None, args: Any = None
+    ) -> Float[np.ndarray, "time state"]:
         """The noise-free states at `ts`, from `y0` at `ts[0]` (the system's start if not given)."""
         ts = float_array("ts", ts, 1, "(time,)")
         start = self.y0 if y0 is None else y0
         with x64():
-            return np.asarray(simulate(self, ts, np.asarray(start), rtol=1e-10, atol=1e-12))
+            # Stiff systems among them: tight tolerances by an implicit method are cheap enough.
+            solver = diffrax.Kvaerno5()
+            return np.asarray(
+                simulate(self, ts, np.asarray(start), args, solver=solver, rtol=1e-10, atol=1e-12)
+            )
 
     def sample(
-        self, ts: ArrayLike, *, noise: float, key: PRNGKeyArray, y0: ArrayLike | None = None
+        self,
+        ts: ArrayLike,
+        *,
+        noise: ArrayLike,
+        key: PRNGKeyArray,
+        y0: ArrayLike | None = None,
+        args: Any = None,
     ) -> Trajectory:
         """A trajectory observed at `ts` with Gaussian noise of standard deviation `noise`.
 
-        `y0` is the true state at `ts[0]`; the same key gives the same noise for every system.
+        `noise` is a scalar or has shape `(state,)`; `y0` is the true state at `ts[0]`; the same key
+        gives the same noise, in its unit, for every system.
         """
-        noise = positive("noise", noise, allow_zero=True)
-        ys = self.solve(ts, y0)
+        size = np.asarray(noise, np.float64)
+        if size.shape not in ((), (len(self.y0),)):
+            raise ValueError(
+                f"`noise` must be a scalar or have shape ({len(self.y0)},); got shape {size.shape}."
+            )
+        for item in np.ravel(size).tolist():
+            positive("noise", item, allow_zero=True)
+        ys = self.solve(ts, y0, args)
         with x64():
             draw = np.asarray(jax.random.normal(key, ys.shape, jnp.float64))
-        return Trajectory(ts, ys + noise * draw)
+        return Trajectory(ts, ys + size * draw, args)
 
 
 def van_der_pol(mu: float = 1.0, amplitude: float = 1.0, omega: float = 1.0) -> System:
@@ -62,7 +84,7 @@ def van_der_pol(mu: float = 1.0, amplitude: float = 1.0, omega: float = 1.0) -> 
         force = amplitude * jnp.cos(omega * t)
         return jnp.stack([v, mu * (1 - x**2) * v - x + force])
 
-    return System(field, (0.0, 1.0), ("x", "v"))
+    return System(field, (0.0, 1.0), ("x", "v"), 15.0)
 
 
 def harmonic_oscillator(omega: float = 1.0) -> System:
@@ -83,7 +105,179 @@ def _linear_oscillator(omega: float, damping: float) -> System:
         x, v = y
         return jnp.stack([v, -(omega**2) * x - 2 * damping * omega * v])
 
-    return System(field, (1.0, 0.0), ("x", "v"))
+    return System(field, (1.0, 0.0), ("x", "v"), 20.0)
+
+
+def duffing(damping: float = 0.15) -> System:
+    r"""Duffing's oscillator with two wells, $\ddot x = x - x^3 - \delta \dot x$.
+
+    `damping` is $\delta$; state $(x, \dot x)$, start $(-1.5, 1)$: it crosses the hill, then settles
+    in a well. Guckenheimer and Holmes, "Nonlinear Oscillations" (Springer, 1983), section 2.2.
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        x, v = y
+        return jnp.stack([v, x - x**3 - damping * v])
+
+    return System(field, (-1.5, 1.0), ("x", "v"), 20.0)
+
+
+def lotka_volterra(
+    growth: float = 1.0, predation: float = 0.5, efficiency: float = 0.25, death: float = 0.6
+) -> System:
+    r"""Prey and predator, $\dot x = a x - b x y$, $\dot y = c x y - d y$, start $(4, 1)$."""
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        prey, predator = y
+        eaten = prey * predator
+        born, died = growth * prey, death * predator
+        return jnp.stack([born - predation * eaten, efficiency * eaten - died])
+
+    return System(field, (4.0, 1.0), ("prey", "predator"), 30.0)
+
+
+def lorenz(sigma: float = 10.0, rho: float = 28.0, beta: float = 8 / 3) -> System:
+    r"""Lorenz's system, $\dot x = \sigma (y - x)$, $\dot y = x (\rho - z) - y$,
+    $\dot z = x y - \beta z$, chaotic with the default values.
+
+    Lorenz, "Deterministic Nonperiodic Flow" (J. Atmos. Sci. 20, 1963).
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        a, b, c = y
+        return jnp.stack([sigma * (b - a), a * (rho - c) - b, a * b - beta * c])
+
+    return System(field, (-8.0, 7.0, 27.0), ("x", "y", "z"), 8.0)
+
+
+def fitzhugh_nagumo(
+    current: float = 0.5, a: float = 0.7, b: float = 0.8, epsilon: float = 0.08
+) -> System:
+    r"""A spiking neuron, $\dot v = v - v^3/3 - w + I$, $\dot w = \epsilon (v + a - b w)$.
+
+    FitzHugh, "Impulses and Physiological States in Theoretical Models of Nerve Membrane" (Biophys.
+    J. 1, 1961).
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        v, w = y
+        return jnp.stack([v - v**3 / 3 - w + current, epsilon * (v + a - b * w)])
+
+    return System(field, (-1.0, 1.0), ("v", "w"), 120.0)
+
+
+def brusselator(a: float = 1.0, b: float = 3.0) -> System:
+    r"""An oscillating reaction, $\dot x = a + x^2 y - (b + 1) x$, $\dot y = b x - x^2 y$.
+
+    Its limit cycle alternates between a slow drift and a fast jump, the more so for larger `b`.
+    Prigogine and Lefever, "Symmetry Breaking Instabilities in Dissipative Systems II" (J. Chem.
+    Phys. 48, 1968).
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        x, z = y
+        turned = x**2 * z
+        return jnp.stack([a + turned - (b + 1) * x, b * x - turned])
+
+    return System(field, (1.0, 1.0), ("x", "y"), 25.0)
+
+
+def robertson() -> System:
+    r"""Robertson's stiff reaction, $A \to B$ (0.04), $2B \to B + C$ (3e7), $B + C \to A + C$ (1e4).
+
+    State (A, 10^4 B, C), rates in 1/s: time scales from 1e-4 to 1e4 s. Robertson, "The Solution of
+    a Set of Reaction Rate Equations" (in Walsh, ed., Numerical Analysis, 1966).
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        a, scaled, c = y
+        b = 1e-4 * scaled
+        first, second, third = 0.04 * a, 3e7 * b**2, 1e4 * b * c
+        return jnp.stack([third - first, 1e4 * (first - second - third), second])
+
+    return System(field, (1.0, 0.0, 0.0), ("A", "1e4 B", "C"), 40.0)
+
+
+def selkov(a: float = 0.08, b: float = 0.6) -> System:
+    r"""Glycolysis, $\dot x = -x + a y + x^2 y$, $\dot y = b - a y - x^2 y$.
+
+    Sel'kov, "Self-Oscillations in Glycolysis" (Eur. J. Biochem. 4, 1968), in Strogatz's form.
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        x, z = y
+        turned = a * z + x**2 * z
+        return jnp.stack([turned - x, b - turned])
+
+    return System(field, (0.5, 2.0), ("x", "y"), 40.0)
+
+
+def driven_pendulum(damping: float = 0.3) -> System:
+    r"""A pendulum with a torque, $\ddot\theta = -\sin\theta - c \dot\theta + u(t)$.
+
+    `args` is the torque $u$; state $(\theta, \dot\theta)$ in radians.
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        angle, speed = y
+        return jnp.stack([speed, -jnp.sin(angle) - damping * speed + args(t)])
+
+    return System(field, (0.5, 0.0), ("angle", "speed"), 20.0)
+
+
+def two_tanks(area: float = 1.0, outflow: float = 0.5) -> System:
+    r"""Two tanks in a row, $A \dot h_1 = u - k \sqrt{h_1}$,
+    $A \dot h_2 = k \sqrt{h_1} - k \sqrt{h_2}$.
+
+    `args` is the inflow $u$; Torricelli's law, levels in a unit of length.
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        # The slope of the root at an empty tank is infinite.
+        first, second = outflow * jnp.sqrt(jnp.maximum(y, 1e-6))
+        return jnp.stack([args(t) - first, first - second]) / area
+
+    return System(field, (0.5, 0.3), ("upper", "lower"), 30.0)
+
+
+def fed_batch(
+    growth: float = 0.5, half: float = 0.3, yield_: float = 0.5, feed: float = 10.0
+) -> System:
+    r"""A fed-batch bioreactor with Monod's growth.
+
+    Biomass, substrate (g/l) and volume (l),
+    $\dot X = \mu X - \frac{F}{V} X$, $\dot S = -\frac{\mu}{Y} X + \frac{F}{V} (S_f - S)$,
+    $\dot V = F$ with $\mu = \mu_m S / (K + S)$. `args` is the feed $F$ in l/h.
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        biomass, substrate, volume = y
+        rate = growth * substrate / (half + jnp.abs(substrate)) * biomass
+        dilution = args(t) / volume
+        return jnp.stack(
+            [
+                rate - dilution * biomass,
+                dilution * (feed - substrate) - rate / yield_,
+                dilution * volume,
+            ]
+        )
+
+    return System(field, (0.5, 2.0, 1.0), ("biomass", "substrate", "volume"), 12.0)
+
+
+def sir(contact: float = 1.2, recovery: float = 0.4) -> System:
+    r"""An epidemic, $\dot S = -\beta S I$, $\dot I = \beta S I - \gamma I$; shares of a population.
+
+    Kermack and McKendrick, "A Contribution to the Mathematical Theory of Epidemics" (Proc. R. Soc.
+    A 115, 1927). The recovered are the rest.
+    """
+
+    def field(t: Any, y: Array, args: Any) -> Array:
+        susceptible, infected = y
+        new = contact * susceptible * infected
+        return jnp.stack([-new, new - recovery * infected])
+
+    return System(field, (0.98, 0.02), ("susceptible", "infected"), 20.0)
 
 
 def lynx_hare() -> Trajectory:
