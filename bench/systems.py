@@ -62,7 +62,7 @@ class Case(eqx.Module):
 CASES = {
     "Van der Pol": Case(lambda: datasets.van_der_pol(amplitude=0.0)),
     "damped oscillator": Case(datasets.damped_oscillator),
-    "Duffing": Case(datasets.duffing, trajectories=8, samples=60, spread=0.5),
+    "Duffing": Case(datasets.duffing),
     "Lotka-Volterra": Case(datasets.lotka_volterra),
     "Lorenz": Case(datasets.lorenz, samples=400, width=24, chaotic=True),
     "FitzHugh-Nagumo": Case(datasets.fitzhugh_nagumo),

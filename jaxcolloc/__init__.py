@@ -45,6 +45,8 @@ from ._nlp import NLP as NLP
 from ._normalized import Normalized as Normalized
 from ._normalized import normalized as normalized
 from ._path import Path as Path
+from ._plot import plot as plot
+from ._plot import plot_trace as plot_trace
 from ._refine import refine as refine
 from ._scheme import AbstractScheme as AbstractScheme
 from ._scheme import Chebyshev as Chebyshev

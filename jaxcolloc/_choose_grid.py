@@ -17,7 +17,7 @@ Times = Float[np.ndarray, " time"]
 _FEWEST, _MOST = 12, 100
 # An interval is halved, up to so often, while its polynomial misses the smoothed data by more
 # than this share of a channel's spread.
-_ACCURACY = 3e-3
+_ACCURACY = 1e-2
 _HALVINGS = 4
 _CHECKED = np.linspace(0.0, 1.0, 12)
 

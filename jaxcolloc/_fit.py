@@ -134,7 +134,8 @@ def fit(
         penalties = _penalties(l2, trajectories, options)
         first = penalties[0]
         nlps = [transcribe(item, trajectories, grids, l2=first, **options) for item in models]
-        holdout = hold_out(nlps[0], held_out) if len(nlps) * len(penalties) > 1 else None
+        several = len(nlps) * len(penalties) > 1
+        holdout = hold_out(search.coarse(nlps[0]), held_out) if several else None
         if holdout is None:
             penalties = penalties if len(penalties) == 1 else [penalties[len(penalties) // 2]]
             nlp = with_l2(nlps[0], penalties[0])
@@ -188,13 +189,17 @@ class _Search:
         smoothing = _SMOOTHING[number % len(_SMOOTHING)]
         return guess(nlp, key=key, states=self.states, weights=self.weights, smoothing=smoothing)
 
+    def coarse(self, nlp: NLP) -> NLP:
+        """The NLP on which starts are tried: a coarser one, unless states are given at nodes."""
+        if isinstance(self.states, str) or callable(self.states):
+            return _coarsened(nlp)
+        return nlp
+
     def best(self, nlp: NLP) -> tuple[Guess | Solution, list[dict[str, Any]]]:
         """The best of the starts, as a start for `nlp`, and how each ended."""
         if self.starts == 1:
             return self.guess(nlp, 0), []
-        coarse = nlp
-        if isinstance(self.states, str) or callable(self.states):
-            coarse = _coarsened(nlp)
+        coarse = self.coarse(nlp)
         trial = _trial(self.solver, _TRIAL_TOL)
         log: list[dict[str, Any]] = []
         best, best_rank = None, (True, np.inf)
@@ -259,11 +264,11 @@ def _selected(
     rows: list[dict[str, Any]] = []
     # Weak penalties hardly move the solution within a loose tolerance.
     trial = _trial(search.solver, 0.0)
-    chosen: tuple[Holdout, Any, Solution, Score, list[dict[str, Any]]] | None = None
+    chosen: tuple[NLP, Holdout, Any, Solution, Score, list[dict[str, Any]]] | None = None
     best = np.inf
     for number, nlp in enumerate(nlps):
         if number:
-            other = hold_out(nlp, share)
+            other = hold_out(search.coarse(nlp), share)
             assert other is not None
             holdout = other
         start: Any = None
@@ -288,12 +293,12 @@ def _selected(
             if sol.result.ok:
                 start = sol.z
             if chosen is None or score.error < _BETTER * best:
-                chosen, best = (holdout, penalty, sol, score, log), score.error
+                chosen, best = (nlp, holdout, penalty, sol, score, log), score.error
     assert chosen is not None
-    holdout, penalty, sol, score, log = chosen
-    first = guess(holdout.nlp, states=search.states, weights="as_given")
-    start = holdout.whole_start(sol, score, first)
-    return with_l2(holdout.nlp, penalty), start, rows, log
+    nlp, holdout, penalty, sol, score, log = chosen
+    first = guess(nlp, states=search.states, weights="as_given")
+    start = holdout.whole_start(nlp, sol, score, first)
+    return with_l2(nlp, penalty), start, rows, log
 
 
 def _continued(

@@ -7,7 +7,6 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from ._args import as_arrays
 from ._constraints import as_constraints
 from ._continuation import extended, first_window
 from ._data import Trajectory
@@ -81,9 +80,8 @@ class Holdout(eqx.Module):
         errors = np.concatenate([np.zeros(0), *parts])
         return Score(float(np.sqrt(np.mean(errors**2))) if len(errors) else np.inf, estimate)
 
-    def whole_start(self, sol: Solution, score: Score, first: Guess) -> Guess:
-        """A start for all of the data from what a part has shown."""
-        nlp = self.nlp
+    def whole_start(self, nlp: NLP, sol: Solution, score: Score, first: Guess) -> Guess:
+        """A start for `nlp`, all of the data on any grid, from what a part has shown."""
         if score.estimate is None:
             return extended(nlp, nlp, first, sol)
         paths: dict[int, Any] = dict(zip(self.members, score.estimate.paths, strict=True))
@@ -106,7 +104,7 @@ class Holdout(eqx.Module):
         states: np.ndarray,
         spread: np.ndarray,
     ) -> np.ndarray:
-        seen = observed(self.nlp, model, as_arrays(args), item.ts[which], states)
+        seen = observed(self.nlp, model, args, item.ts[which], states)
         there = item.measured[which]
         with np.errstate(invalid="ignore", over="ignore"):
             errors = (np.abs(seen - item.ys[which]) / spread)[there]

@@ -186,6 +186,30 @@ class Solution(eqx.Module):
         """
         _storage.write(path, self._content())
 
+    def to_pandas(self) -> Any:
+        """A table of all trajectories: states at the nodes and at the observation times.
+
+        Rows are indexed by trajectory and time; the columns are `path_0, ...`, the states on the
+        collocation path, `rollout_0, ...`, those of the rollout at the nodes (after `jc.fit`), and
+        `data_0, ...`, the observations. NaN where there is none.
+        """
+        import pandas as pd
+
+        frames = []
+        for k, path in enumerate(self.paths):
+            data = self.nlp.trajectories[k] if self.problem is not None else None
+            ts = path.grid.times if data is None else np.append(path.grid.times, data.ts)
+            times = np.unique(np.clip(ts, *path.grid.boundaries[[0, -1]]))
+            parts = [_columns("path", times, path.grid.interpolate(path.states, times))]
+            if self.verification is not None:
+                rolled = self.verification.rollouts[k]
+                parts.append(_columns("rollout", path.grid.times, rolled))
+            if data is not None:
+                _, first = np.unique(data.ts, return_index=True)
+                parts.append(_columns("data", data.ts[first], data.ys[first]))
+            frames.append(pd.concat(parts, axis=1))
+        return pd.concat(frames, keys=range(len(frames)), names=["trajectory", "time"])
+
     def _content(self) -> dict[str, Any]:
         problem = None
         if self.problem is not None:
@@ -234,6 +258,13 @@ class Solution(eqx.Module):
 
     def __repr__(self) -> str:
         return f"Solution({self.result!r}, objective={self.objective:.8g})"
+
+
+def _columns(name: str, times: np.ndarray, values: np.ndarray) -> Any:
+    import pandas as pd
+
+    columns = [f"{name}_{column}" for column in range(values.shape[1])]
+    return pd.DataFrame(values, index=times, columns=columns)
 
 
 class SolveError(RuntimeError):

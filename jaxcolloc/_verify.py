@@ -29,7 +29,7 @@ _UNSTABLE = 1e3
 # A rollout follows if its error on the data is at most this many times the path's, or if it stays
 # this close to the path, as a share of the states' spread.
 _LOSS = 1.5
-_CLOSE = 1e-5
+_CLOSE = 1e-4
 # Errors of the intervals, in the same unit, that a grid should not have.
 _COARSE = 0.01
 # A weight this close to its bound, relative to its size, lies at it.
@@ -46,7 +46,7 @@ def verify(sol: Solution) -> Verification:
     grid would follow (the products of $\Phi_e$ are).
 
     The verdict is good only if in every trajectory the rollout's error on the data is at most 1.5
-    times the path's (or its distance from the path is at most 1e-5 of the states' spread).
+    times the path's (or its distance from the path is at most 1e-4 of the states' spread).
     """
     spread = _spread(sol)
     rows = [_trajectory(sol, k, spread) for k in range(len(sol.paths))]
@@ -180,7 +180,7 @@ def _padding(length: int) -> int:
 
 def _data_rmse(nlp: NLP, k: int, model: Any, args: Any, states: np.ndarray) -> float:
     data = nlp.trajectories[k]
-    seen = observed(nlp, model, as_arrays(args), data.ts, states)
+    seen = observed(nlp, model, args, data.ts, states)
     there = data.measured
     residual = (np.sqrt(data.weights) * (seen - data.ys))[there]
     return rms(residual) if there.any() else 0.0
@@ -191,7 +191,7 @@ def observed(nlp: NLP, model: Any, args: Any, ts: np.ndarray, states: np.ndarray
     if nlp.observe is None:
         return states[:, : nlp.trajectories[0].num_channels]
     with x64():
-        inputs = to_float64((model, args, jnp.asarray(ts), jnp.asarray(states)))
+        inputs = to_float64((model, as_arrays(args), jnp.asarray(ts), jnp.asarray(states)))
         return np.asarray(_observed(nlp.observe, *inputs))
 
 

@@ -1,0 +1,137 @@
+"""plot, plot_trace: pictures of a solution; they need matplotlib (the extra `plot`)."""
+
+from typing import Any
+
+import numpy as np
+
+from ._check import integer
+from ._solution import Solution
+from ._verification import Verification
+from ._verify import verify
+
+
+_MOST_STATES = 8
+_PATH, _ROLLOUT, _DATA, _GRID = "C0", "C3", "0.35", "0.85"
+# Nothing on a logarithmic axis lies below this.
+_FLOOR = 1e-16
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "jc.plot needs matplotlib, which could not be imported: pip install matplotlib"
+        ) from error
+    return plt
+
+
+def plot(sol: Solution, trajectory: int = 0) -> Any:
+    """Draw one trajectory: data, path, rollout, the grid, errors of the intervals, the verdict.
+
+    One panel per state (the first eight), with the data where they are states, and one with each
+    interval's error and the residual between its nodes.
+
+    **Arguments:**
+
+    - `sol`: from `jc.fit` or `jc.solve`; it is verified if it was not.
+    - `trajectory`: its position.
+
+    Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib; `ValueError` for
+    a trajectory that is not there.
+    """
+    k = integer("trajectory", trajectory, 0)
+    if k >= len(sol.paths):
+        raise ValueError(f"`trajectory` must be below {len(sol.paths)}; got {k}.")
+    plt = _pyplot()
+    report = verify(sol) if sol.verification is None else sol.verification
+    path, data = sol.paths[k], sol.nlp.trajectories[k]
+    times, edges = path.grid.times, path.grid.boundaries
+    count = min(path.states.shape[1], _MOST_STATES)
+    figure, axes = plt.subplots(
+        count + 1, 1, figsize=(9, 1.9 * count + 2.6), sharex=True, constrained_layout=True
+    )
+    dense = np.unique(np.concatenate([times, np.linspace(edges[0], edges[-1], 1000)]))
+    curve = path.grid.interpolate(path.states, dense)
+    for state in range(count):
+        axis = axes[state]
+        _draw_grid(axis, edges)
+        if sol.nlp.observe is None and state < data.num_channels:
+            axis.plot(data.ts, data.ys[:, state], ".", color=_DATA, ms=4, label="data")
+        axis.plot(dense, curve[:, state], color=_PATH, lw=2.2, label="path")
+        rolled = report.rollouts[k][:, state]
+        rolled = np.where(np.isfinite(rolled), rolled, np.nan)
+        axis.plot(times, rolled, "--", color=_ROLLOUT, lw=1.4, label="rollout")
+        axis.set_ylabel(f"state {state}")
+        _limit(axis, curve[:, state], data.ys[:, state] if state < data.num_channels else None)
+    axes[0].legend(loc="best", ncols=3, frameon=False)
+    _draw_errors(axes[-1], edges, report, k)
+    axes[-1].set_xlabel("time")
+    figure.suptitle(_headline(sol, report, k), x=0.02, ha="left")
+    return figure
+
+
+def _draw_grid(axis: Any, edges: np.ndarray) -> None:
+    if len(edges) <= 200:
+        for edge in edges:
+            axis.axvline(edge, color=_GRID, lw=0.6, zorder=0)
+
+
+def _limit(axis: Any, curve: np.ndarray, seen: np.ndarray | None) -> None:
+    """Room for path and data; a rollout that leaves them is cut off."""
+    values = curve if seen is None else np.concatenate([curve, seen[np.isfinite(seen)]])
+    low, high = float(values.min()), float(values.max())
+    margin = 0.15 * (high - low) if high > low else 1.0
+    axis.set_ylim(low - margin, high + margin)
+
+
+def _draw_errors(axis: Any, edges: np.ndarray, report: Verification, k: int) -> None:
+    errors = (("error", report.interval_errors[k]), ("residual", report.residuals[k]))
+    for (label, values), color in zip(errors, (_ROLLOUT, _PATH), strict=True):
+        shown = np.maximum(np.where(np.isfinite(values), values, np.nan), _FLOOR)
+        axis.stairs(shown, edges, color=color, lw=1.4, label=label, baseline=None)
+    axis.set_yscale("log")
+    axis.set_ylabel("intervals")
+    axis.legend(loc="best", ncols=2, frameon=False)
+
+
+def _headline(sol: Solution, report: Verification, k: int) -> str:
+    return (
+        f"{report.verdict.name}: RMSE {report.path_rmse[k]:.3g} on the path, "
+        f"{report.rollout_rmse[k]:.3g} in the rollout; {sol.paths[k].grid!r}"
+    )
+
+
+def plot_trace(sol: Solution) -> Any:
+    """Draw the iterations of the solve: objective, infeasibilities, barrier, steps.
+
+    Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib.
+    """
+    plt = _pyplot()
+    trace = sol.trace
+    figure, axes = plt.subplots(3, 1, figsize=(9, 7), sharex=True, constrained_layout=True)
+    regular = ~trace.restoration
+    axes[0].plot(trace.iteration[regular], trace.objective[regular], color=_PATH)
+    axes[0].set_ylabel("objective")
+    if len(trace) and np.all(trace.objective[regular] > 0):
+        axes[0].set_yscale("log")
+    lines = {
+        "constraint violation": trace.primal_infeasibility,
+        "gradient of the Lagrangian": trace.dual_infeasibility,
+        "barrier parameter": trace.mu,
+    }
+    for label, values in lines.items():
+        axes[1].plot(trace.iteration, np.maximum(values, _FLOOR), label=label)
+    axes[1].set_yscale("log")
+    axes[1].set_ylabel("infeasibility")
+    axes[1].legend(frameon=False)
+    axes[2].plot(trace.iteration, trace.step_size, color=_PATH, label="accepted share of the step")
+    axes[2].plot(
+        trace.iteration[~regular], trace.step_size[~regular], "x", color=_ROLLOUT,
+        label="restoration",
+    )  # fmt: skip
+    axes[2].set_ylabel("step")
+    axes[2].set_xlabel("iteration")
+    axes[2].legend(frameon=False)
+    figure.suptitle(f"{sol.result.name} after {sol.stats['num_steps']} steps", x=0.02, ha="left")
+    return figure
