@@ -73,7 +73,7 @@ def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     return result / _row_factors(new)
 
 
-def _costate(dual: Nodal, before: Grid, after: Grid) -> Nodal:
+def _costate(dual: Nodal, before: Grid, after: Grid) -> Float[np.ndarray, "new_node state"]:
     """The defects' multipliers on the new grid."""
     inside = before.scheme.num_nodes - 1
     scale = before.widths[:, None] * _collocated_quadrature(before.scheme)
