@@ -11,7 +11,7 @@ from ._scheme import AbstractScheme
 from ._smooth import Smooth, smooth
 
 
-Times = Float[np.ndarray, " time"]
+Times = Float[np.ndarray, " _"]
 
 # As many nodes as samples, within these numbers of intervals; fewer only if samples are.
 _FEWEST, _MOST = 12, 100

@@ -1,5 +1,6 @@
 """fit: guess, solve, verify, refine; the one call that most users make."""
 
+import dataclasses
 import os
 import time
 import warnings
@@ -57,7 +58,7 @@ def fit(
     scheme: AbstractScheme | None = None,
     l2: Any = None,
     held_out: float = 0.2,
-    starts: int = 4,
+    starts: int = 12,
     states: Any = "smooth",
     weights: str = "gradient_matching",
     tol: float = 1e-2,
@@ -92,7 +93,9 @@ def fit(
       weighted variance.
     - `held_out`: the share of the data held out for choices: whole trajectories where there are
       at least four, else the end of each. The final fit uses all data.
-    - `starts`: how many starts are tried at most; two that agree in the objective to 1% end the
+    - `starts`: how many starts are tried at most, on every other boundary of a grid of many
+      intervals; 1 for the plain guess. They differ in `key` and in the width of the smoothing
+      window. Two verified ones that agree in the objective to 1%, with no lower one known, end the
       search. The best verified one wins; `stats["starts"]` lists all.
     - `states`, `weights`: as in `jc.guess`.
     - `tol`: the distance between rollout and path, as a share of the states' spread, at which
@@ -154,6 +157,7 @@ def fit(
         sol = refine(
             sol, tol=tol, rounds=refinements, solver=solver, progress=_title(progress, "refine")
         )
+    sol = dataclasses.replace(sol, key=sol.key if key is None else key)
     sol.stats.update(stats, fit_seconds=time.perf_counter() - begin)
     if checkpoint is not None:
         sol.save(checkpoint)

@@ -1,0 +1,87 @@
+"""plot, plot_trace, to_pandas: what they show."""
+
+import builtins
+
+import jax
+import numpy as np
+import pytest
+from helpers import Net, spiral
+
+import jaxcolloc as jc
+
+
+TS = np.linspace(0.0, 4.0, 25)
+
+
+@pytest.fixture(scope="module")
+def sol():
+    ys = spiral(TS)
+    ys[3] = np.nan
+    data = [jc.Trajectory(TS, ys), jc.Trajectory(TS[:20] + 0.01, spiral(TS[:20]))]
+    grids = [jc.Grid.uniform(0.0, 4.0, 6, jc.Radau(3)), jc.Grid.uniform(0.0, 3.2, 4, jc.Radau(3))]
+    return jc.fit(Net(2, 4), data, grid=grids, key=jax.random.key(0), l2=1e-4, starts=1)
+
+
+@pytest.fixture(autouse=True)
+def pyplot():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    yield plt
+    plt.close("all")
+
+
+def lines(axis):
+    return {line.get_label(): line.get_xydata() for line in axis.get_lines()}
+
+
+def test_a_plot_shows_data_path_rollout_and_errors(sol, tmp_path):
+    figure = jc.plot(sol, trajectory=1)
+    assert len(figure.axes) == 3
+    shown = lines(figure.axes[1])
+    np.testing.assert_array_equal(shown["data"][:, 1], sol.nlp.trajectories[1].ys[:, 1])
+    np.testing.assert_allclose(shown["rollout"][:, 1], sol.verification.rollouts[1][:, 1])
+    middle = shown["path"][500]
+    assert middle[1] == pytest.approx(float(sol.paths[1].evaluate(middle[0])[1]), abs=1e-5)
+    assert "good" in figure.get_suptitle()
+    assert figure.axes[2].get_yscale() == "log"
+    stairs = figure.axes[2].patches[0].get_data()
+    np.testing.assert_allclose(stairs.values, sol.verification.interval_errors[1])
+    figure.savefig(tmp_path / "fit.png")
+    with pytest.raises(ValueError, match="`trajectory` must be below 2"):
+        jc.plot(sol, trajectory=2)
+
+
+def test_a_trace_shows_the_iterations(sol, tmp_path):
+    figure = jc.plot_trace(sol)
+    objective = figure.axes[0].get_lines()[0].get_ydata()
+    np.testing.assert_array_equal(objective, sol.trace.objective)
+    assert f"{sol.stats['num_steps']} steps" in figure.get_suptitle()
+    figure.savefig(tmp_path / "trace.png")
+
+
+def test_a_table_has_everything(sol):
+    table = sol.to_pandas()
+    assert table.index.names == ["trajectory", "time"]
+    assert list(table) == ["path_0", "path_1", "rollout_0", "rollout_1", "data_0", "data_1"]
+    first = table.loc[0]
+    assert first.loc[TS[2], "data_0"] == sol.nlp.trajectories[0].ys[2, 0]
+    assert np.isnan(first.loc[TS[3], "data_0"])
+    np.testing.assert_array_equal(first["rollout_1"].dropna(), sol.verification.rollouts[0][:, 1])
+    assert not first[["path_0", "path_1"]].isna().any(axis=None)
+    assert len(table.loc[1].dropna(subset=["data_0"])) == 20
+
+
+def test_without_matplotlib(sol, monkeypatch):
+    real = builtins.__import__
+
+    def no_matplotlib(name, *args, **options):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", no_matplotlib)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        jc.plot(sol)
+    assert len(sol.to_pandas()) > 0
