@@ -75,7 +75,7 @@ CASES = {
         datasets.two_tanks, trajectories=5, samples=60, inputs=(0.2, 0.7), spread=0.6
     ),
     "fed-batch bioreactor": Case(
-        datasets.fed_batch, trajectories=6, samples=40, inputs=(0.0, 0.1), spread=0.3
+        datasets.fed_batch, trajectories=10, samples=30, inputs=(0.0, 0.1), spread=0.3
     ),
     "SIR": Case(datasets.sir, trajectories=5, samples=40, spread=0.5),
 }

@@ -237,7 +237,7 @@ def test_the_grid_follows_the_data():
     grid = choose_grid(jc.Trajectory(ts, step[:, None]), jc.Radau(3))
     assert grid.covers(ts)
     middle = (grid.boundaries[1:] + grid.boundaries[:-1]) / 2
-    inside = np.abs(middle - 7.0) < 0.15
+    inside = np.abs(middle - 7.0) < 0.1
     assert grid.widths[inside].mean() < 0.6 * grid.widths[middle < 5].mean()
     few = choose_grid(jc.Trajectory(np.arange(5.0), np.arange(5.0)[:, None]), jc.Radau(3))
     assert few.num_intervals == 4
