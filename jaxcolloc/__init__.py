@@ -11,10 +11,17 @@ Nothing is integrated during training. IPOPT gets exact sparse first and second 
 jitted JAX functions, and the trained module goes into Diffrax as it is:
 
     data = jc.Trajectory(ts, ys)
+    sol = jc.fit(model, data, key=jax.random.key(0))
+    print(sol)
+    ys = jc.simulate(sol.model, ts, y0)
+
+The same in steps:
+
     grid = jc.Grid.single(0.0, 15.0, jc.Chebyshev(200))
     nlp = jc.transcribe(model, data, grid, l2=1e-3)
     sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp, key=jax.random.key(0)))
-    ys = jc.simulate(sol.model, ts, y0)
+    sol = jc.refine(sol)
+    report = jc.verify(sol)
 
 The method is that of Shapovalova and Tsay, "Training Neural ODEs Using Fully Discretized
 Simultaneous Optimization" (arXiv 2502.15642). All computation is in float64, whatever the

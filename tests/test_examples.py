@@ -112,15 +112,22 @@ def test_asks_for_the_data(script, tmp_path):
     assert "Pass --data DIR or set JAXCOLLOC_DATA" in done.stderr
 
 
-def test_the_readmes_examples_run():
+def test_the_readmes_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("matplotlib").use("Agg")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
     exec(blocks[0], names)
-    assert names["sol"].result.ok
+    assert names["sol"].verification.verdict.ok
     assert names["ys"].shape == (200, 2)
+    back = jc.load("run.jcs", like=names["model"])
+    np.testing.assert_array_equal(back.z, names["sol"].z)
     exec(blocks[1], names)
+    assert names["sol"].result.ok
+    assert names["sol"].stats["refinement_end"]
+    exec(blocks[2], names)
     sol = names["sol"]
     assert float(sol.model.flow) == pytest.approx(0.5, abs=0.01)
     assert float(sol.model.gain) == pytest.approx(2.0, abs=0.02)
     np.testing.assert_allclose([args["scale"] for args in sol.args], [1.0, 1.3, 0.8], atol=0.02)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
