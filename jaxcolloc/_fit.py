@@ -20,7 +20,7 @@ from ._grid import Grid
 from ._guess import Guess, guess
 from ._holdout import Holdout, Score, hold_out
 from ._ipopt import Ipopt
-from ._load import load
+from ._load import load, stored_setting
 from ._nlp import NLP
 from ._refine import refine, with_verification
 from ._scheme import AbstractScheme, Radau
@@ -132,7 +132,7 @@ def fit(
     stats: dict[str, Any] = {}
     start: Guess | Solution
     if checkpoint is not None and Path(checkpoint).exists():
-        nlp, start = _resumed(checkpoint, models, trajectories, options)
+        nlp, start = _resumed(checkpoint, models, trajectories, l2, options)
     else:
         penalties = _penalties(l2, trajectories, options)
         first = penalties[0]
@@ -349,6 +349,7 @@ def _resumed(
     checkpoint: Any,
     models: list[Any],
     trajectories: tuple[Trajectory, ...],
+    l2: Any,
     options: dict[str, Any],
 ) -> tuple[NLP, Solution]:
     """What a checkpoint holds, and its NLP for these data."""
@@ -361,8 +362,9 @@ def _resumed(
             continue
         grids = [path.grid for path in sol.paths]
         if sol.problem is None:
-            l2 = sol.stats.get("l2", 1e-3)
-            nlp = transcribe(model, trajectories, grids, l2=l2, **options)
+            # Functions belong to the problem: it is made anew from the caller's.
+            chosen = stored_setting(checkpoint, "l2", l2)
+            nlp = transcribe(model, trajectories, grids, l2=chosen, **options)
             sol = load(checkpoint, like=nlp)
         _check_data(sol, trajectories, checkpoint)
         return sol.nlp, sol

@@ -50,6 +50,13 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
     return Solution(**(content | {"model": model, "args": args, "paths": paths, "problem": nlp}))
 
 
+def stored_setting(path: str | os.PathLike[str], name: str, default: Any) -> Any:
+    """An option of the stored NLP; `default` where the file could not hold it."""
+    problem = _storage.read(path)["problem"]
+    found = default if problem is None else problem["settings"][name]
+    return default if isinstance(found, _storage.Opaque) else found
+
+
 def _with_leaves(like: Any, stored: list[np.ndarray]) -> Any:
     leaves, treedef = jtu.tree_flatten(like)
     places = [position for position, leaf in enumerate(leaves) if is_array(leaf)]

@@ -230,6 +230,21 @@ def test_a_checkpoint_is_continued(tmp_path):
         jc.fit(Net(2, 5), DATA, checkpoint=path, **options)
 
 
+def test_a_checkpoint_with_functions_is_continued_too(tmp_path):
+    """A file cannot hold `observe`; the penalty that was chosen comes from it all the same."""
+    path = tmp_path / "fit.jcs"
+    options = {
+        "grid": jc.Grid.uniform(0.0, 6.0, 10, jc.Radau(3)), "starts": 1, "refinements": 0,
+        "observe": lambda t, y, args: y, "num_states": 2, "checkpoint": path,
+    }  # fmt: skip
+    model = Linear(jnp.zeros((2, 2)))
+    first = jc.fit(model, DATA, l2=[1e-3, 1e-5], **options)
+    again = jc.fit(model, DATA, l2=[1e-3, 1e-5], **options)
+    assert again.nlp.settings["l2"] == first.nlp.settings["l2"]
+    assert again.stats["num_steps"] <= 2
+    assert "selection" not in again.stats
+
+
 def test_the_grid_follows_the_data():
     """More intervals where the data move, none shorter than needed where they rest."""
     ts = np.linspace(0.0, 10.0, 401)
