@@ -77,7 +77,7 @@ CASES = {
     "fed-batch bioreactor": Case(
         datasets.fed_batch, trajectories=10, samples=30, inputs=(0.0, 0.1), spread=0.3
     ),
-    "SIR": Case(datasets.sir, trajectories=5, samples=40, spread=0.5),
+    "SIR": Case(datasets.sir, trajectories=8, samples=40, spread=0.5),
 }
 
 
