@@ -1,12 +1,11 @@
 """choose_grid: intervals from the sampling and from how fast the smoothed data move."""
 
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Float
 
 from ._data import Trajectory
 from ._grid import Grid
-from ._inputs import Input
+from ._inputs import held_times
 from ._scheme import AbstractScheme
 from ._smooth import Smooth, smooth
 
@@ -41,9 +40,7 @@ def choose_grid(trajectory: Trajectory, scheme: AbstractScheme) -> Grid:
 
 def input_jumps(args: object) -> Times:
     """Where held inputs jump."""
-    leaves = jtu.tree_leaves(args, is_leaf=lambda leaf: isinstance(leaf, Input))
-    held = [leaf.ts for leaf in leaves if isinstance(leaf, Input) and leaf.kind == "hold"]
-    return np.unique(np.concatenate([*held, np.zeros(0)]))
+    return np.unique(np.concatenate([*held_times(args), np.zeros(0)]))
 
 
 def at_jumps(edges: Times, jumps: Times) -> Times:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ._check import describe, integer
 from ._constraints import AnyConstraint, StateBounds, Tie, as_constraints
-from ._data import Trajectory
+from ._data import Trajectory, measured_channels
 from ._grid import Grid
 from ._guess import Guess
 from ._nlp import NLP
@@ -80,7 +80,7 @@ def first_window(nlp: NLP, share: float) -> NLP | None:
         _until(item, grid.boundaries[-1])
         for item, grid in zip(nlp.trajectories, grids, strict=True)
     ]
-    if not np.concatenate([item.measured for item in data]).any(axis=0).all():
+    if not measured_channels(data).all():
         return None
     constraints = as_constraints(nlp.settings["constraints"], len(data))
     kept = tuple(item for item in constraints if _holds_early(item))
@@ -123,10 +123,11 @@ def extended(part: NLP, nlp: NLP, guess: Guess, before: Solution | None) -> Gues
             placed[known] = path.grid.interpolate(path.states, grid.times[known])
             _roll_on(placed, known, before, k, grid.times)
         states.append(placed)
-    model = guess.model if before is None else before.model
-    z = np.array(part.pack(model, states))
-    found, units = (guess.z, nlp.units) if before is None else (before.z, before.nlp.units)
-    z[: part.layout.num_head] = nlp.layout.head(found * units) / part.layout.head(part.units)
+    if before is None:
+        model, head = guess.model, nlp.head(guess.z)
+    else:
+        model, head = before.model, before.nlp.head(before.z)
+    z = part.pack_head(head, states)
     return Guess(model, states, np.clip(z, *part.bounds), guess.key)
 
 

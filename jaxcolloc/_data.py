@@ -1,5 +1,6 @@
 """Trajectory: what was measured in one experiment."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -117,6 +118,11 @@ def _start(value: Any) -> np.ndarray:
     return y0
 
 
+def measured_channels(trajectories: Sequence[Trajectory]) -> Bool[np.ndarray, " obs"]:
+    """Which channels any of the trajectories has measured."""
+    return np.asarray(np.any([item.measured.any(axis=0) for item in trajectories], axis=0))
+
+
 def as_trajectories(data: Any) -> tuple[Trajectory, ...]:
     """`data` as a tuple of trajectories that observe the same channels."""
     trajectories = (data,) if isinstance(data, Trajectory) else data
@@ -136,9 +142,7 @@ def as_trajectories(data: Any) -> tuple[Trajectory, ...]:
             "`data` must observe the same channels in every trajectory (NaN for a channel that "
             f"was not measured); got {channels} channels."
         )
-    measured = np.zeros(channels[0], bool)
-    for item in trajectories:
-        measured |= item.measured.any(axis=0)
+    measured = measured_channels(trajectories)
     if not measured.all():
         empty = np.flatnonzero(~measured).tolist()
         raise ValueError(

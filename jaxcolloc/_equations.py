@@ -33,6 +33,14 @@ class Rows:
             self.continuity.append(row + d * self.collocated[-1])
             row += d * (self.collocated[-1] + self.gaps[-1])
         self.count = row
+        self._num_states = d
+
+    def slices(self, trajectory: int) -> tuple[slice, slice, slice]:
+        """The rows of one trajectory's start, defects and continuity."""
+        start, defects = self.start[trajectory], self.defects[trajectory]
+        continuity = self.continuity[trajectory]
+        end = continuity + self._num_states * self.gaps[trajectory]
+        return slice(start, defects), slice(defects, continuity), slice(continuity, end)
 
     def factors(
         self, scale: Float[np.ndarray, " state"], time: float

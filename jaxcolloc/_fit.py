@@ -22,7 +22,7 @@ from ._holdout import Holdout, Score, hold_out
 from ._ipopt import Ipopt
 from ._load import load, stored_setting
 from ._nlp import NLP
-from ._refine import refine, with_verification
+from ._refine import refine
 from ._scheme import AbstractScheme, Radau
 from ._solution import Solution
 from ._solve import solve
@@ -134,7 +134,7 @@ def fit(
     if checkpoint is not None and Path(checkpoint).exists():
         nlp, start = _resumed(checkpoint, models, trajectories, l2, options)
     else:
-        penalties = _penalties(l2, trajectories, options)
+        penalties = _penalties(l2, trajectories)
         first = penalties[0]
         nlps = [transcribe(item, trajectories, grids, l2=first, **options) for item in models]
         several = len(nlps) * len(penalties) > 1
@@ -151,12 +151,11 @@ def fit(
     sol = solve(nlp, solver, start, throw=False, progress=title, checkpoint=checkpoint, every=every)
     if continuation and not sol.result.ok and isinstance(start, Guess):
         sol = _continued(sol, nlp, solver, start, progress)
-    report = verify(sol)
-    sol = with_verification(sol, report, {})
     if refinements:
-        sol = refine(
-            sol, tol=tol, rounds=refinements, solver=solver, progress=_title(progress, "refine")
-        )
+        title = _title(progress, "refine")
+        sol = refine(sol, tol=tol, rounds=refinements, solver=solver, progress=title)
+    else:
+        sol = dataclasses.replace(sol, verification=verify(sol))
     sol = dataclasses.replace(sol, key=sol.key if key is None else key)
     sol.stats.update(stats, fit_seconds=time.perf_counter() - begin)
     if checkpoint is not None:
@@ -315,7 +314,7 @@ def _continued(
     return other if better else sol
 
 
-def _penalties(l2: Any, trajectories: tuple[Trajectory, ...], options: dict[str, Any]) -> list[Any]:
+def _penalties(l2: Any, trajectories: tuple[Trajectory, ...]) -> list[Any]:
     if isinstance(l2, (list, tuple)) or (isinstance(l2, np.ndarray) and l2.ndim == 1):
         values = sorted((positive("l2", item) for item in l2), reverse=True)
         if not values:

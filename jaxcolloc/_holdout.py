@@ -5,13 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float
 
 from ._constraints import as_constraints
 from ._continuation import extended, first_window
-from ._data import Trajectory
+from ._data import Trajectory, measured_channels
 from ._guess import Guess, guess
 from ._nlp import NLP
+from ._smooth import channel_spread
 from ._solution import Solution
 from ._solve import solve
 from ._solver import AbstractSolver
@@ -90,10 +90,13 @@ class Holdout(eqx.Module):
         for k, grid in enumerate(nlp.grids):
             path = paths[k] if k in paths else next(rest)
             states.append(path.grid.interpolate(path.states, grid.times))
-        z = np.array(nlp.pack(sol.model, states))
-        weights = sol.nlp.layout.weights(sol.z * sol.nlp.units)
-        z[: nlp.num_weights] = weights / nlp.layout.weights(nlp.units)
+        z = nlp.pack_head(self._weights(sol), states)
         return Guess(sol.model, states, np.clip(z, *nlp.bounds), first.key)
+
+    @staticmethod
+    def _weights(sol: Solution) -> np.ndarray:
+        """The weights alone: unknowns are those of other trajectories."""
+        return np.asarray(sol.nlp.layout.weights(sol.nlp.head(sol.z)))
 
     def _errors(
         self,
@@ -114,8 +117,7 @@ class Holdout(eqx.Module):
         """States (and unknowns) of the held-out trajectories for the model as it is."""
         assert self.start is not None
         count = test.num_weights
-        z = np.array(test.pack(sol.model, self.start))
-        z[:count] = (sol.z * sol.nlp.units)[:count] / test.units[:count]
+        z = test.pack_head(self._weights(sol), self.start)
         lower, upper = (side.copy() for side in test.bounds)
         # IPOPT takes a variable between equal bounds out of the problem.
         lower[:count] = upper[:count] = z[:count]
@@ -131,10 +133,10 @@ def hold_out(nlp: NLP, share: float) -> Holdout | None:
         members = tuple(range(step // 2, count, step))
         kept = [k for k in range(count) if k not in members]
         data = [nlp.trajectories[k] for k in kept]
-        if np.concatenate([item.measured for item in data]).any(axis=0).all():
+        if measured_channels(data).all():
             train = transcribe_again(nlp, [nlp.grids[k] for k in kept], data=data)
             unseen = [nlp.trajectories[k] for k in members]
-            if not np.concatenate([item.measured for item in unseen]).any(axis=0).all():
+            if not measured_channels(unseen).all():
                 return None
             test = transcribe_again(nlp, [nlp.grids[k] for k in members], data=unseen)
             start = guess(test, weights="as_given").states
@@ -146,9 +148,3 @@ def hold_out(nlp: NLP, share: float) -> Holdout | None:
     pairs = zip(nlp.trajectories, ends, strict=True)
     later = sum(int(np.sum(item.observed[item.ts > end])) for item, end in pairs)
     return Holdout(nlp, window) if later >= 3 else None
-
-
-def channel_spread(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:
-    """The standard deviation of each channel, one where it is constant."""
-    spread = np.nanstd(np.concatenate([item.ys for item in trajectories]), axis=0)
-    return np.where(spread > 0, spread, 1.0)

@@ -5,6 +5,7 @@ from typing import Any
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline
@@ -111,6 +112,12 @@ class Input(diffrax.AbstractPath[Any]):
         index = jnp.searchsorted(ts, t, side="left" if left else "right") - 1
         index = jnp.clip(index, 0, len(ts) - 1)
         return jnp.maximum(t - ts[index], 0.0), coefficients[:, index]
+
+
+def held_times(args: Any) -> list[Float[AnyArray, " sample"]]:
+    """The sample times of each held input in `args`, where it jumps."""
+    leaves = jtu.tree_leaves(args, is_leaf=lambda leaf: isinstance(leaf, Input))
+    return [leaf.ts for leaf in leaves if isinstance(leaf, Input) and leaf.kind == "hold"]
 
 
 def _coefficients(ts: np.ndarray, us: np.ndarray, kind: str) -> np.ndarray:

@@ -155,12 +155,26 @@ class NLP(eqx.Module):
 
         **Errors:** `ValueError` where the model's weights or the states have other shapes.
         """
-        flat = self.layout.check_states(states)
-        weights = self.layout.model.flatten("model", model)
-        starts = [Unknowns.of(item.args).start for item in self.trajectories]
+        z = self.pack_head(self.layout.model.flatten("model", model), states)
         with x64():
-            head = np.concatenate([weights, *starts])
-            return jnp.asarray(self.layout.join(head, flat) / self.units)
+            return jnp.asarray(z)
+
+    def pack_head(
+        self, head: Float[np.ndarray, " _"], states: Sequence[ArrayLike]
+    ) -> Float[np.ndarray, " variable"]:
+        """`z` from weights and unknowns in the caller's units, as `head(z)` gives them.
+
+        Unknowns have their starts if `head` holds the weights only.
+        """
+        flat = self.layout.check_states(states)
+        if len(head) == self.num_weights:
+            starts = [Unknowns.of(item.args).start for item in self.trajectories]
+            head = np.concatenate([head, *starts])
+        return self.layout.join(head, flat) / self.units
+
+    def head(self, z: ArrayLike) -> Float[np.ndarray, " head"]:
+        """The weights and unknowns in `z`, in the caller's units."""
+        return np.asarray(self.layout.head(np.asarray(self._checked(z)) * self.units))
 
     def unpack(self, z: ArrayLike) -> tuple[Any, list[Float[np.ndarray, "node state"]]]:
         """The model, in the dtypes it came with, and the states of each trajectory."""

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from ._check import describe, integer
 from ._data import Trajectory, as_trajectories
-from ._smooth import SmoothTrajectory, channel_means
+from ._smooth import SmoothTrajectory, channel_means, channel_spread
 
 
 class Normalized(eqx.Module):
@@ -53,14 +53,11 @@ def normalized(
     trajectories = as_trajectories(data)
     channels = trajectories[0].num_channels
     more = 0 if num_states is None else integer("num_states", num_states, channels) - channels
-    ys = np.concatenate([item.ys for item in trajectories])
-    center, spread = np.nanmean(ys, axis=0), np.nanstd(ys, axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    means = channel_means(trajectories)
+    center, scale = channel_means(trajectories), channel_spread(trajectories)
     squares, count = 0.0, 0
     for item in trajectories:
         times = np.linspace(item.ts[0], item.ts[-1], 100)
-        slopes = SmoothTrajectory(item, means).slopes(times) / scale
+        slopes = SmoothTrajectory(item, center).slopes(times) / scale
         squares, count = squares + float(np.sum(slopes**2)), count + slopes.size
     rate = np.sqrt(squares / count)
     span = max(float(item.ts[-1] - item.ts[0]) for item in trajectories)

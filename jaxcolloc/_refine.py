@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -108,12 +107,7 @@ def refine(
 
 def with_verification(sol: Solution, report: Verification, stats: dict[str, Any]) -> Solution:
     """The solution with its verification and more entries in its `stats`."""
-    sol = eqx.tree_at(lambda item: item.stats, sol, sol.stats | stats, is_leaf=_is_stats)
-    return dataclasses.replace(sol, verification=report)
-
-
-def _is_stats(node: Any) -> bool:
-    return isinstance(node, dict)
+    return dataclasses.replace(sol, verification=report, stats=sol.stats | stats)
 
 
 def _row(sol: Solution, report: Verification, seconds: float) -> dict[str, Any]:
@@ -123,7 +117,7 @@ def _row(sol: Solution, report: Verification, seconds: float) -> dict[str, Any]:
         "num_steps": sol.stats["num_steps"],
         "objective": sol.objective,
         "distance": float(np.max(report.distance)),
-        "interval_error": float(max(np.max(item) for item in report.interval_errors)),
+        "interval_error": report.worst_interval,
         "verdict": report.verdict.name,
         "seconds": seconds,
     }
@@ -142,7 +136,7 @@ def _target(report: Verification, tol: float) -> float:
     """The error that an interval may have."""
     count = max(len(item) for item in report.interval_errors)
     target = tol / (2 * np.sqrt(count))
-    worst = max(float(np.max(item)) for item in report.interval_errors)
+    worst = report.worst_interval
     far = float(np.max(report.distance))
     if worst <= target and far > tol:
         # Each interval is fine for itself: what is amplified must be smaller from the start.
@@ -186,8 +180,7 @@ def _higher(scheme: AbstractScheme) -> AbstractScheme:
 
 def _parts(errors: Errors, target: float) -> np.ndarray:
     """Into how many parts each interval is to be split."""
-    finite = np.where(np.isfinite(errors), errors, np.inf)
-    ratio = np.minimum(finite / target, 1e12) ** (1 / _ORDER)
+    ratio = np.minimum(errors / target, 1e12) ** (1 / _ORDER)
     return np.clip(np.ceil(ratio - 1e-9), 1, _MOST_PARTS).astype(int)
 
 

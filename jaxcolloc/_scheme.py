@@ -62,12 +62,15 @@ class AbstractScheme(eqx.Module):
 
     def interpolation(self, x: Float[np.ndarray, " point"]) -> Float[np.ndarray, "point node"]:
         """Rows that take the node values to the interpolant at the points `x` in [0, 1]."""
-        gap = np.asarray(x, dtype=np.float64)[:, None] - self.nodes
-        hit = gap == 0
-        terms = self.barycentric / np.where(hit, 1.0, gap)
-        on_node = hit.any(axis=1, keepdims=True)
-        total = np.where(on_node, 1.0, terms.sum(axis=1, keepdims=True))
-        return np.where(on_node, hit.astype(np.float64), terms / total)
+        return _interpolation(self.nodes, self.barycentric, x)
+
+    def collocated_interpolation(
+        self, x: Float[np.ndarray, " point"]
+    ) -> Float[np.ndarray, "point stage"]:
+        """The same for the polynomial through the collocated nodes, all but the first."""
+        # Leaving a node out multiplies each weight by the distance to it.
+        weights = self.barycentric[1:] * (self.nodes[1:] - self.nodes[0])
+        return _interpolation(self.nodes[1:], weights, x)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.size})"
@@ -223,6 +226,18 @@ def _matrices(nodes: Nodes) -> tuple[Nodes, Matrix]:
     gap = nodes[:, None] - nodes
     barycentric = _barycentric(gap)
     return barycentric, _differentiation(gap, barycentric)
+
+
+def _interpolation(
+    nodes: Nodes, barycentric: Nodes, x: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, "point node"]:
+    """The Lagrange polynomials of the nodes at the points `x`."""
+    gap = np.asarray(x, dtype=np.float64)[:, None] - nodes
+    hit = gap == 0
+    terms = barycentric / np.where(hit, 1.0, gap)
+    on_node = hit.any(axis=1, keepdims=True)
+    total = np.where(on_node, 1.0, terms.sum(axis=1, keepdims=True))
+    return np.where(on_node, hit.astype(np.float64), terms / total)
 
 
 def _barycentric(gap: Matrix) -> Nodes:

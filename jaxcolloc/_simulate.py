@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._args import Unknown, number_to_array
 from ._check import describe
-from ._inputs import Input
+from ._inputs import held_times
 from ._precision import caller_float, scope, to_float64
 
 
@@ -92,7 +92,7 @@ def _integrate(
     throw: bool,
 ) -> Array:
     controller: Any = diffrax.PIDController(rtol=rtol, atol=atol)
-    jumps = [item.ts for item in jtu.tree_leaves(args, is_leaf=_is_input) if _jumps(item)]
+    jumps = held_times(args)
     if jumps:
         controller = diffrax.ClipStepSizeController(controller, jump_ts=jnp.concatenate(jumps))
     solution = diffrax.diffeqsolve(
@@ -110,11 +110,3 @@ def _integrate(
     )
     assert solution.ys is not None
     return solution.ys
-
-
-def _is_input(leaf: Any) -> bool:
-    return isinstance(leaf, Input)
-
-
-def _jumps(leaf: Any) -> bool:
-    return isinstance(leaf, Input) and leaf.kind == "hold"

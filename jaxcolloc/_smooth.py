@@ -125,6 +125,12 @@ def channel_means(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs
     return np.asarray(np.nanmean(np.concatenate([item.ys for item in trajectories]), axis=0))
 
 
+def channel_spread(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"]:
+    """The standard deviation of each channel over all trajectories, one where it is constant."""
+    spread = np.nanstd(np.concatenate([item.ys for item in trajectories]), axis=0)
+    return np.where(spread > 0, spread, 1.0)
+
+
 class SmoothTrajectory:
     """The channels of a trajectory, smoothed so that their slopes are smooth.
 

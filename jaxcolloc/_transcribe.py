@@ -1,6 +1,7 @@
 """transcribe: model, data and grid to an NLP."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -26,21 +27,6 @@ from ._precision import x64
 from ._scaling import state_scales, time_scale, with_weights
 from ._weighted import Weighted
 
-
-# The options by name, for those who pass them on.
-OPTIONS = (
-    "observe",
-    "num_states",
-    "loss",
-    "residual_penalty",
-    "state_bounds",
-    "weight_bounds",
-    "weight_scale",
-    "trainable",
-    "constraints",
-    "state_scale",
-    "collocate_start",
-)
 
 Grids = Grid | Sequence[Grid]
 Limits = tuple[ArrayLike, ArrayLike] | None
@@ -188,6 +174,14 @@ def transcribe(
             units=units,
             settings=settings,
         )
+
+
+# The options but `l2` by name, for those who pass them on.
+OPTIONS = tuple(
+    name
+    for name, parameter in inspect.signature(transcribe).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name != "l2"
+)
 
 
 def transcribe_again(

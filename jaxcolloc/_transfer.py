@@ -33,10 +33,7 @@ def transfer(sol: Solution, nlp: NLP) -> Guess:
         path.grid.interpolate(path.states, grid.times)
         for path, grid in zip(sol.paths, nlp.grids, strict=True)
     ]
-    z = np.array(nlp.pack(sol.model, states))
-    head = old.layout.head(sol.z) * old.layout.head(old.units)
-    z[: nlp.layout.num_head] = head / nlp.layout.head(nlp.units)
-    z = np.clip(z, *nlp.bounds)
+    z = np.clip(nlp.pack_head(old.head(sol.z), states), *nlp.bounds)
     lower, upper = (
         _bound_multipliers(side, old, nlp)
         for side in (sol.multipliers.lower, sol.multipliers.upper)
@@ -50,24 +47,18 @@ def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     """Of the equations; those of the caller's constraints if there are as many of them."""
     d = old.num_states
     collocate_start = bool(old.settings["collocate_start"])
-    rows = [Rows(nlp.grids, d, collocate_start) for nlp in (old, new)]
+    rows, to_rows = (Rows(nlp.grids, d, collocate_start) for nlp in (old, new))
     dual = dual * _row_factors(old)
     result = np.zeros(new.num_constraints)
     for k, (before, after) in enumerate(zip(old.grids, new.grids, strict=True)):
-        parts = [
-            (side.start[k], side.defects[k], side.continuity[k], side.continuity[k] + d * gaps)
-            for side, gaps in ((rows[0], rows[0].gaps[k]), (rows[1], rows[1].gaps[k]))
-        ]
-        (start, defects, continuity, end), (to_start, to_defects, to_continuity, to_end) = parts
-        result[to_start:to_defects] = dual[start:defects]
-        values = _costate(dual[defects:continuity].reshape(-1, d), before, after)
-        result[to_defects:to_continuity] = values.ravel()
-        if to_end > to_continuity and end > continuity:
-            gaps = dual[continuity:end].reshape(-1, d)
+        start, defects, continuity = rows.slices(k)
+        to_start, to_defects, to_continuity = to_rows.slices(k)
+        result[to_start] = dual[start]
+        result[to_defects] = _costate(dual[defects].reshape(-1, d), before, after).ravel()
+        if rows.gaps[k] and to_rows.gaps[k]:
             at, to = before.boundaries[1:], after.boundaries[1:]
-            columns = [np.interp(to, at, gaps[:, state]) for state in range(d)]
-            result[to_continuity:to_end] = np.stack(columns, axis=1).ravel()
-    stated, to_stated = dual[rows[0].count :], result[rows[1].count :]
+            result[to_continuity] = _linear(to, at, dual[continuity].reshape(-1, d)).ravel()
+    stated, to_stated = dual[rows.count :], result[to_rows.count :]
     if len(stated) == len(to_stated):
         to_stated[:] = stated
     return result / _row_factors(new)
@@ -83,7 +74,7 @@ def _costate(dual: Nodal, before: Grid, after: Grid) -> Float[np.ndarray, "new_n
     interval = np.searchsorted(before.boundaries, times.ravel() - 1e-12 * np.ptp(times)) - 1
     interval = np.clip(interval, 0, before.num_intervals - 1)
     position = (times.ravel() - before.boundaries[interval]) / before.widths[interval]
-    rows = _lagrange(before.scheme.nodes[1:], np.clip(position, 0.0, 1.0))
+    rows = before.scheme.collocated_interpolation(np.clip(position, 0.0, 1.0))
     values = np.einsum("tn,tns->ts", rows, costate[interval])
     weight = (after.widths[:, None] * _collocated_quadrature(after.scheme)).ravel()
     return values * weight[:, None]
@@ -94,23 +85,8 @@ def _collocated_quadrature(scheme: AbstractScheme) -> Float[np.ndarray, " node"]
     weights = scheme.quadrature[1:]
     if scheme.quadrature[0] == 0:
         return weights
-    moved = weights + scheme.quadrature[0] * _lagrange(scheme.nodes[1:], np.zeros(1))[0]
+    moved = weights + scheme.quadrature[0] * scheme.collocated_interpolation(np.zeros(1))[0]
     return np.where(moved > 0.3 * weights, moved, weights)
-
-
-def _lagrange(nodes: np.ndarray, x: np.ndarray) -> Float[np.ndarray, "point node"]:
-    """The Lagrange polynomials of the nodes at the points `x`, in barycentric form."""
-    gap = nodes[:, None] - nodes
-    np.fill_diagonal(gap, 1.0)
-    # Products of many small differences underflow: logarithms and signs.
-    logs = -np.sum(np.log(np.abs(gap)), axis=1)
-    weights = np.prod(np.sign(gap), axis=1) * np.exp(logs - logs.max())
-    distance = x[:, None] - nodes
-    hit = distance == 0
-    terms = weights / np.where(hit, 1.0, distance)
-    on_node = hit.any(axis=1, keepdims=True)
-    total = np.where(on_node, 1.0, terms.sum(axis=1, keepdims=True))
-    return np.where(on_node, hit, terms / total)
 
 
 def _bound_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
@@ -119,9 +95,14 @@ def _bound_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     parts = []
     for before, after, values in zip(old.grids, new.grids, old.layout.split(dual), strict=True):
         density = values / _shares(before.times)[:, None]
-        columns = [np.interp(after.times, before.times, column) for column in density.T]
-        parts.append(np.stack(columns, axis=1) * _shares(after.times)[:, None])
+        moved = _linear(after.times, before.times, density)
+        parts.append(moved * _shares(after.times)[:, None])
     return new.layout.join(old.layout.head(dual), np.concatenate(parts)) * new.units
+
+
+def _linear(to: np.ndarray, at: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Each column of `values`, given at the times `at`, interpolated to the times `to`."""
+    return np.stack([np.interp(to, at, column) for column in values.T], axis=1)
 
 
 def _shares(times: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:

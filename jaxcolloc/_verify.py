@@ -70,8 +70,8 @@ def follows(sol: Solution) -> bool:
         rolled = rollout(sol.model, times, path.states[0], args)
         at_data = rolled[np.searchsorted(times, data.ts)]
         fitted = path.grid.interpolate(path.states, data.ts)
-        errors = [_data_rmse(sol.nlp, k, sol.model, args, item) for item in (at_data, fitted)]
-        if not errors[0] <= _LOSS * errors[1] and rms(at_data - fitted) > _CLOSE * rms(fitted):
+        error, least = (_data_rmse(sol, k, states) for states in (at_data, fitted))
+        if not error <= _LOSS * least and rms(at_data - fitted) > _CLOSE * rms(fitted):
             return False
     return True
 
@@ -90,7 +90,7 @@ class _Row(NamedTuple):
 
 def _trajectory(sol: Solution, k: int, spread: np.ndarray) -> _Row:
     """Integrate one trajectory, and its intervals, and compare."""
-    nlp, path, data = sol.nlp, sol.paths[k], sol.nlp.trajectories[k]
+    path, data = sol.paths[k], sol.nlp.trajectories[k]
     grid, args = path.grid, sol.args[k]
     times = np.unique(np.concatenate([grid.times, np.clip(data.ts, *grid.boundaries[[0, -1]])]))
     everywhere = rollout(sol.model, times, path.states[0], args)
@@ -110,8 +110,8 @@ def _trajectory(sol: Solution, k: int, spread: np.ndarray) -> _Row:
     residual = np.max(np.abs(residuals), axis=(1, 2)) * grid.widths
     return _Row(
         rollout=rolled,
-        path_rmse=_data_rmse(nlp, k, sol.model, args, fitted),
-        rollout_rmse=_data_rmse(nlp, k, sol.model, args, at_data),
+        path_rmse=_data_rmse(sol, k, fitted),
+        rollout_rmse=_data_rmse(sol, k, at_data),
         distance=distance,
         interval_errors=gap,
         residuals=residual,
@@ -178,9 +178,10 @@ def _padding(length: int) -> int:
     return int(2 ** np.ceil(np.log2(length))) - length
 
 
-def _data_rmse(nlp: NLP, k: int, model: Any, args: Any, states: np.ndarray) -> float:
-    data = nlp.trajectories[k]
-    seen = observed(nlp, model, args, data.ts, states)
+def _data_rmse(sol: Solution, k: int, states: np.ndarray) -> float:
+    """The weighted residuals of one trajectory if `states` are those at its data."""
+    data = sol.nlp.trajectories[k]
+    seen = observed(sol.nlp, sol.model, sol.args[k], data.ts, states)
     there = data.measured
     residual = (np.sqrt(data.weights) * (seen - data.ys))[there]
     return rms(residual) if there.any() else 0.0
