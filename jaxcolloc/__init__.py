@@ -38,6 +38,7 @@ from ._constraints import Tie as Tie
 from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
 from ._data import Trajectory as Trajectory
+from ._fine_tune import fine_tune as fine_tune
 from ._fit import fit as fit
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess

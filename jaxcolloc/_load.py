@@ -45,7 +45,7 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
         model = _with_leaves(like, stored)
         nlp = _rebuilt(problem, like, tuple(item.grid for item in paths))
     if nlp is not None:
-        _check_same(nlp, content["z"], content["multipliers"].constraints, paths)
+        _check_same(nlp, content["z"], content["stats"]["num_constraints"], paths)
         model, args = nlp.unpack(content["z"])[0], nlp.args(content["z"])
     return Solution(**(content | {"model": model, "args": args, "paths": paths, "problem": nlp}))
 
@@ -82,8 +82,8 @@ def _rebuilt(problem: Any, model: Any, grids: tuple[Any, ...]) -> NLP | None:
     return transcribe(model, problem["data"], grids, **problem["settings"])
 
 
-def _check_same(nlp: NLP, z: np.ndarray, equations: np.ndarray, paths: tuple[Path, ...]) -> None:
-    found, wanted = (len(z), len(equations)), (nlp.num_variables, nlp.num_constraints)
+def _check_same(nlp: NLP, z: np.ndarray, equations: int, paths: tuple[Path, ...]) -> None:
+    found, wanted = (len(z), equations), (nlp.num_variables, nlp.num_constraints)
     if found != wanted:
         raise ValueError(
             f"`like` must have the stored solution's {found[0]} variables and {found[1]} "

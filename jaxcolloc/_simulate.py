@@ -79,8 +79,7 @@ def simulate(
     return jnp.asarray(ys, caller_float())
 
 
-@eqx.filter_jit
-def _integrate(
+def integrate(
     model: Any,
     ts: Array,
     y0: Array,
@@ -90,7 +89,9 @@ def _integrate(
     atol: float,
     max_steps: int,
     throw: bool,
-) -> Array:
+    adjoint: diffrax.AbstractAdjoint | None = None,
+) -> Float[Array, "time state"]:
+    """The states at `ts` by adaptive steps, which end where held inputs jump."""
     controller: Any = diffrax.PIDController(rtol=rtol, atol=atol)
     jumps = held_times(args)
     if jumps:
@@ -107,6 +108,10 @@ def _integrate(
         stepsize_controller=controller,
         max_steps=max_steps,
         throw=throw,
+        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
     )
     assert solution.ys is not None
     return solution.ys
+
+
+_integrate = eqx.filter_jit(integrate)

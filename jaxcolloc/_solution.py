@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import os
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -55,11 +56,16 @@ class RESULTS(enum.Enum):
     )
     invalid_option = "The solver refused an option. Check its name and type in `options`."
     failed = "The solver failed inside; its own status is in `stats`."
+    trained = "All steps of the sequential training were taken."
+    early_stopped = (
+        "The error on held-out data stopped falling; the model is the one for which it was least."
+    )
 
     @property
     def ok(self) -> bool:
-        """Whether an optimum was found."""
-        return self in (RESULTS.successful, RESULTS.acceptable)
+        """Whether an optimum was found, or sequential training ended as it should."""
+        good = (RESULTS.successful, RESULTS.acceptable, RESULTS.trained, RESULTS.early_stopped)
+        return self in good
 
     def __repr__(self) -> str:
         return f"RESULTS.{self.name}"
@@ -73,6 +79,7 @@ class Step:
     gradient of the Lagrangian (as scaled by the solver), `mu` the barrier parameter,
     `step_size` the accepted fraction of the primal step, `seconds` the time since the solve
     began. `restoration` marks steps of the feasibility restoration, whose objective is another.
+    For a callback only: `model()` is the trained model so far, or None where IPOPT cannot tell.
     """
 
     iteration: int
@@ -86,6 +93,7 @@ class Step:
     trials: int
     restoration: bool
     seconds: float
+    model: Callable[[], Any] | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
 _KINDS: dict[Any, Any] = {int: np.int64, float: np.float64, bool: np.bool_}
@@ -111,8 +119,9 @@ class Trace(eqx.Module):
         """From the recorded steps."""
         columns: dict[str, np.ndarray] = {}
         for field in dataclasses.fields(Step):
-            values = [getattr(step, field.name) for step in steps]
-            columns[field.name] = np.array(values, _KINDS[field.type])
+            if field.type in _KINDS:
+                values = [getattr(step, field.name) for step in steps]
+                columns[field.name] = np.array(values, _KINDS[field.type])
         return cls(**columns)
 
     def __len__(self) -> int:
@@ -139,14 +148,15 @@ class Solution(eqx.Module):
     - `args`: the `args` of each trajectory, with fitted values in the place of a `jc.Unknown`.
     - `result`: a member of `jc.RESULTS`; `result.ok` tells whether an optimum was found.
     - `objective`: the objective at the point returned.
-    - `stats`: `num_steps`, `compile_seconds`, `solve_seconds`, `evaluation_seconds` (inside our
-      functions), `max_defect` (the largest violation of an equation or constraint, in the
-      units of the NLP: the state's per time), `solver`, `status` and `status_text` (the
-      solver's own).
+    - `stats`: `num_steps`, `num_constraints`, `compile_seconds`, `solve_seconds`,
+      `evaluation_seconds` (inside our functions), `max_defect` (the largest violation of an
+      equation or constraint, in the units of the NLP: the state's per time), `solver`, `status`
+      and `status_text` (the solver's own).
     - `trace`: the iterations.
-    - `z`, `multipliers`: the optimizer's variables, for a warm start; `nlp`: what was solved;
-      `solver`: with which options; `key`: the PRNG key of its guess.
-    - `verification`: the `jc.Verification` that `jc.fit` makes; None after `jc.solve`.
+    - `z`, `multipliers`: the optimizer's variables, for a warm start (None after `jc.fine_tune`,
+      which has no multipliers); `nlp`: what was solved; `solver`: with which options; `key`: the
+      PRNG key of its guess.
+    - `verification`: the `jc.Verification` that `jc.fit` makes; None after the others.
     """
 
     model: Any
@@ -157,7 +167,7 @@ class Solution(eqx.Module):
     stats: dict[str, Any]
     trace: Trace
     z: Float[np.ndarray, " variable"]
-    multipliers: Multipliers
+    multipliers: Multipliers | None
     problem: NLP | None
     solver: Any
     key: Any = None
@@ -245,7 +255,7 @@ class Solution(eqx.Module):
             [
                 f"Solution: {self.result.name}. {self.result.value}",
                 f"  problem    {len(self.z)} variables, "
-                f"{len(self.multipliers.constraints)} constraints, {count} {noun}",
+                f"{stats['num_constraints']} constraints, {count} {noun}",
                 f"  objective  {self.objective:.8g}",
                 f"  defect     {stats['max_defect']:.2g} at most",
                 f"  solver     {stats['solver']}, {stats['num_steps']} steps",

@@ -1,5 +1,6 @@
 """solve: one driver for every solver."""
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable
@@ -10,9 +11,8 @@ import numpy as np
 from ._check import describe, integer
 from ._guess import Guess
 from ._nlp import NLP
-from ._path import Path
 from ._progress import progress_bar
-from ._solution import RESULTS, Multipliers, Solution, SolveError, Step, Trace
+from ._solution import RESULTS, Multipliers, Solution, SolveError, Step
 from ._solver import AbstractSolver, Callback, Iterate, Outcome
 
 
@@ -43,7 +43,7 @@ def solve(
       found. With False, that point is returned with `result` saying what happened.
     - `progress`: show a progress bar; a string is its title.
     - `callback`: called with a `jc.Step` after every iteration; returning True, or raising
-      `StopIteration`, stops the solve.
+      `StopIteration`, stops the solve. `step.model()` is the model so far.
     - `checkpoint`: a file that is written every `every` iterations and at the end, always in one
       piece. A run that was killed goes on from there with
       `jc.solve(nlp, solver, jc.load(checkpoint, like=nlp))`.
@@ -67,49 +67,29 @@ def solve(
             if checkpoint is not None and step.iteration % every == 0 and step.iteration:
                 iterate = current()
                 if iterate is not None:
-                    _solution(nlp, solver, _unfinished(iterate, steps), key).save(checkpoint)
-            if callback is None:
-                return False
-            try:
-                return callback(step) is True
-            except StopIteration:
-                return True
+                    _unfinished(iterate, steps).solution(nlp, solver, key).save(checkpoint)
+            return asked_to_stop(callback, step, lambda: _model(nlp, current()))
 
         outcome = solver.run(nlp, z, multipliers, each_step)
-    solution = _solution(nlp, solver, outcome, key)
+    solution = outcome.solution(nlp, solver, key)
     if checkpoint is not None:
         solution.save(checkpoint)
     _report(solution, throw)
     return solution
 
 
-def _solution(nlp: NLP, solver: AbstractSolver, outcome: Outcome, key: Any) -> Solution:
-    model, states = nlp.unpack(outcome.z)
-    constraints, (lower, upper) = np.asarray(nlp.constraints(outcome.z)), nlp.constraint_bounds
-    violation = np.maximum(lower - constraints, constraints - upper)
-    return Solution(
-        model=model,
-        args=nlp.args(outcome.z),
-        paths=tuple(Path(grid, item) for grid, item in zip(nlp.grids, states, strict=True)),
-        result=outcome.result,
-        objective=float(nlp.objective(outcome.z)),
-        stats={
-            "num_steps": max(len(outcome.steps) - 1, 0),
-            "compile_seconds": outcome.compile_seconds,
-            "solve_seconds": outcome.solve_seconds,
-            "evaluation_seconds": outcome.evaluation_seconds,
-            "max_defect": float(np.max(violation, initial=0.0)),
-            "solver": type(solver).__name__,
-            "status": outcome.status,
-            "status_text": outcome.status_text,
-        },
-        trace=Trace.collect(outcome.steps),
-        z=outcome.z,
-        multipliers=outcome.multipliers,
-        problem=nlp,
-        solver=solver,
-        key=key,
-    )
+def asked_to_stop(callback: Callback | None, step: Step, model: Callable[[], Any]) -> bool:
+    """Show a step to the caller's callback; whether it wants the solve to end."""
+    if callback is None:
+        return False
+    try:
+        return callback(dataclasses.replace(step, model=model)) is True
+    except StopIteration:
+        return True
+
+
+def _model(nlp: NLP, iterate: Iterate) -> Any:
+    return None if iterate is None else nlp.unpack(iterate[0])[0]
 
 
 def _unfinished(iterate: tuple[np.ndarray, Multipliers], steps: list[Step]) -> Outcome:

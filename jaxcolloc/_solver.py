@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ._nlp import NLP
-from ._solution import RESULTS, Multipliers, Step
+from ._path import Path
+from ._solution import RESULTS, Multipliers, Solution, Step, Trace
 
 
 Callback = Callable[[Step], Any]
@@ -22,7 +23,7 @@ class Outcome(eqx.Module):
     """What a solver found: a point, its multipliers, how it ended, and its own words on it."""
 
     z: Float[np.ndarray, " variable"]
-    multipliers: Multipliers
+    multipliers: Multipliers | None
     result: RESULTS = eqx.field(static=True)
     status: int
     status_text: str
@@ -30,6 +31,36 @@ class Outcome(eqx.Module):
     compile_seconds: float
     solve_seconds: float
     evaluation_seconds: float
+
+    def solution(self, nlp: NLP, solver: Any, key: Any) -> Solution:
+        """The solution of `nlp` with this point."""
+        model, states = nlp.unpack(self.z)
+        constraints, (lower, upper) = np.asarray(nlp.constraints(self.z)), nlp.constraint_bounds
+        violation = np.maximum(lower - constraints, constraints - upper)
+        return Solution(
+            model=model,
+            args=nlp.args(self.z),
+            paths=tuple(Path(grid, item) for grid, item in zip(nlp.grids, states, strict=True)),
+            result=self.result,
+            objective=float(nlp.objective(self.z)),
+            stats={
+                "num_steps": max(len(self.steps) - 1, 0),
+                "num_constraints": nlp.num_constraints,
+                "compile_seconds": self.compile_seconds,
+                "solve_seconds": self.solve_seconds,
+                "evaluation_seconds": self.evaluation_seconds,
+                "max_defect": float(np.max(violation, initial=0.0)),
+                "solver": type(solver).__name__,
+                "status": self.status,
+                "status_text": self.status_text,
+            },
+            trace=Trace.collect(self.steps),
+            z=self.z,
+            multipliers=self.multipliers,
+            problem=nlp,
+            solver=solver,
+            key=key,
+        )
 
 
 class AbstractSolver(eqx.Module):

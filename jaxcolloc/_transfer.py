@@ -34,13 +34,15 @@ def transfer(sol: Solution, nlp: NLP) -> Guess:
         for path, grid in zip(sol.paths, nlp.grids, strict=True)
     ]
     z = np.clip(nlp.pack_head(old.head(sol.z), states), *nlp.bounds)
-    lower, upper = (
-        _bound_multipliers(side, old, nlp)
-        for side in (sol.multipliers.lower, sol.multipliers.upper)
-    )
-    constraints = _constraint_multipliers(sol.multipliers.constraints, old, nlp)
     model, placed = nlp.unpack(z)
-    return Guess(model, placed, z, sol.key, Multipliers(constraints, lower, upper, _MU))
+    multipliers = None if sol.multipliers is None else _multipliers(sol.multipliers, old, nlp)
+    return Guess(model, placed, z, sol.key, multipliers)
+
+
+def _multipliers(dual: Multipliers, old: NLP, new: NLP) -> Multipliers:
+    lower, upper = (_bound_multipliers(side, old, new) for side in (dual.lower, dual.upper))
+    constraints = _constraint_multipliers(dual.constraints, old, new)
+    return Multipliers(constraints, lower, upper, _MU)
 
 
 def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:

@@ -1,0 +1,159 @@
+"""The loss of rollouts: the data's losses as functions of weights and initial states alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ._core import Ridge
+from ._loss import Observed, PointLoss
+from ._nlp import NLP, Group
+from ._precision import AnyArray, is_array
+from ._simulate import integrate
+
+
+class Parameters(eqx.Module):
+    """What sequential training varies, in the optimizer's units."""
+
+    head: Float[AnyArray, " head"]
+    starts: Float[AnyArray, "traj state"]
+
+
+class Series(eqx.Module):
+    """The trajectories of one group, padded to one length.
+
+    `share` is where in its trajectory's time an observation lies, from 0 to 1.
+    """
+
+    group: Group
+    members: Int[AnyArray, " traj"]
+    begin: Float[AnyArray, " traj"]
+    end: Float[AnyArray, " traj"]
+    ts: Float[AnyArray, "traj time"]
+    share: Float[AnyArray, "traj time"]
+    data: Observed
+
+    @classmethod
+    def of(cls, nlp: NLP, group: Group) -> "Series":
+        """From the NLP's data."""
+        chosen = [nlp.trajectories[k] for k in group.members]
+        begin = np.array([nlp.grids[k].boundaries[0] for k in group.members])
+        end = np.array([item.ts[-1] for item in chosen])
+        length = max(len(item.ts) for item in chosen)
+        pads = [(0, length - len(item.ts)) for item in chosen]
+        ts = np.stack(
+            [np.pad(item.ts, pad, mode="edge") for item, pad in zip(chosen, pads, strict=True)]
+        )
+
+        def padded(arrays: list[np.ndarray]) -> np.ndarray:
+            pairs = zip(arrays, pads, strict=True)
+            return np.stack(
+                [np.pad(item, (pad, *[(0, 0)] * (item.ndim - 1))) for item, pad in pairs]
+            )
+
+        measured = padded([item.measured for item in chosen])
+        data = Observed(
+            ys=jnp.where(measured, padded([item.ys for item in chosen]), 0.0),
+            weights=jnp.where(measured, padded([item.weights for item in chosen]), 0.0),
+            measured=jnp.asarray(measured),
+            factor=jnp.asarray(padded([item.observed.astype(float) for item in chosen])),
+        )
+        span = np.where(end > begin, end - begin, 1.0)
+        share = (ts - begin[:, None]) / span[:, None]
+        series = cls(group, np.array(group.members), begin, end, ts, share, data)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf) if is_array(leaf) else leaf, series)
+
+    def counts(self, after: float, until: float) -> int:
+        """How many observation times lie in that part of the time."""
+        seen = np.asarray(self.data.factor) > 0
+        return int(np.sum((self.share > after) & (self.share <= until) & seen))
+
+
+class Integrator(eqx.Module):
+    """How rollouts are integrated and differentiated."""
+
+    solver: diffrax.AbstractSolver[Any]
+    adjoint: diffrax.AbstractAdjoint
+    rtol: float
+    atol: float
+    max_steps: int
+
+
+Part = tuple[Series, Int[AnyArray, " batch"]]
+
+
+class RolloutLoss(eqx.Module):
+    r"""$\frac{1}{N} \sum_k \sum_i \ell(h(y_k(t_{ki})) - \mathrm{obs}_{ki}) + \mathtt{l2} \|w\|^2$.
+
+    $y_k$ is integrated from trajectory k's initial state.
+    """
+
+    function: PointLoss
+    ridge: Ridge
+    units: Float[AnyArray, " state"]
+    integrator: Integrator
+
+    def __call__(
+        self,
+        parameters: Parameters,
+        parts: tuple[Part, ...],
+        after: Array,
+        until: Array,
+        factor: Array,
+    ) -> Float[Array, ""]:
+        """Of some trajectories and the observations after and until those shares of the time.
+
+        `factor` multiplies the sum over observations.
+        """
+        total = jnp.zeros(())
+        for series, batch in parts:
+            total = total + self._sum(parameters, series, batch, after, until)
+        return factor * total + self.ridge.value(jnp.asarray(parameters.head))
+
+    def _sum(
+        self, parameters: Parameters, series: Series, batch: Any, after: Array, until: Array
+    ) -> Array:
+        num_weights = self.function.model.size
+        integrator = self.integrator
+
+        def one(item: Series) -> Array:
+            # Of one trajectory: the group's axis is mapped over.
+            args, unknowns = item.group.args, parameters.head[jnp.asarray(item.group.unknowns)]
+            w = jnp.concatenate([parameters.head[:num_weights], unknowns])
+            model, known = self.function.model.apply(w, args)
+            stop = item.begin + until * (item.end - item.begin)
+            times = jnp.append(item.begin, jnp.clip(item.ts, item.begin, stop))
+            ys = integrate(
+                model,
+                times,
+                parameters.starts[jnp.asarray(item.members)] * self.units,
+                known,
+                integrator.solver,
+                integrator.rtol,
+                integrator.atol,
+                integrator.max_steps,
+                False,
+                integrator.adjoint,
+            )[1:]
+
+            def loss(t: Array, y: Array, data: Observed) -> Array:
+                return self.function(w, t, y, args, data)[0]
+
+            losses = jax.vmap(loss)(jnp.asarray(item.ts), ys, item.data)
+            counted = (item.share > after) & (item.share <= until)
+            return jnp.sum(jnp.where(counted, losses, 0.0))
+
+        arrays, rest = eqx.partition(series, is_array)
+        arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf)[batch], arrays)
+        # A processor is no faster in lockstep, in which all wait for the one with most steps.
+        mapped = jax.lax.map if jax.default_backend() == "cpu" else _vmap
+        return jnp.sum(mapped(lambda item: one(eqx.combine(item, rest)), arrays))
+
+
+def _vmap(function: Callable[[Any], Array], arrays: Any) -> Array:
+    return jax.vmap(function)(arrays)
