@@ -117,6 +117,8 @@ def run(name: str, seed: int) -> dict[str, Any]:
     inputs = states + (case.inputs is not None)
     net = eqx.nn.MLP(inputs, states, case.width, 1, jnp.tanh, key=jax.random.key(seed))
     model = jc.normalized(Neural(net), data)
+    # Each fit pays for its own compilation; and compiled code of all of them fills a process.
+    jax.clear_caches()
     begin = time.perf_counter()
     try:
         with warnings.catch_warnings():

@@ -263,8 +263,8 @@ class _Training:
                 if seconds > max_seconds:
                     return self._found(good), RESULTS.max_seconds_reached
                 parameters, state, moved = self._timed(
-                    _update, self.loss, tuning.optimizer, parameters, gradient, state, value,
-                    _arrays(problem), self.bounds,
+                    _update, self.loss, tuning.optimizer, parameters, gradient, state,
+                    jnp.asarray(value), _arrays(problem), self.bounds,
                 )  # fmt: skip
         except KeyboardInterrupt:
             return self._found(good), RESULTS.interrupted
