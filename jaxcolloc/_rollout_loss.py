@@ -84,7 +84,7 @@ class Integrator(eqx.Module):
     max_steps: int
 
 
-Part = tuple[Series, Int[AnyArray, " batch"]]
+Part = tuple[Series, Int[AnyArray, " _"]]
 
 
 class RolloutLoss(eqx.Module):
