@@ -425,6 +425,10 @@ def _update(
     bounds: tuple[Parameters, Parameters],
 ) -> tuple[Parameters, Any, Array]:
     """One step of the optimizer, into the bounds; and its length."""
+    # What is known does not count in the gradient's norm.
+    gradient = jtu.tree_map(
+        lambda slope, low, high: jnp.where(low < high, slope, 0.0), gradient, *bounds
+    )
     updates, state = optax.with_extra_args_support(optimizer).update(
         gradient,
         state,

@@ -1,6 +1,5 @@
 """The loss of rollouts: the data's losses as functions of weights and initial states alone."""
 
-from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -149,11 +148,8 @@ class RolloutLoss(eqx.Module):
             return jnp.sum(jnp.where(counted, losses, 0.0))
 
         arrays, rest = eqx.partition(series, is_array)
-        arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf)[batch], arrays)
-        # A processor is no faster in lockstep, in which all wait for the one with most steps.
-        mapped = jax.lax.map if jax.default_backend() == "cpu" else _vmap
-        return jnp.sum(mapped(lambda item: one(eqx.combine(item, rest)), arrays))
-
-
-def _vmap(function: Callable[[Any], Array], arrays: Any) -> Array:
-    return jax.vmap(function)(arrays)
+        arrays = jax.tree.map(lambda leaf: leaf[batch], arrays)
+        if len(batch) == 1:
+            # Compiles in two thirds of the time.
+            return one(eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest))
+        return jnp.sum(jax.vmap(lambda item: one(eqx.combine(item, rest)))(arrays))

@@ -32,7 +32,7 @@ def plants(count=3):
         ys[3, 0], ys[5] = np.nan, np.nan
         u = jc.Input([0.0, 0.5], rng.normal(size=2), kind="hold" if k % 2 else "linear")
         feed = jc.Unknown(0.5 + k, scale="log") if k == 1 else 0.5 + k
-        args = {"u": u, "feed": feed, "offset": np.array([0.1, 0.2])}
+        args = {"u": u, "feed": feed, "offset": np.array([1.0, 1.2])}
         data.append(jc.Trajectory(ts, ys, args, weights=[1.0, 2.0]))
     return data
 
@@ -64,7 +64,7 @@ def test_the_objective_is_that_of_the_transcription_with_the_states_eliminated()
     nlp = _problem(model, tuple(data), None, grids, 1e-2, {"observe": model.observe})
     with x64():
         run = training(nlp)
-        parameters = run.first([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]])
+        parameters = run.first([[0.8, 0.9], [1.0, 1.2], [0.7, 0.5]])
         value, gradient = objective_and_gradient(run, parameters)
         z = run.outcome(parameters, jc.RESULTS.trained).z
         assert float(value) == pytest.approx(float(nlp.objective(z)), rel=1e-6)
@@ -81,7 +81,7 @@ def test_the_objective_is_that_of_the_transcription_with_the_states_eliminated()
             float(jnp.vdot(a, b))
             for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
         )
-        assert float(steps[0] - steps[1]) / 2e-5 == pytest.approx(slope, rel=1e-5)
+        assert float(steps[0] - steps[1]) / 2e-5 == pytest.approx(slope, rel=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", [optax.adam(0.05), optax.lbfgs()], ids=["adam", "lbfgs"])
@@ -148,7 +148,7 @@ def test_batches_have_the_full_gradient_on_average():
     model, data = Plant(), plants(5)
     grids = [jc.Grid.uniform(0.0, item.ts[-1], 6, jc.Radau(3)) for item in data]
     nlp = _problem(model, tuple(data), None, grids, 0.0, {"observe": model.observe})
-    states = [[0.1 * k, -0.1] for k in range(5)]
+    states = [[0.5 + 0.1 * k, 1.0] for k in range(5)]
     with x64():
         whole = training(nlp)
         parameters = whole.first(states)
@@ -162,7 +162,7 @@ def test_batches_have_the_full_gradient_on_average():
             )[1]
             for item, factor in epoch
         ]
-    mean = jax.tree.map(lambda *leaves: sum(leaves) / 5, *parts)
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / 5, *parts)
     for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(full), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
@@ -186,7 +186,8 @@ def test_batches_train_and_repeat_with_their_key():
 
 def test_stops_early_on_held_out_data_and_returns_the_model_that_predicts_best():
     """The end of the data contradicts the rest: what fits the beginning predicts ever worse."""
-    ys = np.where(TS[:, None] < 2.9, spiral(TS), np.asarray(jc.simulate(START, TS, [1.0, 0.0])))
+    between = Linear(jnp.asarray([[-0.05, 1.85], [-1.85, -0.05]]))
+    ys = np.where(TS[:, None] < 2.9, spiral(TS), np.asarray(jc.simulate(between, TS, [1.0, 0.0])))
     data = jc.Trajectory(TS, ys, y0=[1.0, 0.0])
     sol = jc.fine_tune(
         START, data, optax.adam(0.02), steps=200, held_out=0.25, patience=4, every=5, grid=GRID
@@ -195,12 +196,13 @@ def test_stops_early_on_held_out_data_and_returns_the_model_that_predicts_best()
     looks = np.array(sol.stats["held_out"])
     np.testing.assert_array_equal(looks[:, 0], 5 * np.arange(len(looks)))
     assert len(looks) - 1 - int(np.argmin(looks[:, 1])) == 4
+    assert np.argmin(looks[:, 1]) > 0
     unseen = np.asarray(jc.simulate(sol.model, TS, [1.0, 0.0]))[TS > 3.0] - ys[TS > 3.0]
     assert np.sum(unseen**2, axis=1).mean() == pytest.approx(looks[:, 1].min(), rel=1e-2)
 
 
 def test_a_solution_brings_its_options_states_and_unknowns():
-    model, data = Plant(), plants()
+    model, data = Plant(), plants(2)
     grids = [jc.Grid.uniform(0.0, item.ts[-1], 8, jc.Radau(3)) for item in data]
     nlp = jc.transcribe(model, data, grids, observe=model.observe, l2=1e-2)
     sol = jc.solve(nlp, jc.Ipopt(max_steps=15), jc.guess(nlp, key=jax.random.key(0)), throw=False)
@@ -237,10 +239,11 @@ def test_a_step_into_infinity_is_halved():
     ts = np.linspace(0.0, 1.0, 11)
     data = jc.Trajectory(ts, 1 / (1 - 0.5 * ts)[:, None], y0=[1.0])
     model = Bursting(jnp.asarray(0.2))
+    rate = optax.exponential_decay(1.3, 1, 0.8)
     # Adam's first step leads to the rate 1.5, which is infinite at t = 2/3.
-    sol = jc.fine_tune(model, data, optax.adam(1.3), steps=30, max_steps=512)
+    sol = jc.fine_tune(model, data, optax.adam(rate), steps=40, max_steps=512, clip=1.0)
     assert sol.stats["skipped"] > 0
-    assert sol.objective < 0.1
+    assert sol.objective < 1e-2
     assert np.all(np.isfinite(sol.trace.objective))
     with pytest.raises(jc.SolveError) as caught:
         jc.fine_tune(Bursting(jnp.asarray(2.0)), data, steps=5, max_steps=512)
