@@ -1,0 +1,408 @@
+"""The paper's evaluation: its table 1 and its figures 1 to 4, with this library's training beside.
+
+    python bench/paper.py                # 10 seeds, two nets, two processes: about half an hour
+    python bench/paper.py --quick        # one seed, a small net, short budgets
+    python bench/paper.py --report       # tables and pictures anew from the JSON of a run
+
+Shapovalova and Tsay (arXiv 2502.15642), section 4: a forced Van der Pol oscillator, 200 Chebyshev
+points on [0, 15], noise 0.1, autonomous nets 2-32-2 and 2-8-2. Rollouts are judged against the
+noise-free truth: train from the true start, test from the true state at 15 to 30.
+
+- collocation: one solve, from gradient matching;
+- JAX[no]: `jc.fine_tune` from random weights, on all of the time at once;
+- JAX[JAX]: the same, on the first fifth of the time first;
+- JAX[collocation]: the same from the collocated weights, collocation's time counted;
+- PyTorch[PyTorch], PyTorch[collocation]: the same with torchdiffeq and torch.optim.
+
+Sequential training knows the true initial state, collocation does not. Each run takes the long
+budget; the short one is what it has by then. Compilation is not counted, and shown apart.
+"""
+
+import os
+
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import concurrent.futures
+import json
+import multiprocessing
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from _report import machine, table, versions
+
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from van_der_pol import Autonomous
+
+import jaxcolloc as jc
+from jaxcolloc import datasets
+
+
+UNTIL, NOISE = 15.0, 0.1
+TS = np.linspace(0.0, 2 * UNTIL, 401)
+HALVES = slice(0, 201), slice(200, 401)
+# From scratch: learning rate and the steps in which it halves; steps on the first fifth.
+RATES, PRE_TRAINING = (2e-2, 4000.0), 1500
+TORCH_RATES, TORCH_PRE_TRAINING = (2e-2, 400.0), 200
+# From collocated weights.
+POLISH, TORCH_POLISH = (1e-3, 2000.0), (1e-3, 200.0)
+METHODS = ("collocation", "JAX[no]", "JAX[JAX]", "JAX[collocation]", "PyTorch[PyTorch]",
+           "PyTorch[collocation]")  # fmt: skip
+# What the paper prints for its own runs, as far as it is compared here: train and test MSE.
+PRINTED = {
+    (32, "collocation"): "0.0225 / 0.6139",
+    (8, "collocation"): "0.0374 / 0.9792",
+    (32, "JAX[collocation]"): "0.0098 / 0.4891",
+    (32, "PyTorch[collocation]"): "0.0111 / 0.4204",
+}
+
+
+class Experiment:
+    """One net and seed: data, and every method on them with its curve over time."""
+
+    def __init__(self, width: int, seed: int, nodes: int, seconds: float):
+        self.width, self.seed, self.seconds = width, seed, seconds
+        self.every = max(seconds / 60, 0.1)
+        keys = jax.random.split(jax.random.key(seed), 3)
+        self.guess_key = keys[2]
+        self.grid = jc.Grid.single(0.0, UNTIL, jc.Chebyshev(nodes))
+        self.data = datasets.van_der_pol().sample(self.grid.times, noise=NOISE, key=keys[0])
+        self.truth = datasets.van_der_pol().solve(TS)
+        self.known = jc.Trajectory(self.data.ts, self.data.ys, y0=self.truth[0])
+        net = eqx.nn.MLP(2, 2, width, 1, activation=jnp.tanh, key=keys[1])
+        self.model = jc.xavier(Autonomous(net), keys[1])
+
+    def errors(self, rollout: Any) -> list[float]:
+        """Mean squared errors on the train and the test range."""
+        runs = [np.asarray(rollout(TS[part], self.truth[part][0])) for part in HALVES]
+        with np.errstate(all="ignore"):
+            found = [
+                float(np.mean((run - self.truth[part]) ** 2))
+                for run, part in zip(runs, HALVES, strict=True)
+            ]
+        return [item if np.isfinite(item) else float("inf") for item in found]
+
+    def judged(self, model: Any) -> list[float]:
+        """The errors of a JAX model."""
+        return self.errors(lambda ts, y0: jc.simulate(model, ts, y0, throw=False))
+
+    def collocation(self) -> tuple[dict[str, Any], Any]:
+        """One solve, its curve made of its iterates; and the trained model."""
+        nlp = jc.transcribe(
+            self.model, self.data, self.grid, l2=1e-3, state_bounds=(-5, 5),
+            weight_bounds=(-100, 100),
+        )  # fmt: skip
+        seconds = []
+        for _ in range(2):
+            begin = time.perf_counter()
+            guess = jc.guess(nlp, key=self.guess_key)
+            seconds.append(time.perf_counter() - begin)
+        iterates: list[tuple[float, Any]] = [(seconds[1], guess.model)]
+
+        def callback(step: jc.Step) -> None:
+            model = step.model() if step.model is not None else None
+            if model is not None:
+                iterates.append((seconds[1] + step.seconds, model))
+
+        sol = jc.solve(nlp, jc.Ipopt(), guess, throw=False, callback=callback)
+        iterates.append((seconds[1] + sol.stats["solve_seconds"], sol.model))
+        row = {
+            "seconds": iterates[-1][0],
+            "compile_seconds": seconds[0] - seconds[1] + sol.stats["compile_seconds"],
+            "result": sol.result.name,
+            "steps": sol.stats["num_steps"],
+            "curve": [[at, *self.judged(model)] for at, model in iterates],
+        }
+        return row, sol.model
+
+    def sequential(
+        self, model: Any, rates: tuple[float, float], pre_training: int, spent: float = 0.0
+    ) -> dict[str, Any]:
+        """Training by Diffrax and Optax; the curve is that of the least loss so far."""
+        best = [np.inf, None, 0.0]
+        kept: list[tuple[float, Any]] = []
+
+        def callback(step: jc.Step) -> None:
+            if step.iteration == pre_training:
+                best[0] = np.inf
+            if step.objective < best[0]:
+                best[:2] = step.objective, step.model
+            if step.seconds >= best[2]:
+                kept.append((spent + step.seconds, best[1]()))
+                best[2] = step.seconds + self.every
+
+        steps, windows = 10**6, (1.0,)
+        if pre_training:
+            steps, windows = (pre_training, 10**6), (0.2, 1.0)
+        sol = jc.fine_tune(
+            model, self.known, _adam(*rates), steps=steps, windows=windows, clip=1.0,
+            grid=self.grid, max_seconds=self.seconds - spent, throw=False, callback=callback,
+        )  # fmt: skip
+        kept.append((spent + sol.stats["solve_seconds"], sol.model))
+        return {
+            "seconds": kept[-1][0],
+            "compile_seconds": sol.stats["compile_seconds"],
+            "result": sol.result.name,
+            "steps": sol.stats["num_steps"],
+            "curve": [[at, *self.judged(item)] for at, item in kept],
+        }
+
+    def torch(
+        self, model: Any, rates: tuple[float, float], pre_training: int, spent: float = 0.0
+    ) -> dict[str, Any]:
+        """Training by torchdiffeq from the same weights."""
+        import torch
+        import torch_baseline
+
+        torch.set_num_threads(1)
+        kept: list[tuple[float, Any]] = []
+        torch_baseline.train(
+            torch_baseline.from_equinox(model.net), self.data.ts, self.data.ys, self.truth[0],
+            rates, pre_training, self.seconds - spent, self.every,
+            lambda at, field: kept.append((spent + at, field)),
+        )  # fmt: skip
+        curve = [
+            [at, *self.errors(lambda ts, y0, f=field: torch_baseline.rollout(f, ts, y0))]
+            for at, field in kept
+        ]
+        return {"seconds": curve[-1][0], "compile_seconds": 0.0, "curve": curve}
+
+    def run(self) -> dict[str, Any]:
+        """All methods."""
+        # Compilation must not be counted where it cannot be told apart.
+        self.judged(self.model)
+        rows: dict[str, Any] = {}
+        rows["collocation"], trained = self.collocation()
+        spent = rows["collocation"]["seconds"]
+        rows["JAX[no]"] = self.sequential(self.model, RATES, 0)
+        rows["JAX[JAX]"] = self.sequential(self.model, RATES, PRE_TRAINING)
+        rows["JAX[collocation]"] = self.sequential(trained, POLISH, 0, spent)
+        rows["PyTorch[PyTorch]"] = self.torch(self.model, TORCH_RATES, TORCH_PRE_TRAINING)
+        rows["PyTorch[collocation]"] = self.torch(trained, TORCH_POLISH, 0, spent)
+        result = {"width": self.width, "seed": self.seed, "methods": rows}
+        if self.seed == 0:
+            runs = [np.asarray(jc.simulate(trained, TS[p], self.truth[p][0])) for p in HALVES]
+            result["picture"] = {
+                "ts": TS.tolist(),
+                "truth": self.truth.tolist(),
+                "data": [self.data.ts.tolist(), self.data.ys.tolist()],
+                "runs": [run.tolist() for run in runs],
+            }
+        return result
+
+
+_OPTIMIZERS: dict[tuple[float, float], Any] = {}
+
+
+def _adam(rate: float, halving: float) -> Any:
+    """One object for each schedule, so that it is compiled once."""
+    if (rate, halving) not in _OPTIMIZERS:
+        _OPTIMIZERS[rate, halving] = optax.adam(optax.exponential_decay(rate, halving, 0.5))
+    return _OPTIMIZERS[rate, halving]
+
+
+def work(width: int, seed: int, nodes: int, seconds: float) -> dict[str, Any]:
+    """One experiment, in a process of its own with a core of its own."""
+    return Experiment(width, seed, nodes, seconds).run()
+
+
+def at_budget(method: dict[str, Any], seconds: float) -> list[float]:
+    """Train and test error when the time was over; the first point if none is earlier."""
+    before = [row for row in method["curve"] if row[0] <= seconds + 1e-9]
+    return (before[-1] if before else method["curve"][0])[1:]
+
+
+def pin(queue: Any) -> None:
+    """Give this worker a core of its own."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {queue.get()})
+
+
+def report(content: dict[str, Any], folder: Path) -> None:
+    """The table in Markdown and the figures."""
+    budgets = content["budgets"]
+    text = [
+        "# Table 1",
+        "",
+        f"`{content['command']}`, {content['date']}. {content['machine']}; {content['versions']}.",
+        "",
+        "Mean squared errors of rollouts, train / test: means over "
+        f"{content['seeds']} seed(s) with standard deviations. Seconds are of training, compilation "
+        "apart.",
+    ]
+    for width in sorted({row["width"] for row in content["rows"]}, reverse=True):
+        found = [row["methods"] for row in content["rows"] if row["width"] == width]
+        lines = []
+        for name in METHODS:
+            if name not in found[0]:
+                continue
+            each = [item[name] for item in found]
+            if name == "collocation":
+                scores = [[item["curve"][-1][1:] for item in each]]
+                names = [f"its own {np.mean([item['seconds'] for item in each]):.1f}"]
+            else:
+                scores = [[at_budget(item, limit) for item in each] for limit in budgets]
+                names = [f"{limit:g}" for limit in budgets]
+            # Methods of one kind share what the first of them has compiled.
+            kind = name.split("[")[0]
+            compiling = max(
+                item[other]["compile_seconds"]
+                for item in found
+                for other in item
+                if other.split("[")[0] == kind
+            )
+            for label, score in zip(names, scores, strict=True):
+                mean, spread = np.mean(score, axis=0), np.std(score, axis=0)
+                lines.append(
+                    [
+                        name,
+                        label,
+                        f"{mean[0]:.4f} ({spread[0]:.4f})",
+                        f"{mean[1]:.3f} ({spread[1]:.3f})",
+                        f"{compiling:.1f}",
+                        PRINTED.get((width, name), ""),
+                    ]
+                )
+        header = ("method", "seconds", "train MSE", "test MSE", "compile, s", "the paper prints")
+        text += ["", f"## Net 2-{width}-2", "", table(header, lines)]
+    (folder / "paper.md").write_text("\n".join(text) + "\n")
+    pictures(content, folder)
+
+
+def pictures(content: dict[str, Any], folder: Path) -> None:
+    """Figure 1: predictions; 2 and 3: errors over time; 4: collocation, then fine-tuning."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    width = max(row["width"] for row in content["rows"])
+    rows = [row for row in content["rows"] if row["width"] == width]
+    shown = next((row["picture"] for row in rows if "picture" in row), None)
+    if shown is not None:
+        figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True, constrained_layout=True)
+        ts, truth = np.array(shown["ts"]), np.array(shown["truth"])
+        times, ys = (np.array(item) for item in shown["data"])
+        for state, axis in enumerate(axes):
+            axis.plot(ts, truth[:, state], color="0.6", lw=2.5, label="truth")
+            axis.plot(times, ys[:, state], ".", color="C0", ms=4, label="data")
+            for run, part, color, label in zip(
+                shown["runs"], HALVES, ("C1", "C3"), ("train", "test"), strict=True
+            ):
+                axis.plot(ts[part], np.array(run)[:, state], color=color, label=label)
+            axis.set_ylabel(f"state {state}")
+        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4, frameon=False)
+        axes[1].set_xlabel("time")
+        figure.savefig(folder / "figure_1.png", dpi=120)
+        plt.close(figure)
+    grid = np.geomspace(0.1, max(content["budgets"]), 200)
+    curves = ("collocation", "JAX[JAX]", "PyTorch[PyTorch]")
+    for number, (column, label) in enumerate(((0, "train"), (1, "test")), start=2):
+        figure, axis = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
+        for name in curves:
+            draw(axis, rows, name, grid, column)
+        finish(axis, f"{label} MSE, net 2-{width}-2")
+        figure.savefig(folder / f"figure_{number}.png", dpi=120)
+        plt.close(figure)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    for column, (axis, label) in enumerate(zip(axes, ("train", "test"), strict=True)):
+        for name in ("collocation", "JAX[collocation]", "PyTorch[collocation]"):
+            draw(axis, rows, name, grid, column)
+        finish(axis, f"{label} MSE, collocation and what follows")
+    figure.savefig(folder / "figure_4.png", dpi=120)
+    plt.close(figure)
+
+
+def draw(axis: Any, rows: list[Any], name: str, grid: np.ndarray, column: int) -> None:
+    """Median over the seeds, and the range of half of them, over time."""
+    values = []
+    for row in rows:
+        if name not in row["methods"]:
+            return
+        curve = np.array(row["methods"][name]["curve"])
+        where = np.searchsorted(curve[:, 0], grid, side="right") - 1
+        values.append(np.where(where >= 0, curve[np.maximum(where, 0), 1 + column], np.nan))
+    there = np.all(np.isfinite(values), axis=0)
+    low, middle, high = np.quantile(np.array(values)[:, there], (0.25, 0.5, 0.75), axis=0)
+    (line,) = axis.plot(grid[there], middle, label=name)
+    axis.fill_between(grid[there], low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def finish(axis: Any, title: str) -> None:
+    """Scales and labels."""
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlabel("seconds, compilation not counted")
+    axis.set_title(title, fontsize=10)
+    axis.legend(frameon=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--budgets", type=float, nargs=2, default=(8.0, 20.0), help="seconds")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, each with one core")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    target = options.output / "paper.json"
+    if options.report:
+        report(json.loads(target.read_text()), options.output)
+        return
+    widths, nodes = (32, 8), 200
+    if options.quick:
+        widths, nodes, options.seeds, options.budgets = (8,), 60, 1, (3.0, 6.0)
+        options.output = options.output / "quick"
+        target = options.output / "paper.json"
+    options.output.mkdir(parents=True, exist_ok=True)
+    content = {
+        "command": " ".join(["python bench/paper.py", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "versions": versions((*VERSIONS,)),
+        "seeds": options.seeds,
+        "budgets": list(options.budgets),
+        "rows": [],
+    }
+    print(content["machine"], content["versions"], sep="\n", flush=True)
+    context = multiprocessing.get_context("spawn")
+    cores = context.Queue()
+    for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(99):
+        cores.put(core)
+    with concurrent.futures.ProcessPoolExecutor(options.jobs, context, pin, (cores,)) as pool:
+        tasks = [
+            pool.submit(work, width, seed, nodes, max(options.budgets))
+            for seed in range(options.seeds)
+            for width in widths
+        ]
+        for done in concurrent.futures.as_completed(tasks):
+            row = done.result()
+            content["rows"].append(row)
+            content["rows"].sort(key=lambda item: (-item["width"], item["seed"]))
+            target.write_text(json.dumps(content) + "\n")
+            line = ", ".join(
+                f"{name} {item['curve'][-1][1]:.4f}/{item['curve'][-1][2]:.3f}"
+                for name, item in row["methods"].items()
+            )
+            print(f"2-{row['width']}-2, seed {row['seed']}: {line}", flush=True)
+    report(content, options.output)
+    print((options.output / "paper.md").read_text())
+
+
+VERSIONS = ("jaxcolloc", "jax", "diffrax", "equinox", "optax", "cyipopt-wheels", "torch",
+            "torchdiffeq", "numpy")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
