@@ -237,8 +237,8 @@ def report(content: dict[str, Any], folder: Path) -> None:
         f"`{content['command']}`, {content['date']}. {content['machine']}; {content['versions']}.",
         "",
         "Mean squared errors of rollouts, train / test: means over "
-        f"{content['seeds']} seed(s) with standard deviations. Seconds are of training, compilation "
-        "apart.",
+        f"{content['seeds']} seed(s) with standard deviations. Seconds are of training, "
+        "compilation apart.",
     ]
     for width in sorted({row["width"] for row in content["rows"]}, reverse=True):
         found = [row["methods"] for row in content["rows"] if row["width"] == width]
