@@ -1,5 +1,6 @@
 """The same NLP written with CasADi, for the comparisons of this folder."""
 
+import itertools
 from typing import Any
 
 import casadi
@@ -8,17 +9,19 @@ import numpy as np
 import jaxcolloc as jc
 
 
-def build(nlp: jc.NLP, width: int, l2: float, options: dict[str, Any]) -> casadi.Function:
-    """CasADi's solver for one trajectory, a tanh net with one hidden layer, data on the nodes.
+def build(
+    nlp: jc.NLP, sizes: tuple[int, ...], l2: float, options: dict[str, Any]
+) -> casadi.Function:
+    """CasADi's solver for one trajectory, a tanh net with layers of these sizes, data on the nodes.
 
-    Variables and equations are in the order of `nlp`: weights (hidden layer's matrix row by row,
-    its biases, output layer's), then states node by node.
+    Variables and equations are in the order of `nlp`: weights (each layer's matrix row by row,
+    then its biases), then states node by node.
     """
     (grid,), (trajectory,) = nlp.grids, nlp.trajectories
     d = nlp.num_states
     # Scalar expressions throughout: CasADi evaluates these much faster than matrix expressions.
     z = casadi.SX.sym("z", nlp.num_variables)
-    field = _field(d, width)
+    field = _field(sizes)
     w = z[: nlp.num_weights]
     states = casadi.reshape(z[nlp.num_weights :], d, grid.num_nodes)
     slopes = casadi.horzcat(*[field(states[:, node], w) for node in range(grid.num_nodes)])
@@ -38,12 +41,16 @@ def build(nlp: jc.NLP, width: int, l2: float, options: dict[str, Any]) -> casadi
     return casadi.nlpsol("solver", "ipopt", problem, options)
 
 
-def _field(d: int, width: int) -> casadi.Function:
-    y = casadi.SX.sym("y", d)
-    w = casadi.SX.sym("w", width * d + width + d * width + d)
-    first = casadi.reshape(w[: width * d], d, width).T
-    bias = w[width * d : width * d + width]
-    rest = w[width * d + width :]
-    second = casadi.reshape(rest[: d * width], width, d).T
-    hidden = casadi.tanh(casadi.mtimes(first, y) + bias)
-    return casadi.Function("field", [y, w], [casadi.mtimes(second, hidden) + rest[d * width :]])
+def _field(sizes: tuple[int, ...]) -> casadi.Function:
+    pairs = list(itertools.pairwise(sizes))
+    y = casadi.SX.sym("y", sizes[0])
+    w = casadi.SX.sym("w", sum((inner + 1) * outer for inner, outer in pairs))
+    value, first = y, 0
+    for position, (inner, outer) in enumerate(pairs):
+        matrix = casadi.reshape(w[first : first + inner * outer], inner, outer).T
+        first += inner * outer
+        value = casadi.mtimes(matrix, value) + w[first : first + outer]
+        first += outer
+        if position < len(pairs) - 1:
+            value = casadi.tanh(value)
+    return casadi.Function("field", [y, w], [value])

@@ -76,7 +76,7 @@ def compare(name: str, rounds: int) -> list[object]:
         "record_time": True,
     }
     begin = time.perf_counter()
-    peer = casadi_nlp.build(nlp, width, L2, options)
+    peer = casadi_nlp.build(nlp, (2, width, 2), L2, options)
     build = time.perf_counter() - begin
     lower, upper = nlp.bounds
     ours: list[tuple[float, float]] = []
