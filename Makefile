@@ -5,7 +5,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types format bench clean
+.PHONY: demo test lint types docs format bench clean
 
 demo: $(VENV)/.ready-plot
 	$(BIN)/python examples/van_der_pol.py
@@ -19,6 +19,10 @@ lint: $(VENV)/.ready-dev
 
 types: $(VENV)/.ready-dev
 	$(BIN)/mypy
+
+# The API reference, as pages in build/docs; a warning is an error.
+docs: $(VENV)/.ready-dev
+	$(BIN)/python -W error -m pdoc --math --docformat markdown --output-directory build/docs jaxcolloc
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .

@@ -3,8 +3,8 @@ r"""Neural ODEs trained by direct collocation.
 A model $f(t, y, \mathtt{args}; w)$ and the states $y$ of measured trajectories are variables of
 one nonlinear program: fit the data, subject to $\dot y = f$ at the collocation nodes,
 
-$$\min_{w, Y} \; \frac{1}{N} \sum_{k, i} \| h(y_k(t_{ki})) - \mathrm{obs}_{ki} \|^2
-  + \lambda \|w\|^2 \quad \text{subject to} \quad
+$$\min_{w, Y} \; \frac{1}{N} \sum_{k, i} \| h(y_k(t_{ki})) - \mathrm{obs}_{ki} \|^2 +
+  \lambda \|w\|^2 \quad \text{subject to} \quad
   \frac{1}{h_e} \sum_j D_{ij} y_{ej} = f(t_{ei}, y_{ei}, \mathtt{args}_k; w).$$
 
 Nothing is integrated during training. IPOPT gets exact sparse first and second derivatives from
@@ -26,6 +26,47 @@ The same in steps:
 The method is that of Shapovalova and Tsay, "Training Neural ODEs Using Fully Discretized
 Simultaneous Optimization" (arXiv 2502.15642). All computation is in float64, whatever the
 caller's setting, which stays as it was.
+
+## The method
+
+On each interval of a `Grid`, between the boundaries $t_e$ and $t_e + h_e$, the state is the
+polynomial through its values $y_{ej}$ at the nodes $t_e + h_e x_j$ of a scheme (`Chebyshev`,
+`Radau`, `Lobatto`, `GaussLegendre`). With the barycentric weights $b_j$ of the nodes its slope at
+node $i$ is $\frac{1}{h_e} \sum_j D_{ij} y_{ej}$, where
+
+$$D_{ij} = \frac{b_j / b_i}{x_i - x_j} \quad (i \ne j), \qquad D_{ii} = - \sum_{j \ne i} D_{ij}.$$
+
+It equals the model's slope at every node but the first, whose value is the end of the interval
+before, or the trajectory's initial state, which is fitted unless it is known. One interval of 200
+Chebyshev points is the paper's global collocation; many intervals with few nodes make the
+derivatives sparse. The data need not lie on nodes: the loss evaluates the polynomials.
+
+IPOPT then solves for states and weights together. It needs the Jacobian of the equations and the
+Hessian of the Lagrangian. Both consist of blocks of single nodes ($f_y$, $f_w$ and second
+derivatives of $\mu \cdot f$), which `jax.vmap` computes for all nodes at once.
+
+## Sequential or simultaneous training
+
+Sequential training (`fine_tune`) integrates the model from an initial state in each step and
+follows the gradient of the rollout's error through the integration. Simultaneous training (`fit`,
+`solve`) lets the states depart from every rollout until, at the optimum, the equations hold.
+
+| | sequential | simultaneous |
+|---|---|---|
+| a step costs | an integration and its gradient | a sparse linear system in states and weights |
+| steps taken | thousands, first order | tens, second order |
+| starts far from the data | gradients vanish or explode on long series | states begin on the data |
+| unstable or stiff models | the integration fails or crawls | an equation like any other |
+| constraints on states | by penalties | as constraints |
+| weights | up to millions, minibatches | up to some thousands |
+| what holds at the end | the integrator's tolerance | the grid's: verify, refine |
+
+Train simultaneously where the model has up to a few thousand weights and the data are few or
+costly: it is faster, and rarely ends in the flat or diverging fits in which sequential training of
+long oscillating series gets stuck. Then, if the rollout from a known start is what counts, polish
+with `fine_tune(sol.model, data, start=sol)`, which removes what the grid leaves. Train sequentially
+where nets are large, where data come in a stream, or where a model cannot be differentiated
+twice.
 """
 
 import importlib.metadata
@@ -79,5 +120,57 @@ from ._verify import verify as verify
 from ._weights import match_gradients as match_gradients
 from ._weights import xavier as xavier
 
+
+__all__ = [
+    "NLP",
+    "RESULTS",
+    "VERDICT",
+    "AbstractScheme",
+    "AbstractSolver",
+    "Chebyshev",
+    "Conserving",
+    "Constraint",
+    "GaussLegendre",
+    "Grid",
+    "Guess",
+    "Input",
+    "Ipopt",
+    "Lobatto",
+    "Multipliers",
+    "Normalized",
+    "Path",
+    "PseudoHuber",
+    "Radau",
+    "Solution",
+    "SolveError",
+    "StateBounds",
+    "Step",
+    "Tie",
+    "Trace",
+    "Trajectory",
+    "Unknown",
+    "Verification",
+    "datasets",
+    "fine_tune",
+    "fit",
+    "guess",
+    "leafwise",
+    "load",
+    "match_gradients",
+    "nonnegative",
+    "normalized",
+    "plot",
+    "plot_trace",
+    "refine",
+    "resample",
+    "simulate",
+    "smooth",
+    "solve",
+    "solve_growing",
+    "squared_error",
+    "transcribe",
+    "verify",
+    "xavier",
+]
 
 __version__ = importlib.metadata.version("jaxcolloc")
