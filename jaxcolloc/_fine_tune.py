@@ -144,6 +144,8 @@ def fine_tune(
         positive("atol", atol),
         integer("max_steps", max_steps, 1),
     )
+    if not max_seconds > 0:
+        raise ValueError(f"`max_seconds` must be a number above zero; got {describe(max_seconds)}.")
     tuning = FineTuning(
         optimizer,
         counts,
@@ -158,7 +160,8 @@ def fine_tune(
     with x64():
         training = _Training(nlp, tuning, key)
         parameters = training.first(start)
-        with progress_bar(progress, sum(counts)) as update:
+        title = "fine-tuning" if progress is True else progress
+        with progress_bar(title, sum(counts)) as update:
 
             def each_step(step: Step, current: Parameters) -> bool:
                 update(step)

@@ -121,6 +121,9 @@ def plot_trace(sol: Solution) -> Any:
         "barrier parameter": trace.mu,
     }
     for label, values in lines.items():
+        # Sequential training has neither equations nor a barrier.
+        if len(values) and not np.any(values > 0):
+            continue
         axes[1].plot(trace.iteration, np.maximum(values, _FLOOR), label=label)
     axes[1].set_yscale("log")
     axes[1].set_ylabel("infeasibility")
