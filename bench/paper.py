@@ -353,6 +353,8 @@ def draw(axis: Any, rows: list[Any], name: str, grid: np.ndarray, column: int) -
         if name not in row["methods"]:
             return
         curve = np.array(row["methods"][name]["curve"])
+        if name.endswith("[collocation]"):
+            curve = np.concatenate([row["methods"]["collocation"]["curve"], curve])
         where = np.searchsorted(curve[:, 0], grid, side="right") - 1
         values.append(np.where(where >= 0, curve[np.maximum(where, 0), 1 + column], np.nan))
     there = np.all(np.isfinite(values), axis=0)
