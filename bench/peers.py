@@ -40,13 +40,13 @@ GRIDS = {
 CASES = [
     ("200 Radau", "2-8-2"),
     ("200 Radau", "2-32-2"),
-    ("200 Radau", "2-32-32-2"),
     ("200 Chebyshev", "2-8-2"),
     ("200 Chebyshev", "2-32-2"),
     ("1000 Radau", "2-8-2"),
     ("1000 Radau", "2-32-2"),
     ("5000 Radau", "2-8-2"),
     ("5000 Radau", "2-32-2"),
+    ("200 Radau", "2-32-32-2"),
 ]
 TOOLS = ("jaxcolloc", "CasADi", "Pyomo")
 L2, TOL = 1e-3, 1e-6
@@ -269,6 +269,8 @@ def total(row: dict[str, Any]) -> float:
 def lines(case: tuple[str, str], rows: dict[str, dict[str, Any]]) -> list[list[str]]:
     """The lines of one case; ratios are to jaxcolloc."""
     mine, found = rows["jaxcolloc"], []
+    if "error" in mine:
+        return [[*case, tool, row.get("error", ""), *[""] * 9] for tool, row in rows.items()]
     for tool, row in rows.items():
         if "error" in row:
             found.append([*case, tool, row["error"], *[""] * 9])
@@ -303,6 +305,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="", help="a part of the cases' names")
     parser.add_argument("--timeout", type=float, default=400.0, help="seconds for one tool")
+    parser.add_argument("--resume", action="store_true", help="only what the JSON there lacks")
     parser.add_argument("--output", type=Path, help="a folder for JSON and Markdown")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -312,25 +315,49 @@ def main() -> None:
         done["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(done))
         return
-    text = [f"{machine()}. {versions((*VERSIONS,))}.", ""]
-    print("\n".join(text), flush=True)
-    cases = [item for item in CASES if options.only in " ".join(item)][: 1 if options.quick else 99]
-    content: dict[str, Any] = {}
-    found: list[list[str]] = []
-    for case in cases:
+    heading = f"{machine()}. {versions((*VERSIONS,))}."
+    print(heading, flush=True)
+    wanted = [item for item in CASES if options.only in " ".join(item)]
+    target = None if options.output is None else options.output / "peers.json"
+    content: dict[str, Any] = {"heading": heading, "cases": {}}
+    if options.resume and target is not None and target.exists():
+        content = json.loads(target.read_text())
+    for case in wanted[: 1 if options.quick else None]:
+        name = ", ".join(case)
+        if name in content["cases"]:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             rows = {tool: apart(["--one", tool, *case, folder], options.timeout) for tool in TOOLS}
-        content[", ".join(case)] = rows
-        found += lines(case, rows)
+        content["cases"][name] = rows
         print("\n".join("  ".join(line) for line in lines(case, rows)), flush=True)
         check(rows)
-    text.append(table(HEADER, found))
-    if not options.only and not options.quick:
-        rows = {
+        write(content, target)
+    if not options.only and not options.quick and "discopt" not in content:
+        content["discopt"] = {
             tool: apart(["--one", tool, "discopt", "-", "-"], options.timeout)
             for tool in ("discopt", "jaxcolloc")
         }
-        content["discopt's case"] = rows
+        write(content, target)
+    print("\n" + report(content))
+
+
+def write(content: dict[str, Any], target: Path | None) -> None:
+    """What is there so far, as JSON and Markdown."""
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(content, indent=1) + "\n")
+        target.with_suffix(".md").write_text(report(content))
+
+
+def report(content: dict[str, Any]) -> str:
+    """The tables."""
+    found: list[list[str]] = []
+    for case in CASES:
+        rows = content["cases"].get(", ".join(case))
+        if rows is not None:
+            found += lines(case, rows)
+    text = ["# Peers", "", content["heading"], "", table(HEADER, found)]
+    if "discopt" in content:
         header = ("tool", "build and guess, s", "compile, s", "solve, s", "iterations", "objective",
                   "status")  # fmt: skip
         cells = [
@@ -338,14 +365,10 @@ def main() -> None:
             if "error" in row
             else [tool, f"{row['build']:.1f}", f"{row['compile']:.1f}", f"{row['solve']:.1f}",
                   str(row["iterations"]), f"{row['objective']:.7f}", str(row["ok"])]
-            for tool, row in rows.items()
+            for tool, row in content["discopt"].items()
         ]  # fmt: skip
         text += ["", table(header, cells)]
-    print("\n" + "\n".join(text[1:]))
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "peers.json").write_text(json.dumps(content, indent=1) + "\n")
-        (options.output / "peers.md").write_text("# Peers\n\n" + "\n".join(text) + "\n")
+    return "\n".join(text) + "\n"
 
 
 def check(rows: dict[str, dict[str, Any]]) -> None:
