@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import concurrent.futures
+import functools
 import json
 import multiprocessing
 import sys
@@ -44,7 +45,7 @@ from _report import machine, table, versions
 
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from van_der_pol import Autonomous
+from van_der_pol import Autonomous, picture
 
 import jaxcolloc as jc
 from jaxcolloc import datasets
@@ -222,14 +223,10 @@ def twice(function: Any) -> tuple[Any, float, float]:
     return result, *seconds
 
 
-_OPTIMIZERS: dict[tuple[float, float], Any] = {}
-
-
+@functools.cache
 def _adam(rate: float, halving: float) -> Any:
     """One object for each schedule, so that it is compiled once."""
-    if (rate, halving) not in _OPTIMIZERS:
-        _OPTIMIZERS[rate, halving] = optax.adam(optax.exponential_decay(rate, halving, 0.5))
-    return _OPTIMIZERS[rate, halving]
+    return optax.adam(optax.exponential_decay(rate, halving, 0.5))
 
 
 def work(width: int, seed: int, nodes: int, seconds: float) -> dict[str, Any]:
@@ -313,26 +310,17 @@ def pictures(content: dict[str, Any], folder: Path) -> None:
     rows = [row for row in content["rows"] if row["width"] == width]
     shown = next((row["picture"] for row in rows if "picture" in row), None)
     if shown is not None:
-        figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True, constrained_layout=True)
-        ts, truth = np.array(shown["ts"]), np.array(shown["truth"])
-        times, ys = (np.array(item) for item in shown["data"])
-        for state, axis in enumerate(axes):
-            axis.plot(ts, truth[:, state], color="0.6", lw=2.5, label="truth")
-            axis.plot(times, ys[:, state], ".", color="C0", ms=4, label="data")
-            for run, part, color, label in zip(
-                shown["runs"], HALVES, ("C1", "C3"), ("train", "test"), strict=True
-            ):
-                axis.plot(ts[part], np.array(run)[:, state], color=color, label=label)
-            axis.set_ylabel(f"state {state}")
-        axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4, frameon=False)
-        axes[1].set_xlabel("time")
-        figure.savefig(folder / "figure_1.png", dpi=120)
-        plt.close(figure)
+        curves = {
+            "ts": np.array(shown["ts"]),
+            "truth": np.array(shown["truth"]),
+            "runs": [np.array(run) for run in shown["runs"]],
+            "halves": HALVES,
+        }
+        picture(folder / "figure_1.png", curves, jc.Trajectory(*shown["data"]))
     grid = np.geomspace(0.1, max(content["budgets"]), 200)
-    curves = ("collocation", "JAX[JAX]", "PyTorch[PyTorch]")
     for number, (column, label) in enumerate(((0, "train"), (1, "test")), start=2):
         figure, axis = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
-        for name in curves:
+        for name in ("collocation", "JAX[JAX]", "PyTorch[PyTorch]"):
             draw(axis, rows, name, grid, column)
         finish(axis, f"{label} MSE, net 2-{width}-2")
         figure.savefig(folder / f"figure_{number}.png", dpi=120)
@@ -398,7 +386,7 @@ def main() -> None:
         ),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
-        "versions": versions((*VERSIONS,)),
+        "versions": versions(VERSIONS),
         "seeds": options.seeds,
         "budgets": list(options.budgets),
         "rows": [],

@@ -166,15 +166,18 @@ def discopt_case(tool: str) -> dict[str, Any]:
     def truth(c0: float) -> np.ndarray:
         from scipy.integrate import solve_ivp
 
-        slope = lambda t, y: [-1.5 * y[0] ** 2 / (0.3 + y[0]), 1.5 * y[0] ** 2 / (0.3 + y[0])]  # noqa: E731
+        def slope(t: float, y: np.ndarray) -> list[float]:
+            rate = 1.5 * y[0] ** 2 / (0.3 + y[0])
+            return [-rate, rate]
+
         found = solve_ivp(slope, (0.0, 2.0), [c0, 0.0], t_eval=ts, rtol=1e-10, atol=1e-12)
         return found.y.T
 
     data = [truth(c0) + 0.01 * rng.standard_normal((15, 2)) for c0 in starts]
-    return (_discopt if tool == "discopt" else _ours)(ts, starts, data, rng)
+    return (_discopt if tool == "discopt" else _ours)(ts, starts, data)
 
 
-def _discopt(ts: Any, starts: Any, data: Any, rng: Any) -> dict[str, Any]:
+def _discopt(ts: Any, starts: Any, data: Any) -> dict[str, Any]:
     import discopt
     from discopt import nn
     from discopt.dae.fit import Trajectory, fit_trajectories
@@ -211,7 +214,7 @@ def _discopt(ts: Any, starts: Any, data: Any, rng: Any) -> dict[str, Any]:
     }
 
 
-def _ours(ts: Any, starts: Any, data: Any, rng: Any) -> dict[str, Any]:
+def _ours(ts: Any, starts: Any, data: Any) -> dict[str, Any]:
     import equinox as eqx
     import jax
     import jax.numpy as jnp
@@ -317,7 +320,7 @@ def main() -> None:
         done["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(done))
         return
-    heading = f"{machine()}. {versions((*VERSIONS,))}."
+    heading = f"{machine()}. {versions(VERSIONS)}."
     print(heading, flush=True)
     wanted = [item for item in CASES if options.only in " ".join(item)]
     target = None if options.output is None else options.output / "peers.json"
