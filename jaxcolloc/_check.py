@@ -47,6 +47,14 @@ def positive(name: str, value: Any, *, allow_zero: bool = False) -> float:
     return float(number)
 
 
+def share(name: str, value: Any, *, below: float, allow_zero: bool = False) -> float:
+    """`value` as a share above zero (or at zero, if allowed) and below `below`."""
+    number = positive(name, value, allow_zero=allow_zero)
+    if number >= below:
+        raise ValueError(f"`{name}` must be a share below {below}; got {number}.")
+    return number
+
+
 def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
     """`value` if it is one of `options`."""
     if value not in options:

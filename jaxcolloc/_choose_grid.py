@@ -1,12 +1,14 @@
 """choose_grid: intervals from the sampling and from how fast the smoothed data move."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from ._data import Trajectory
 from ._grid import Grid
 from ._inputs import held_times
-from ._scheme import AbstractScheme
+from ._scheme import AbstractScheme, Radau
 from ._smooth import Smooth, smooth
 
 
@@ -19,6 +21,22 @@ _FEWEST, _MOST = 12, 100
 _ACCURACY = 1e-2
 _HALVINGS = 4
 _CHECKED = np.linspace(0.0, 1.0, 12)
+
+
+def choose_grids(
+    trajectories: Sequence[Trajectory],
+    grid: Grid | Sequence[Grid] | None,
+    scheme: AbstractScheme | None = None,
+) -> Grid | Sequence[Grid]:
+    """The grid that was given, or one chosen for each trajectory, of Radau(3) if not told."""
+    if grid is None:
+        scheme = Radau(3) if scheme is None else scheme
+        if not isinstance(scheme, AbstractScheme):
+            raise ValueError(f"`scheme` must be a scheme such as jc.Radau(3); got {scheme!r}.")
+        return [choose_grid(item, scheme) for item in trajectories]
+    if scheme is not None:
+        raise ValueError("`scheme` is that of a chosen grid; `grid` has one already.")
+    return grid
 
 
 def choose_grid(trajectory: Trajectory, scheme: AbstractScheme) -> Grid:

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from ._check import describe, float_array, integer, positive
-from ._choose_grid import choose_grid
+from ._check import describe, float_array, integer, positive, share
+from ._choose_grid import choose_grids
 from ._constraints import as_constraints
 from ._data import Trajectory, as_trajectories
 from ._guess import guess
@@ -25,7 +25,6 @@ from ._nlp import NLP
 from ._precision import to_float64, x64
 from ._progress import progress_bar
 from ._rollout_loss import Integrator, Parameters, Part, RolloutLoss, Series
-from ._scheme import Radau
 from ._solution import RESULTS, Solution, SolveError, Step
 from ._solve import asked_to_stop
 from ._solver import Callback, Outcome
@@ -129,9 +128,7 @@ def fine_tune(
     begin = time.perf_counter()
     trajectories = as_trajectories(data)
     counts, shares = _schedule(steps, windows)
-    held_out = positive("held_out", held_out, allow_zero=True)
-    if held_out >= 0.9:
-        raise ValueError(f"`held_out` must be a share below 0.9; got {held_out}.")
+    held_out = share("held_out", held_out, below=0.9, allow_zero=True)
     if batch is not None:
         batch = integer("batch", batch, 1)
         if key is None:
@@ -200,6 +197,7 @@ class _Training:
         self.best: tuple[float, Parameters | None] = (np.inf, None)
         self.steps: list[Step] = []
         self.looks: list[tuple[int, float]] = []
+        self.since = 0
         self.skipped = 0
         self.seconds = {"compile": 0.0, "solve": 0.0, "evaluation": 0.0}
 
@@ -211,8 +209,7 @@ class _Training:
         """Where the training starts."""
         nlp = self.nlp
         if start is None:
-            z = np.array(guess(nlp, weights="as_given").z)
-            return self.parameters(z)
+            return self.parameters(guess(nlp, weights="as_given").z)
         if isinstance(start, Solution):
             states = [path.states[0] for path in start.paths]
             unknowns = start.nlp.head(start.z)[start.nlp.num_weights :]
@@ -221,9 +218,8 @@ class _Training:
             unknowns = np.zeros(0)
         counts = nlp.layout.node_counts
         constant = [np.tile(item, (count, 1)) for item, count in zip(states, counts, strict=True)]
-        z = np.array(nlp.pack(nlp.model, constant))
-        if len(unknowns):
-            z[nlp.num_weights : nlp.layout.num_head] = unknowns
+        weights = nlp.layout.model.flatten("model", nlp.model)
+        z = nlp.pack_head(np.concatenate([weights, unknowns]), constant)
         return self.parameters(np.clip(z, *nlp.bounds))
 
     def model(self, parameters: Parameters) -> Any:
@@ -315,8 +311,8 @@ class _Training:
         """For every step: its trajectories, its window, its factor, whether a window opens."""
         tuning = self.tuning
         last = len(tuning.steps) - 1
-        for position, (count, share) in enumerate(zip(tuning.steps, tuning.windows, strict=True)):
-            until = share * self.trained
+        for position, (count, window) in enumerate(zip(tuning.steps, tuning.windows, strict=True)):
+            until = window * self.trained
             scale = 1 / max(self._count(-1.0, until), 1)
             # One more at the end, for the value of what the last step led to.
             more = count + (position == last)
@@ -348,10 +344,11 @@ class _Training:
     def _compile(self, parameters: Parameters, state: Any) -> None:
         """Call everything once, so that steps are timed without compilation."""
         begin = time.perf_counter()
-        shapes: dict[Any, tuple[Part, ...]] = {}
-        for parts, _ in itertools.islice(self._batches(), 1 if self.tuning.batch is None else 1000):
-            shapes.setdefault(tuple(id(series) for series, _ in parts), parts)
-        for parts in shapes.values():
+        shapes = [self.all_parts]
+        if self.tuning.batch is not None:
+            # Batches of a group are all of one size.
+            shapes = [((series, every[: self.tuning.batch]),) for series, every in self.all_parts]
+        for parts in shapes:
             # No time at all: the integration ends where it starts.
             problem = _arrays((parts, -1.0, 0.0, 0.0))
             value, gradient, _ = _value_and_gradient(self.loss, parameters, problem)
@@ -412,7 +409,6 @@ def _value_and_gradient(
 ) -> tuple[Array, Parameters, Array]:
     value, gradient = jax.value_and_grad(lambda item: loss(item, *problem))(parameters)
     largest = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jtu.tree_leaves(gradient)]
-    # A NaN must show.
     return value, gradient, jnp.max(jnp.stack(largest))
 
 
@@ -533,10 +529,8 @@ def _problem(
             "`constraints` cannot be imposed on rollouts; use jc.solve or jc.fit, or pass "
             "`constraints=()`."
         )
-    if grid is None:
-        scheme = Radau(3)
-        grid = [choose_grid(item, scheme) for item in trajectories]
-    return transcribe(model, trajectories, grid, l2=0.0 if l2 is None else l2, **options)
+    grids = choose_grids(trajectories, grid)
+    return transcribe(model, trajectories, grids, l2=0.0 if l2 is None else l2, **options)
 
 
 def _states(start: Any, count: int, d: int) -> list[np.ndarray]:

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ._check import describe, integer, positive
-from ._choose_grid import choose_grid
+from ._check import describe, integer, positive, share
+from ._choose_grid import choose_grids
 from ._continuation import solve_growing
 from ._data import Trajectory, as_trajectories
 from ._grid import Grid
@@ -23,7 +23,7 @@ from ._ipopt import Ipopt
 from ._load import load, stored_setting
 from ._nlp import NLP
 from ._refine import refine
-from ._scheme import AbstractScheme, Radau
+from ._scheme import AbstractScheme
 from ._solution import Solution
 from ._solve import solve
 from ._solver import AbstractSolver
@@ -116,18 +116,16 @@ def fit(
     begin = time.perf_counter()
     models = list(model) if isinstance(model, (list, tuple)) else [model]
     trajectories = as_trajectories(data)
-    held_out = positive("held_out", held_out)
+    held_out = share("held_out", held_out, below=0.9)
     starts, refinements = integer("starts", starts, 1), integer("refinements", refinements, 0)
     tol = positive("tol", tol)
     if not models:
         raise ValueError("`model` must be a model or a list of at least one; got none.")
-    if held_out >= 0.9:
-        raise ValueError(f"`held_out` must be a share below 0.9; got {held_out}.")
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
         raise ValueError(f"`options` must be those of jc.transcribe; got {', '.join(unknown)}.")
     solver = Ipopt(max_steps=_STEPS) if solver is None else solver
-    grids = _grids(grid, scheme, trajectories)
+    grids = choose_grids(trajectories, grid, scheme)
     search = _Search(key, starts, states, weights, solver, progress)
     stats: dict[str, Any] = {}
     start: Guess | Solution
@@ -329,19 +327,6 @@ def _penalties(l2: Any, trajectories: tuple[Trajectory, ...]) -> list[Any]:
     )  # fmt: skip
     variance = total / sum(len(item.ts) for item in trajectories)
     return [factor * (variance if variance > 0 else 1.0) for factor in _LADDER]
-
-
-def _grids(
-    grid: Grids | None, scheme: AbstractScheme | None, trajectories: tuple[Trajectory, ...]
-) -> Grids:
-    if grid is None:
-        scheme = Radau(3) if scheme is None else scheme
-        if not isinstance(scheme, AbstractScheme):
-            raise ValueError(f"`scheme` must be a scheme such as jc.Radau(3); got {scheme!r}.")
-        return [choose_grid(item, scheme) for item in trajectories]
-    if scheme is not None:
-        raise ValueError("`scheme` is that of a chosen grid; `grid` has one already.")
-    return grid
 
 
 def _resumed(

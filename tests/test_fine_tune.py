@@ -253,6 +253,17 @@ def test_a_step_into_infinity_is_halved():
     assert caught.value.solution.result is jc.RESULTS.not_finite
 
 
+def test_held_out_data_may_lie_behind_a_failure():
+    """Infinite at t = 0.83: the trained part ends before, the first look goes beyond."""
+    ts = np.linspace(0.0, 1.0, 11)
+    data = jc.Trajectory(ts, 1 / (1 - 0.5 * ts)[:, None], y0=[1.0])
+    model = Bursting(jnp.asarray(1.2))
+    sol = jc.fine_tune(model, data, optax.adam(0.1), steps=12, held_out=0.3, every=3, max_steps=512)
+    looks = np.array(sol.stats["held_out"])
+    assert not np.isfinite(looks[0, 1])
+    assert np.isfinite(looks[-1, 1])
+
+
 def test_ends_when_asked():
     seen = []
 
