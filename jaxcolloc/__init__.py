@@ -71,6 +71,7 @@ twice.
 
 import importlib.metadata
 
+from ._admm import fit_admm as fit_admm
 from ._args import Unknown as Unknown
 from ._constraints import Conserving as Conserving
 from ._constraints import Constraint as Constraint
@@ -79,6 +80,7 @@ from ._constraints import Tie as Tie
 from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
 from ._data import Trajectory as Trajectory
+from ._executors import process_pool as process_pool
 from ._fine_tune import fine_tune as fine_tune
 from ._fit import fit as fit
 from ._grid import Grid as Grid
@@ -153,6 +155,7 @@ __all__ = [
     "datasets",
     "fine_tune",
     "fit",
+    "fit_admm",
     "guess",
     "leafwise",
     "load",
@@ -161,6 +164,7 @@ __all__ = [
     "normalized",
     "plot",
     "plot_trace",
+    "process_pool",
     "refine",
     "resample",
     "simulate",

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -14,7 +14,19 @@ from jaxtyping import Array, Float, Int
 from ._layout import Layout, Vector
 from ._precision import AnyArray, is_array, x64
 from ._sparse import Assembly, Pattern
-from ._terms import Equations, Penalty, Structure
+from ._terms import Equations, Structure
+
+
+class AnyPenalty(Protocol):
+    """A part of the objective."""
+
+    def hessian_structure(self, layout: Layout, gauss_newton: bool) -> Structure: ...
+
+    def value(self, head: Array, states: Array) -> Array: ...
+
+    def second_order(
+        self, head: Array, states: Array, factor: Array, gauss_newton: bool
+    ) -> list[Array]: ...
 
 
 class Ridge(eqx.Module):
@@ -77,7 +89,7 @@ class Core(eqx.Module):
 
     layout: Layout
     equations: tuple[Equations, ...]
-    penalties: tuple[Penalty, ...]
+    penalties: tuple[AnyPenalty, ...]
     ridge: Ridge
     order: Int[AnyArray, " constraint"]
     jacobian_assembly: Assembly
@@ -90,7 +102,7 @@ class Core(eqx.Module):
         cls,
         layout: Layout,
         equations: tuple[Equations, ...],
-        penalties: tuple[Penalty, ...],
+        penalties: tuple[AnyPenalty, ...],
         ridge: Ridge,
         scales: tuple[np.ndarray, np.ndarray],
     ) -> tuple["Core", tuple[Pattern, Pattern, Pattern]]:

@@ -24,11 +24,11 @@ from ._loss import PointLoss
 from ._nlp import NLP
 from ._precision import to_float64, x64
 from ._progress import progress_bar
-from ._rollout_loss import Integrator, Parameters, Part, RolloutLoss, Series
+from ._rollout_loss import Integrator, Parameters, Part, RolloutLoss, Series, rollout_value
 from ._solution import RESULTS, Solution, SolveError, Step
 from ._solve import asked_to_stop
 from ._solver import Callback, Outcome
-from ._transcribe import OPTIONS, Grids, transcribe
+from ._transcribe import OPTIONS, Grids, check_options, transcribe
 from ._verify import rollout
 
 
@@ -296,7 +296,7 @@ class _Training:
             after, until = (self.trained, 1.0) if tuning.held_out else (-1.0, until)
             count = self._count(after, until)
             problem = (self.all_parts, after, until, 1 / max(count, 1))
-            value = float(self._timed(_value, self.loss, parameters, _arrays(problem)))
+            value = float(self._timed(rollout_value, self.loss, parameters, _arrays(problem)))
             if tuning.held_out:
                 value -= float(self.loss.ridge.value(jnp.asarray(parameters.head)))
         self.looks.append((number, value))
@@ -355,7 +355,7 @@ class _Training:
         _update(self.loss, self.tuning.optimizer, parameters, gradient, state, value, problem,
                 self.bounds)  # fmt: skip
         if self.tuning.held_out or self.tuning.batch is not None:
-            _value(self.loss, parameters, _arrays((self.all_parts, -1.0, 0.0, 0.0)))
+            rollout_value(self.loss, parameters, _arrays((self.all_parts, -1.0, 0.0, 0.0)))
         self.seconds["compile"] = time.perf_counter() - begin
 
     def _timed(self, function: Callable[..., Any], *inputs: Any) -> Any:
@@ -396,11 +396,6 @@ class _Training:
 def _arrays(problem: tuple[Any, ...]) -> tuple[Any, ...]:
     """Numbers as arrays, which are not compiled in."""
     return (problem[0], *(jnp.asarray(item, float) for item in problem[1:]))
-
-
-@eqx.filter_jit
-def _value(loss: RolloutLoss, parameters: Parameters, problem: tuple[Any, ...]) -> Array:
-    return loss(parameters, *problem)
 
 
 @eqx.filter_jit
@@ -507,12 +502,7 @@ def _problem(
     options: dict[str, Any],
 ) -> NLP:
     """The NLP whose states are eliminated: it has the data, the layout and the grids of paths."""
-    unknown = sorted(set(options) - set(OPTIONS) | set(options) & set(_WITHOUT))
-    if unknown:
-        raise ValueError(
-            f"`options` must be those of jc.transcribe, but for {' and '.join(_WITHOUT)}; "
-            f"got {', '.join(unknown)}."
-        )
+    check_options(options, _WITHOUT)
     given: Solution | None = start if isinstance(start, Solution) else None
     if given is not None:
         if len(given.paths) != len(trajectories):

@@ -27,7 +27,7 @@ from ._scheme import AbstractScheme
 from ._solution import Solution
 from ._solve import solve
 from ._solver import AbstractSolver
-from ._transcribe import OPTIONS, Grids, transcribe, transcribe_again, with_l2
+from ._transcribe import Grids, check_options, transcribe, transcribe_again, with_l2
 from ._transfer import transfer
 from ._verify import follows, verify
 
@@ -121,9 +121,7 @@ def fit(
     tol = positive("tol", tol)
     if not models:
         raise ValueError("`model` must be a model or a list of at least one; got none.")
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise ValueError(f"`options` must be those of jc.transcribe; got {', '.join(unknown)}.")
+    check_options(options)
     solver = Ipopt(max_steps=_STEPS) if solver is None else solver
     grids = choose_grids(trajectories, grid, scheme)
     search = _Search(key, starts, states, weights, solver, progress)

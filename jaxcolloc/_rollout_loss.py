@@ -153,3 +153,9 @@ class RolloutLoss(eqx.Module):
             # Compiles in two thirds of the time.
             return one(eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest))
         return jnp.sum(jax.vmap(lambda item: one(eqx.combine(item, rest)))(arrays))
+
+
+@eqx.filter_jit
+def rollout_value(loss: RolloutLoss, parameters: Parameters, problem: tuple[Any, ...]) -> Array:
+    """The loss; `problem` holds its other arguments."""
+    return loss(parameters, *problem)

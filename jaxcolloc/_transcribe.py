@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -116,7 +116,7 @@ def transcribe(
         "collocate_start": collocate_start,
     }
     trajectories = with_weights(as_trajectories(data))
-    grids = _grids(grid, trajectories)
+    grids = as_grids(grid, trajectories)
     if not callable(model):
         raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
     seen = None if observe is None else of_model("observe", observe, model)
@@ -184,6 +184,16 @@ OPTIONS = tuple(
 )
 
 
+def check_options(options: Mapping[str, Any], without: tuple[str, ...] = ()) -> None:
+    """Refuse what `transcribe` does not know, and those of its options that have no meaning."""
+    unknown = sorted(set(options) - set(OPTIONS) | set(options) & set(without))
+    if unknown:
+        but = f", but for {' and '.join(without)}" if without else ""
+        raise ValueError(
+            f"`options` must be those of jc.transcribe{but}; got {', '.join(unknown)}."
+        )
+
+
 def transcribe_again(
     nlp: NLP, grid: Grids, *, data: Sequence[Trajectory] | None = None, **changes: Any
 ) -> NLP:
@@ -206,7 +216,8 @@ def with_l2(nlp: NLP, l2: Any) -> NLP:
         return dataclasses.replace(nlp, compiled=compiled, settings=nlp.settings | {"l2": l2})
 
 
-def _grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
+def as_grids(grid: Grids, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
+    """One grid for each trajectory, once it is checked that they cover the data."""
     grids = (grid,) * len(trajectories) if isinstance(grid, Grid) else tuple(grid)
     if len(grids) != len(trajectories) or not all(isinstance(item, Grid) for item in grids):
         raise ValueError(

@@ -1,0 +1,226 @@
+"""Subproblem: one batch's NLP, kept by the process that solves it."""
+
+import dataclasses
+import threading
+from typing import Any, NamedTuple
+
+import diffrax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import coo_array
+
+from ._anchor import anchored, with_anchor
+from ._core import Compiled, Ridge
+from ._data import Trajectory
+from ._grid import Grid
+from ._guess import Guess, guess
+from ._ipopt import Ipopt
+from ._loss import PointLoss
+from ._nlp import NLP
+from ._precision import to_float64, x64
+from ._rollout_loss import Integrator, Parameters, RolloutLoss, Series, rollout_value
+from ._solution import RESULTS, Multipliers, Solution
+from ._solve import solve
+from ._solver import AbstractSolver
+from ._transcribe import transcribe
+
+
+# The barrier parameter of a warm start: the last point is near the next, not at it.
+_MU = 1e-5
+# Ends of a solve whose point can be used.
+_USABLE = (RESULTS.successful, RESULTS.acceptable, RESULTS.max_steps_reached,
+           RESULTS.max_seconds_reached)  # fmt: skip
+_INTEGRATOR = Integrator(
+    diffrax.Tsit5(), diffrax.RecursiveCheckpointAdjoint(), rtol=1e-5, atol=1e-7, max_steps=10_000
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that a process needs to build a batch's NLP; it travels once.
+
+    `share` is the batch's share of all observation times, `parts` the number of batches that
+    share the ridge penalty. `links` are (trajectory of the batch, whether its end) for each
+    state that it shares with a neighbour.
+    """
+
+    model: Any
+    trajectories: tuple[Trajectory, ...]
+    grids: tuple[Grid, ...]
+    options: dict[str, Any]
+    share: float
+    parts: int
+    links: tuple[tuple[int, bool], ...]
+    solver: AbstractSolver
+
+
+class Job(NamedTuple):
+    """What a subproblem is asked, all of it numbers.
+
+    With `held` the weights keep the values in `consensus`; otherwise they are pulled to `center`
+    with `rho`. `z` and `multipliers` are where to start from, None for smoothed data.
+    """
+
+    held: bool
+    consensus: Float[np.ndarray, " _"]
+    center: Float[np.ndarray, " _"]
+    rho: float
+    tol: float
+    z: Float[np.ndarray, " variable"] | None
+    multipliers: Multipliers | None
+    rollout: bool
+
+
+class Local(NamedTuple):
+    """What comes back: a point, the batch's copy of what is shared, and its part of the objective.
+
+    `gradient` is that of the batch's least objective with respect to the weights, where they
+    were held. `rollout` is the mean loss of the consensus model's rollouts, started where the
+    paths began before this round.
+    """
+
+    ok: bool
+    text: str
+    z: Float[np.ndarray, " variable"]
+    multipliers: Multipliers
+    copy: Float[np.ndarray, " _"]
+    objective: float
+    gradient: Float[np.ndarray, " _"] | None
+    rollout: float
+    num_steps: int
+
+
+class Subproblem:
+    """The NLP of one batch."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        nlp = transcribe(recipe.model, recipe.trajectories, recipe.grids, **recipe.options)
+        nlp = _share_ridge(nlp, recipe)
+        layout = nlp.layout
+        ends = [
+            layout.columns((layout.last_nodes if end else layout.first_nodes)[k])
+            for k, end in recipe.links
+        ]
+        states = np.add.outer(np.array(ends, int), np.arange(nlp.num_states)).ravel()
+        self.positions = np.concatenate([np.arange(nlp.num_weights), states])
+        # The optimizer's units are the same in all batches, and so are those of what is shared.
+        self.units = nlp.units[self.positions]
+        self.nlp = with_anchor(nlp, self.positions)
+        self._rollouts: Any = None
+
+    def answer(self, job: Job) -> Local:
+        """Solve it."""
+        rollout = self._rollout(job) if job.rollout else float("nan")
+        factor = np.full(len(self.positions), job.rho / (2 * self.recipe.share)) / self.units**2
+        nlp = anchored(self.nlp, factor, job.center * self.units)
+        if job.held:
+            nlp = self._held(nlp, job.consensus)
+        start = self._start(nlp, job)
+        sol = solve(nlp, self._solver(job.tol), start, throw=False)
+        assert sol.multipliers is not None
+        plain = float(anchored(self.nlp, 0 * factor, 0 * factor).objective(sol.z))
+        usable = sol.result in _USABLE and bool(np.all(np.isfinite(sol.z)))
+        return Local(
+            ok=usable,
+            text=sol.stats["status_text"],
+            z=sol.z,
+            multipliers=dataclasses.replace(sol.multipliers, mu=_MU),
+            copy=sol.z[self.positions],
+            objective=plain * self.recipe.share,
+            gradient=self._gradient(sol) if job.held and usable else None,
+            rollout=rollout,
+            num_steps=sol.stats["num_steps"],
+        )
+
+    def _solver(self, tol: float) -> AbstractSolver:
+        solver = self.recipe.solver
+        if not isinstance(solver, Ipopt):
+            return solver
+        return dataclasses.replace(solver, tol=max(tol, solver.tol))
+
+    def _held(self, nlp: NLP, shared: np.ndarray) -> NLP:
+        """The NLP with its weights at the consensus."""
+        count = nlp.num_weights
+        lower, upper = (side.copy() for side in nlp.bounds)
+        value = np.clip(shared[:count], lower[:count], upper[:count])
+        lower[:count] = upper[:count] = value
+        return dataclasses.replace(nlp, bounds=(lower, upper))
+
+    def _start(self, nlp: NLP, job: Job) -> Guess:
+        count = nlp.num_weights
+        if job.z is None:
+            first = guess(self.nlp, weights="as_given")
+            z, multipliers = first.z.copy(), None
+        else:
+            z, multipliers = job.z.copy(), job.multipliers
+        if job.held or job.z is None:
+            z[:count] = job.consensus[:count]
+        model, states = nlp.unpack(z)
+        return Guess(model, states, np.clip(z, *nlp.bounds), None, multipliers)
+
+    def _gradient(self, sol: Solution) -> np.ndarray:
+        """Of the least objective: that of the Lagrangian, zero for what was free."""
+        assert sol.multipliers is not None
+        nlp = anchored(self.nlp, np.zeros(len(self.positions)), np.zeros(len(self.positions)))
+        shape = (nlp.num_constraints, nlp.num_variables)
+        jacobian = coo_array((np.asarray(nlp.jacobian(sol.z)), nlp.jacobian_structure), shape=shape)
+        gradient = np.asarray(nlp.gradient(sol.z)) + jacobian.T @ sol.multipliers.constraints
+        gradient = gradient[self.positions]
+        gradient[nlp.num_weights :] = 0.0
+        return gradient * self.recipe.share
+
+    def _rollout(self, job: Job) -> float:
+        nlp = self.nlp
+        z = self._start(nlp, job).z
+        first = nlp.layout.columns(nlp.layout.first_nodes)
+        columns = first[:, None] + np.arange(nlp.num_states)
+        head = nlp.layout.head(z).copy()
+        head[: nlp.num_weights] = job.consensus[: nlp.num_weights]
+        with x64():
+            if self._rollouts is None:
+                self._rollouts = _rollouts(nlp, nlp.units[columns[0]])
+            loss, parts = self._rollouts
+            parameters = Parameters(jnp.asarray(head), jnp.asarray(z[columns]))
+            count = sum(int(item.observed.sum()) for item in nlp.trajectories)
+            ends = (jnp.asarray(-1.0), jnp.asarray(1.0), jnp.asarray(1.0 / count))
+            return float(rollout_value(loss, parameters, (parts, *ends)))
+
+
+def _share_ridge(nlp: NLP, recipe: Recipe) -> NLP:
+    """The batch's part of the ridge penalty, in the units of its own mean over observations."""
+    core = nlp.compiled.core
+    factor = np.asarray(core.ridge.l2) / recipe.share
+    factor[: nlp.num_weights] /= recipe.parts
+    ridge = Ridge.of(factor, np.asarray(core.ridge.center))
+    with x64():
+        return dataclasses.replace(nlp, compiled=Compiled(dataclasses.replace(core, ridge=ridge)))
+
+
+def _rollouts(nlp: NLP, units: np.ndarray) -> tuple[RolloutLoss, tuple[Any, ...]]:
+    """The rollouts' loss without penalty, and all of its trajectories."""
+    function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings["loss"])
+    zeros = np.zeros(nlp.layout.num_head)
+    loss = RolloutLoss(function, Ridge.of(zeros, zeros), units, _INTEGRATOR)
+    series = [Series.of(nlp, group) for group in nlp.groups]
+    return to_float64(loss), tuple((item, jnp.arange(len(item.members))) for item in series)
+
+
+# What this process has built: subproblems of one run, by its name and the batch's number.
+_kept: dict[tuple[str, int], Subproblem] = {}
+# IPOPT's linear solver is not safe to enter twice, and threads would only share the cores.
+_one_at_a_time = threading.Lock()
+
+
+def work(run: str, batch: int, job: Job, recipe: Recipe | None) -> Local | None:
+    """Answer a job; None if this process has not been told how to build the batch yet."""
+    with _one_at_a_time:
+        key = (run, batch)
+        if key not in _kept:
+            if recipe is None:
+                return None
+            for other in [other for other in _kept if other[0] != run]:
+                del _kept[other]
+            _kept[key] = Subproblem(recipe)
+        return _kept[key].answer(job)
