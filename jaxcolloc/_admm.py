@@ -43,9 +43,9 @@ _LOCAL_STEPS = 200
 # Subproblems are solved this much more exactly than the residuals deserve, and no more loosely.
 _EXACT, _LOOSE = 1e-3, 1e-4
 # From a common start, a round after which the batches fit this much worse, or lie this much
-# further apart than they did, has left it: the penalty was too weak for their negative curvature,
-# and is raised by the factor.
-_WORSE, _APART, _RAISE = 1.2, 5.0, 10.0
+# further apart than they did (gaps below that share of the weights' size are none), has left it:
+# the penalty was too weak for their negative curvature, and is raised by the factor.
+_WORSE, _APART, _NO_GAP, _RAISE = 1.2, 5.0, 3e-3, 10.0
 # Penalties that change for ever need not converge (Boyd et al., section 3.4.1).
 _BALANCED_ROUNDS = 50
 _STARTS = ("fit", "batch", "guess", "as_given")
@@ -480,12 +480,14 @@ class _Run:
             self.consensus = self.consensus.with_rho(self.least_rho)
         else:
             if np.isfinite(self.worst):
-                apart = max(residuals.primal, residuals.primal_tolerance)
+                apart = max(residuals.primal, _NO_GAP * residuals.size)
                 self.widest = min(self.widest, _APART * apart)
             self.tol = float(np.clip(_EXACT * admm.rtol * residuals.share, 0.0, _LOOSE))
             if admm.balance and len(self.table) < _BALANCED_ROUNDS:
-                balanced = self.consensus.balanced(residuals)
-                self.consensus = balanced.with_rho(max(balanced.rho, self.least_rho))
+                new_rho = max(self.consensus.balanced(residuals).rho, self.least_rho)
+                # Gaps grow as the pull weakens.
+                self.widest *= max(1.0, rho / new_rho)
+                self.consensus = self.consensus.with_rho(new_rho)
         self._save()
         return residuals, len(problems), rejected
 

@@ -30,6 +30,7 @@ class Residuals(NamedTuple):
 
     `primal` is $\sum_i \| x_i - \bar x^+ \|$, as in the paper; `dual` is
     $\rho \, (\sum_i \| \bar x^+ - \bar x \|^2)^{1/2}$ over the entries that batch $i$ has.
+    `moved` is $\| \bar x^+ - \bar x \|$ and `size` the sum of the copies' norms.
     """
 
     primal: float
@@ -37,6 +38,7 @@ class Residuals(NamedTuple):
     primal_tolerance: float
     dual_tolerance: float
     moved: float
+    size: float
 
     @property
     def small(self) -> bool:
@@ -106,15 +108,15 @@ class Consensus(eqx.Module):
         moved = _norm([now - before for now, before in zip(new, old, strict=True)])
         lengths = [np.linalg.norm(item) for item in own], [np.linalg.norm(now) for now in new]
         sizes = [len(at) for at in self.entries]
+        size = float(max(map(np.sum, lengths)))
         gaps = [np.linalg.norm(item - now) for item, now in zip(own, new, strict=True)]
         residuals = Residuals(
             primal=float(np.sum(gaps)),
             dual=self.rho * moved,
-            primal_tolerance=float(
-                absolute * np.sum(np.sqrt(sizes)) + relative * max(map(np.sum, lengths))
-            ),
+            primal_tolerance=float(absolute * np.sum(np.sqrt(sizes)) + relative * size),
             dual_tolerance=float(absolute * np.sqrt(np.sum(sizes)) + relative * _norm(duals)),
             moved=float(np.linalg.norm(mean - self.mean)),
+            size=size,
         )
         return Consensus(mean, self.entries, duals, self.rho), residuals
 

@@ -77,7 +77,7 @@ class Local(NamedTuple):
 
     `gradient` is that of the batch's least objective with respect to the weights, where they
     were held. `rollout` is the mean loss of the consensus model's rollouts, started where the
-    paths began before this round.
+    paths begin: those found for it where the weights were held, else those of the round before.
     """
 
     ok: bool
@@ -112,14 +112,18 @@ class Subproblem:
 
     def answer(self, job: Job) -> Local:
         """Solve it."""
-        rollout = self._rollout(job) if job.rollout else float("nan")
         factor = np.full(len(self.positions), job.rho / (2 * self.recipe.share)) / self.units**2
         nlp = anchored(self.nlp, factor, job.center * self.units)
         if job.held:
             nlp = self._held(nlp, job.consensus)
         start = self._start(nlp, job)
+        rollout = float("nan")
+        if job.rollout and not job.held:
+            rollout = self._rollout(job, start.z)
         sol = solve(nlp, self._solver(job.tol), start, throw=False)
         assert sol.multipliers is not None
+        if job.rollout and job.held:
+            rollout = self._rollout(job, sol.z)
         plain = float(anchored(self.nlp, 0 * factor, 0 * factor).objective(sol.z))
         usable = sol.result in _USABLE and bool(np.all(np.isfinite(sol.z)))
         return Local(
@@ -171,9 +175,9 @@ class Subproblem:
         gradient[nlp.num_weights :] = 0.0
         return gradient * self.recipe.share
 
-    def _rollout(self, job: Job) -> float:
+    def _rollout(self, job: Job, z: np.ndarray) -> float:
+        """Of the consensus model, from the states where the paths in `z` begin."""
         nlp = self.nlp
-        z = self._start(nlp, job).z
         first = nlp.layout.columns(nlp.layout.first_nodes)
         columns = first[:, None] + np.arange(nlp.num_states)
         head = nlp.layout.head(z).copy()
