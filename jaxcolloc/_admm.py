@@ -81,7 +81,7 @@ def fit_admm(
     relaxation: float = 1.0,
     balance: bool = True,
     max_rounds: int = 100,
-    rtol: float = 1e-3,
+    rtol: float = 5e-4,
     atol: float = 1e-4,
     solver: AbstractSolver | None = None,
     executor: Executor | int | None = None,
@@ -133,9 +133,9 @@ def fit_admm(
     - `solver`: of the subproblems; `jc.Ipopt(max_steps=200)` if not given.
     - `executor`: where they run: None for this process, a number of processes to start, or any
       `concurrent.futures.Executor`, such as `distributed.Client(...).get_executor()` or
-      `mpi4py.futures.MPIPoolExecutor()`. Only arrays travel after the first call. A process
-      pool needs the script's own work under `if __name__ == "__main__"`, and a model that can be
-      pickled.
+      `mpi4py.futures.MPIPoolExecutor()`. Only arrays travel after the first call. Scripts
+      that start processes need `if __name__ == "__main__"` around their own work; workers on other
+      machines need the model's class in a module that they can import.
     - `retries`: how often a subproblem that fails, or whose worker dies, is tried again in a round.
       After that the batch is left out of the round, with a warning.
     - `rollouts`: follow the error of the consensus model's rollouts.
@@ -381,7 +381,9 @@ class _Run:
         if not common:
             self.first = weights
             return
-        answers, _ = self.workers.answers(self._jobs(held=True, rho=0.0), self._colder)
+        answers, problems = self.workers.answers(self._jobs(held=True, rho=0.0), self._colder)
+        if problems:
+            warnings.warn(f"The start failed in {'; '.join(problems)}.", stacklevel=3)
         found = [item for item in answers if item is not None]
         self._keep(answers)
         if len(found) < len(answers):

@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from typing import Any
 
 from ._check import describe, integer
+from ._parcel import pack
 from ._subproblem import Job, Local, Recipe, work
 
 
@@ -66,14 +67,17 @@ class Workers:
     """
 
     def __init__(self, executor: Executor | int | None, recipes: Sequence[Recipe], retries: int):
-        self.recipes = tuple(recipes)
+        # A process of its own gets them packed.
+        self.recipes: list[Recipe | bytes] = list(recipes)
         self.retries = retries
         self.run = uuid.uuid4().hex
         self._owned: int | None = None
         self._executor: Executor
         if executor is None:
             self._executor = InProcess()
-        elif isinstance(executor, int) and not isinstance(executor, bool):
+            return
+        self.recipes = [pack(item) for item in recipes]
+        if isinstance(executor, int) and not isinstance(executor, bool):
             self._owned = integer("executor", executor, 1)
             self._executor = process_pool(self._owned)
         elif not isinstance(executor, int) and callable(getattr(executor, "submit", None)):
@@ -114,7 +118,7 @@ class Workers:
     def _round(self, jobs: dict[int, Job], found: list[Local | None]) -> dict[int, str]:
         """One try of some jobs; which failed and why."""
         reasons: dict[int, str] = {}
-        told: dict[int, Recipe | None] = dict.fromkeys(jobs)
+        told: dict[int, Recipe | bytes | None] = dict.fromkeys(jobs)
         while told:
             futures, broken = {}, False
             for batch, recipe in told.items():

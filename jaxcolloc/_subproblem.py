@@ -18,6 +18,7 @@ from ._guess import Guess, guess
 from ._ipopt import Ipopt
 from ._loss import PointLoss
 from ._nlp import NLP
+from ._parcel import unpack
 from ._precision import to_float64, x64
 from ._rollout_loss import Integrator, Parameters, RolloutLoss, Series, rollout_value
 from ._solution import RESULTS, Multipliers, Solution
@@ -217,7 +218,7 @@ _kept: dict[tuple[str, int], Subproblem] = {}
 _one_at_a_time = threading.Lock()
 
 
-def work(run: str, batch: int, job: Job, recipe: Recipe | None) -> Local | None:
+def work(run: str, batch: int, job: Job, recipe: Recipe | bytes | None) -> Local | None:
     """Answer a job; None if this process has not been told how to build the batch yet."""
     with _one_at_a_time:
         key = (run, batch)
@@ -226,5 +227,5 @@ def work(run: str, batch: int, job: Job, recipe: Recipe | None) -> Local | None:
                 return None
             for other in [other for other in _kept if other[0] != run]:
                 del _kept[other]
-            _kept[key] = Subproblem(recipe)
+            _kept[key] = Subproblem(unpack(recipe) if isinstance(recipe, bytes) else recipe)
         return _kept[key].answer(job)

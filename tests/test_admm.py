@@ -19,6 +19,7 @@ from jaxcolloc._anchor import anchored
 from jaxcolloc._batches import make_batches
 from jaxcolloc._consensus import Consensus
 from jaxcolloc._executors import InProcess
+from jaxcolloc._parcel import pack, unpack
 from jaxcolloc._subproblem import Subproblem
 
 
@@ -347,6 +348,23 @@ def test_a_broken_pool_of_the_caller_is_replaced_by_this_process(joint_weights):
     with jc.process_pool(1) as pool, pytest.warns(UserWarning, match="executor is broken"):
         sol = convex(executor=pool, callback=kill)
     np.testing.assert_allclose(sol.z[:2], joint_weights[0], atol=1e-6)
+
+
+def test_models_travel_with_jitted_functions_and_lambdas():
+    """`jnp.tanh` cannot be pickled, nor can the lambda that ends a net."""
+    shift = 3.0
+    model = {"net": Net(2, 3), "functions": [jnp.tanh, jax.nn.swish, lambda x: x + shift]}
+    again = unpack(pack(model))
+    y = jnp.asarray([0.4, -1.0])
+    np.testing.assert_array_equal(again["net"](0.0, y, None), model["net"](0.0, y, None))
+    assert again["functions"][:2] == [jnp.tanh, jax.nn.swish]
+    assert again["functions"][2](1.0) == 4.0
+    with pytest.raises(ValueError, match="can be sent to another process"):
+        pack(iter_of_nothing())
+
+
+def iter_of_nothing():
+    yield
 
 
 def test_a_local_dask_cluster_does_the_same(joint_weights):
