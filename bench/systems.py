@@ -109,7 +109,7 @@ def experiment(
     return data, noise, [(ts, starts[0], args[0], truth[0])]
 
 
-def run(name: str, seed: int) -> dict[str, Any]:
+def run(name: str, seed: int, solver: Any) -> dict[str, Any]:
     """One fit and its score; what goes wrong is part of the row."""
     case = CASES[name]
     data, noise, unseen = experiment(case, seed)
@@ -123,7 +123,7 @@ def run(name: str, seed: int) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sol = jc.fit(model, data, key=jax.random.key(seed))
+            sol = jc.fit(model, data, key=jax.random.key(seed), solver=solver)
     except Exception as error:
         return {"system": name, "seed": seed, "error": f"{type(error).__name__}: {error}"}
     seconds = time.perf_counter() - begin
@@ -156,15 +156,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="parts of systems' names, with commas")
+    parser.add_argument("--interior-point", action="store_true", help="with jc.InteriorPoint")
     parser.add_argument("--output", type=Path, help="a JSON file for the rows")
     options = parser.parse_args()
     print(f"{machine()}\n{versions()}\n")
+    # The steps that jc.fit gives IPOPT.
+    solver = jc.InteriorPoint(max_steps=500) if options.interior_point else None
     rows = []
     for name in CASES:
         if not any(part.lower() in name.lower() for part in options.only.split(",")):
             continue
         for seed in range(options.seeds):
-            rows.append(run(name, seed))
+            rows.append(run(name, seed, solver))
             print(f"# {json.dumps(rows[-1])}", flush=True)
     print("\n" + summary(rows))
     if options.output:

@@ -45,6 +45,27 @@ IPOPT then solves for states and weights together. It needs the Jacobian of the 
 Hessian of the Lagrangian. Both consist of blocks of single nodes ($f_y$, $f_w$ and second
 derivatives of $\mu \cdot f$), which `jax.vmap` computes for all nodes at once.
 
+`InteriorPoint` does the same without IPOPT, and uses what a general solver cannot see: within
+an interval there are as many equations as unknown states, intervals form a chain, and only the
+weights are everywhere. Its linear system:
+
+    l0  x0,m0  x1,m1  x2,m2 |  w
+    H    #      .      .    |  #      l0     the first node
+    #    K0     #      .    |  #      x, m   the other nodes of an interval, its end the last
+    .    #      K1     #    |  #             of them, and the multipliers of its equations
+    .    .      #      K2   |  #
+    ------------------------+----
+    #    #      #      #    |  Hw     w      weights and unknowns
+
+Intervals are eliminated for themselves, in parallel; then the chain of their boundaries, by
+orthogonal transformations; then the weights, by a dense Schur complement. With $d$ states, $N$
+nodes in intervals of $n$, $m = n d$, and $P$ weights, a factorisation costs about
+$N/n \, (2 m^3 + 4 m^2 P + 2 m P^2) + N/n \, d P^2 + P^3/3$ operations and holds some $4 N d P$
+numbers. `Ipopt` is the choice where trajectories are tied together, where constraints reach over
+several intervals, and with thousands of weights, whose dense border then costs most.
+
+Data that do not fit one solve are split into batches that agree on one model (`fit_admm`).
+
 ## Sequential or simultaneous training
 
 Sequential training (`fine_tune`) integrates the model from an initial state in each step and
@@ -87,6 +108,7 @@ from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
 from ._inputs import Input as Input
+from ._interior_point import InteriorPoint as InteriorPoint
 from ._ipopt import Ipopt as Ipopt
 from ._leafwise import leafwise as leafwise
 from ._load import load as load
@@ -114,6 +136,7 @@ from ._solution import SolveError as SolveError
 from ._solution import Step as Step
 from ._solution import Trace as Trace
 from ._solve import solve as solve
+from ._solve_batch import solve_batch as solve_batch
 from ._solver import AbstractSolver as AbstractSolver
 from ._transcribe import transcribe as transcribe
 from ._verification import VERDICT as VERDICT
@@ -136,6 +159,7 @@ __all__ = [
     "Grid",
     "Guess",
     "Input",
+    "InteriorPoint",
     "Ipopt",
     "Lobatto",
     "Multipliers",
@@ -170,6 +194,7 @@ __all__ = [
     "simulate",
     "smooth",
     "solve",
+    "solve_batch",
     "solve_growing",
     "squared_error",
     "transcribe",

@@ -124,7 +124,7 @@ def fit_admm(
     - `continuity`: also pull together the states where a trajectory is cut.
     - `relaxation`: over-relaxation, 1 for none, below 2.
     - `balance`: double or halve $\rho$ while one residual, relative to its tolerance, is more than
-      ten times the other (in the first 50 rounds).
+      twenty times the other (in the first 50 rounds).
     - `max_rounds`: the largest number of rounds.
     - `rtol`, `atol`: stop when $\sum_i \|w_i - \bar w\|$ is at most
       `atol` $\sum_i \sqrt{n_i}$ + `rtol` times the size of the weights, and

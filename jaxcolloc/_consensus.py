@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 
 # Residuals further apart than this, each relative to its tolerance, change rho by the factor.
-_UNBALANCED = 10.0
+_UNBALANCED = 20.0
 _CHANGE = 2.0
 
 

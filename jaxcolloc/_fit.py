@@ -199,7 +199,7 @@ class _Search:
         if self.starts == 1:
             return self.guess(nlp, 0), []
         coarse = self.coarse(nlp)
-        trial = _trial(self.solver, _TRIAL_TOL)
+        trial = self.solver.loosened(_TRIAL_TOL, _TRIAL_STEPS)
         log: list[dict[str, Any]] = []
         best, best_rank = None, (True, np.inf)
         for number in range(self.starts):
@@ -235,14 +235,6 @@ def _settled(log: list[dict[str, Any]]) -> bool:
     return min(row["objective"] for row in log) > found[0] - _LOWER * abs(found[0])
 
 
-def _trial(solver: AbstractSolver, tol: float) -> AbstractSolver:
-    """The solver with a limit of steps, and this tolerance if it is looser."""
-    if not isinstance(solver, Ipopt):
-        return solver
-    steps = min(solver.max_steps, _TRIAL_STEPS)
-    return Ipopt(max(solver.tol, tol), steps, solver.max_seconds, solver.hessian, solver.options)
-
-
 def _coarsened(nlp: NLP) -> NLP:
     """On every other boundary, if intervals are many."""
     if min(grid.num_intervals for grid in nlp.grids) < _COARSENED:
@@ -262,7 +254,7 @@ def _selected(
     """The NLP of the model and penalty that predict held-out data best, with a start."""
     rows: list[dict[str, Any]] = []
     # Weak penalties hardly move the solution within a loose tolerance.
-    trial = _trial(search.solver, 0.0)
+    trial = search.solver.loosened(0.0, _TRIAL_STEPS)
     chosen: tuple[NLP, Holdout, Any, Solution, Score, list[dict[str, Any]]] | None = None
     best = np.inf
     for number, nlp in enumerate(nlps):

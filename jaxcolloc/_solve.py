@@ -55,7 +55,7 @@ def solve(
     if not isinstance(solver, AbstractSolver):
         raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
     every = integer("every", every, 1)
-    z, multipliers = _start(nlp, guess)
+    z, multipliers = start_of(nlp, guess)
     key = getattr(guess, "key", None)
     steps: list[Step] = []
 
@@ -74,7 +74,7 @@ def solve(
     solution = outcome.solution(nlp, solver, key)
     if checkpoint is not None:
         solution.save(checkpoint)
-    _report(solution, throw)
+    report(solution, throw)
     return solution
 
 
@@ -107,7 +107,8 @@ def _unfinished(iterate: tuple[np.ndarray, Multipliers], steps: list[Step]) -> O
     )
 
 
-def _start(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
+def start_of(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
+    """Variables and multipliers of a guess, once they are checked."""
     multipliers = guess.multipliers if isinstance(guess, (Solution, Guess)) else None
     z = guess.z if isinstance(guess, (Guess, Solution)) else guess
     try:
@@ -128,7 +129,8 @@ def _start(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
     return z, multipliers
 
 
-def _report(solution: Solution, throw: bool) -> None:
+def report(solution: Solution, throw: bool) -> None:
+    """Warn of a limit, raise for a failure."""
     result = solution.result
     if not throw or result.ok or result in _STOPS:
         return

@@ -1,6 +1,7 @@
 """The interface between `solve` and a solver."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,18 @@ class AbstractSolver(eqx.Module):
     @abc.abstractmethod
     def step_limit(self) -> int:
         """The largest number of iterations."""
+
+    def loosened(self, tol: float, max_steps: int | None = None) -> "AbstractSolver":
+        """The same, with a tolerance no tighter and no more steps than these.
+
+        Itself if it has no fields `tol` and `max_steps`.
+        """
+        if not {"tol", "max_steps"} <= {field.name for field in dataclasses.fields(self)}:
+            return self
+        own: Any = self
+        steps = own.max_steps if max_steps is None else min(own.max_steps, max_steps)
+        looser: AbstractSolver = dataclasses.replace(own, tol=max(own.tol, tol), max_steps=steps)
+        return looser
 
     @abc.abstractmethod
     def run(

@@ -15,7 +15,6 @@ from ._core import Compiled, Ridge
 from ._data import Trajectory
 from ._grid import Grid
 from ._guess import Guess, guess
-from ._ipopt import Ipopt
 from ._loss import PointLoss
 from ._nlp import NLP
 from ._parcel import unpack
@@ -121,7 +120,7 @@ class Subproblem:
         rollout = float("nan")
         if job.rollout and not job.held:
             rollout = self._rollout(job, start.z)
-        sol = solve(nlp, self._solver(job.tol), start, throw=False)
+        sol = solve(nlp, self.recipe.solver.loosened(job.tol), start, throw=False)
         assert sol.multipliers is not None
         if job.rollout and job.held:
             rollout = self._rollout(job, sol.z)
@@ -138,12 +137,6 @@ class Subproblem:
             rollout=rollout,
             num_steps=sol.stats["num_steps"],
         )
-
-    def _solver(self, tol: float) -> AbstractSolver:
-        solver = self.recipe.solver
-        if not isinstance(solver, Ipopt):
-            return solver
-        return dataclasses.replace(solver, tol=max(tol, solver.tol))
 
     def _held(self, nlp: NLP, shared: np.ndarray) -> NLP:
         """The NLP with its weights at the consensus."""

@@ -35,6 +35,12 @@ def test_van_der_pol(tmp_path):
     assert "2 of 2 solved" in printed
 
 
+def test_batches(tmp_path):
+    printed = run("batches.py", tmp_path, "--quick")
+    assert "2 batches, executor here" in printed
+    assert "Solution: successful" in printed
+
+
 def test_lynx_hare(tmp_path):
     printed = run("lynx_hare.py", tmp_path, "--quick")
     # The rates that every text finds, near 0.5, 0.03, 0.02 and 0.8.

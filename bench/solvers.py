@@ -1,0 +1,226 @@
+"""`jc.InteriorPoint` beside IPOPT: time, iterations, optima, growth with the number of nodes.
+
+Forced Van der Pol oscillator, noise 0.1, l2 1e-3, states within +-5, weights within +-100, the
+start of `jc.guess`, tolerance 1e-6, one process; pinned to one core where the system can. Ratios
+are IPOPT's time over ours, from one run; compilation is not in them and is shown apart.
+
+- "seeds": ten seeds of the paper's problem on its global grid (200 Chebyshev points) and on
+  50 x Radau 4, nets 2-32-2 and 2-8-2; for the small net on the local grid CasADi's IPOPT as well.
+- "nodes": net 2-32-2 on 1,000 to 100,000 nodes of Radau 4: time per iteration, and whole solves
+  up to 50,000 nodes; IPOPT up to 10,000 nodes.
+
+    python bench/solvers.py                    # writes results/solvers.json and solvers.md
+    python bench/solvers.py --only seeds --seeds 2
+    python bench/solvers.py --quick --output DIR
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _report import machine, table, versions
+
+import jaxcolloc as jc
+from jaxcolloc import datasets
+
+
+RESULTS = Path(__file__).parent / "results"
+STEPS = 500
+Rows = list[dict[str, Any]]
+
+
+class Autonomous(eqx.Module):
+    """y' = net(y)."""
+
+    net: eqx.nn.MLP
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.net(y)
+
+
+def problem(grid: jc.Grid, ts: np.ndarray, width: int, seed: int) -> tuple[jc.NLP, Any]:
+    """The NLP and its start."""
+    noise, weights, key = jax.random.split(jax.random.key(seed), 3)
+    data = datasets.van_der_pol().sample(ts, noise=0.1, key=noise)
+    model = Autonomous(eqx.nn.MLP(2, 2, width, 1, jnp.tanh, key=weights))
+    nlp = jc.transcribe(model, data, grid, l2=1e-3, state_bounds=(-5, 5), weight_bounds=(-100, 100))
+    return nlp, jc.guess(nlp, key=key)
+
+
+def solved(nlp: jc.NLP, solver: Any, start: Any) -> dict[str, Any]:
+    """One solve, in numbers."""
+    sol = jc.solve(nlp, solver, start, throw=False)
+    return {
+        "result": sol.result.name,
+        "ok": sol.result.ok,
+        "objective": sol.objective,
+        "iterations": sol.stats["num_steps"],
+        "seconds": sol.stats["solve_seconds"],
+        "compile": sol.stats["compile_seconds"],
+        "defect": sol.stats["max_defect"],
+    }
+
+
+def casadi(nlp: jc.NLP, z: np.ndarray, width: int) -> dict[str, Any]:
+    """The same NLP in CasADi with its IPOPT."""
+    import casadi_nlp
+
+    options = {
+        "ipopt": {"tol": 1e-6, "max_iter": STEPS, "mu_strategy": "adaptive", "print_level": 0,
+                  "sb": "yes"},
+        "print_time": False,
+    }  # fmt: skip
+    peer = casadi_nlp.build(nlp, (2, width, 2), 1e-3, options)
+    begin = time.perf_counter()
+    found = peer(x0=z, lbx=nlp.bounds[0], ubx=nlp.bounds[1], lbg=0, ubg=0)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "iterations": peer.stats()["iter_count"],
+            "objective": float(found["f"])}  # fmt: skip
+
+
+def seeds(count: int, quick: bool) -> Rows:
+    """Ten seeds of four problems."""
+    times = np.linspace(0.0, 15.0, 200)
+    single = jc.Grid.single(0.0, 15.0, jc.Chebyshev(200))
+    local = jc.Grid.uniform(0.0, 15.0, 50, jc.Radau(4))
+    cases = [("200 Chebyshev", single, single.times), ("50 x Radau 4", local, times)]
+    rows: Rows = []
+    for name, grid, ts in cases[1:] if quick else cases:
+        for width in (8,) if quick else (32, 8):
+            for seed in range(count):
+                nlp, start = problem(grid, ts, width, seed)
+                row: dict[str, Any] = {"case": name, "width": width, "seed": seed}
+                row["ipopt"] = solved(nlp, jc.Ipopt(max_steps=STEPS), start)
+                row["ours"] = solved(nlp, jc.InteriorPoint(max_steps=STEPS), start)
+                if grid is local and width == 8:
+                    row["casadi"] = casadi(nlp, start.z, width)
+                rows.append(row)
+                print("#", name, width, seed, *(
+                    f"{row[who]['result']} {row[who]['iterations']} {row[who]['objective']:.6f} "
+                    f"{row[who]['seconds']:.3f} s" for who in ("ipopt", "ours")
+                ), flush=True)  # fmt: skip
+    return rows
+
+
+def nodes(count: int, quick: bool) -> Rows:
+    """Growing numbers of nodes."""
+    del count
+    rows: Rows = []
+    for intervals in (25, 50) if quick else (250, 2500, 12_500, 25_000):
+        span = 15.0 * intervals / 50
+        number = 4 * intervals
+        grid = jc.Grid.uniform(0.0, span, intervals, jc.Radau(4))
+        nlp, start = problem(grid, np.linspace(0.0, span, number), 8 if quick else 32, 0)
+        row: dict[str, Any] = {"nodes": number, "variables": nlp.num_variables}
+        whole = number <= 50_000
+        ours = solved(nlp, jc.InteriorPoint(max_steps=STEPS if whole else 10), start)
+        row["ours"] = ours
+        row["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        if number <= 10_000:
+            row["ipopt"] = solved(nlp, jc.Ipopt(max_steps=STEPS if number <= 1000 else 60), start)
+        rows.append(row)
+        print("#", json.dumps(row), flush=True)
+    return rows
+
+
+PARTS: dict[str, Callable[[int, bool], Rows]] = {"nodes": nodes, "seeds": seeds}
+
+
+def per_iteration(row: dict[str, Any]) -> float:
+    return float(1e3 * row["seconds"] / max(row["iterations"], 1))
+
+
+def report(found: dict[str, Any]) -> str:
+    """The tables."""
+    lines = ["# InteriorPoint and IPOPT", "", found["machine"], "", found["versions"], ""]
+    if "seeds" in found:
+        groups: dict[tuple[str, int], Rows] = {}
+        for row in found["seeds"]:
+            groups.setdefault((row["case"], row["width"]), []).append(row)
+        rows = []
+        for (case, width), group in groups.items():
+            ratio = [row["ipopt"]["seconds"] / row["ours"]["seconds"] for row in group]
+            each = [per_iteration(row["ipopt"]) / per_iteration(row["ours"]) for row in group]
+            both = [row for row in group if row["ipopt"]["ok"] and row["ours"]["ok"]]
+            gap = [row["ours"]["objective"] / row["ipopt"]["objective"] - 1 for row in both]
+            rows.append([
+                case, f"2-{width}-2", f"{np.median(ratio):.1f} ({min(ratio):.1f}-{max(ratio):.1f})",
+                f"{np.median(each):.1f}",
+                f"{np.median([per_iteration(row['ipopt']) for row in group]):.1f}",
+                "" if "casadi" not in group[0] else
+                f"{np.median([per_iteration(row['casadi']) for row in group]):.1f}",
+                f"{np.median([per_iteration(row['ours']) for row in group]):.2f}",
+                f"{np.median([row['ipopt']['iterations'] for row in group]):.0f}",
+                f"{np.median([row['ours']['iterations'] for row in group]):.0f}",
+                f"{sum(row['ipopt']['ok'] for row in group)}, "
+                f"{sum(row['ours']['ok'] for row in group)} of {len(group)}",
+                f"{sum(abs(item) < 1e-6 for item in gap)}, {sum(item < -1e-6 for item in gap)}, "
+                f"{sum(item > 1e-6 for item in gap)}",
+                f"{max(row['ours']['compile'] for row in group):.1f}",
+            ])  # fmt: skip
+        header = (
+            "case", "net", "ratio of solve (range)", "per iteration", "IPOPT's ms",
+            "CasADi's ms", "our ms", "IPOPT's iterations", "ours", "solved",
+            "same, lower, higher optimum", "compile, s",
+        )  # fmt: skip
+        lines += [table(header, rows), ""]
+    if "nodes" in found:
+        rows = []
+        for row in found["nodes"]:
+            ours, ipopt = row["ours"], row.get("ipopt")
+            rows.append([
+                row["nodes"], row["variables"], ours["result"], ours["iterations"],
+                f"{ours['seconds']:.1f}", f"{per_iteration(ours):.1f}",
+                "" if ipopt is None else f"{per_iteration(ipopt):.0f}",
+                "" if ipopt is None else f"{per_iteration(ipopt) / per_iteration(ours):.1f}",
+                "" if ipopt is None else f"{ipopt['result']}, {ipopt['iterations']}",
+                "" if ipopt is None else f"{ipopt['seconds'] / ours['seconds']:.1f}",
+                f"{ours['compile']:.1f}", f"{row['peak_mib']:.0f}",
+            ])  # fmt: skip
+        header = (
+            "nodes", "variables", "result", "iterations", "s", "ms per iteration", "IPOPT's ms",
+            "ratio", "IPOPT's end", "ratio of solve", "compile, s", "peak MiB so far",
+        )  # fmt: skip
+        lines += [table(header, rows), ""]
+        size = np.log([row["nodes"] for row in found["nodes"]])
+        cost = np.log([per_iteration(row["ours"]) for row in found["nodes"]])
+        lines += [f"Time per iteration grows like nodes^{np.polyfit(size, cost, 1)[0]:.2f}.", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", choices=tuple(PARTS), action="append")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help="a small version, one minute")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    target = chosen.output / "solvers.json"
+    found = json.loads(target.read_text()) if chosen.only and target.exists() else {}
+    found |= {"machine": machine(), "versions": versions()}
+    begin = time.perf_counter()
+    for name, part in PARTS.items():
+        if chosen.only is None or name in chosen.only:
+            found[name] = part(1 if chosen.quick else chosen.seeds, chosen.quick)
+            chosen.output.mkdir(parents=True, exist_ok=True)
+            target.write_text(json.dumps(found))
+    text = report(found)
+    (chosen.output / "solvers.md").write_text(text)
+    print(f"{text}\n{time.perf_counter() - begin:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

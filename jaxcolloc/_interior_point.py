@@ -1,0 +1,372 @@
+"""InteriorPoint: a structured interior-point method, all of it JAX."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from . import _iterate, _kkt
+from ._barrier import Box, Problem
+from ._check import choice, integer, positive
+from ._nlp import NLP
+from ._precision import x64
+from ._solution import RESULTS, Multipliers, Step
+from ._solver import AbstractSolver, Iterate, Outcome, StepCallback
+
+
+_RESULTS = {
+    _iterate.SOLVED: RESULTS.successful,
+    _iterate.ACCEPTABLE: RESULTS.acceptable,
+    _iterate.LIMIT: RESULTS.max_steps_reached,
+    _iterate.TINY: RESULTS.small_steps,
+    _iterate.NO_RESTORATION: RESULTS.restoration_failed,
+    _iterate.NOT_FINITE: RESULTS.not_finite,
+    _iterate.DIVERGING: RESULTS.diverging,
+}
+# Gradients of objective and constraints are scaled down to this (Waechter and Biegler, 3.8).
+_LARGEST_GRADIENT = 100.0
+
+
+class InteriorPoint(AbstractSolver):
+    r"""A primal-dual interior-point method that uses the structure of collocation.
+
+    The algorithm is IPOPT's (filter line search, second-order correction, corrected inertia); the
+    linear systems are solved interval by interval, with the weights as a border (`_kkt.py`), and
+    all of an iteration is one compiled program, so that it runs on a GPU as well. It takes
+    the same NLPs as `jc.Ipopt`, but for ties between trajectories, constraints over several
+    intervals and states fixed elsewhere than at a start.
+
+    **Arguments:**
+
+    - `tol`: the tolerance on the scaled optimality conditions.
+    - `max_steps`, `max_seconds`: limits; reaching one returns the best point found.
+    - `hessian`: "exact", or "gauss_newton", which drops the curvature of equations and
+      observations.
+    - `mu`: the first barrier parameter of a cold start.
+    - `look`: after how many iterations limits of time, Ctrl-C and callbacks are looked at.
+      Callbacks see every step, but the iterate and the model are those of the last one.
+
+    **Errors:** `ValueError` for an unknown `hessian` and for NLPs of another structure.
+    """
+
+    tol: float
+    max_steps: int
+    max_seconds: float | None
+    hessian: str
+    mu: float
+    look: int
+
+    def __init__(
+        self,
+        tol: float = 1e-6,
+        max_steps: int = 3000,
+        max_seconds: float | None = None,
+        hessian: str = "exact",
+        mu: float = 1e-3,
+        look: int = 10,
+    ):
+        self.tol = positive("tol", tol)
+        self.max_steps = integer("max_steps", max_steps, 0)
+        self.max_seconds = None if max_seconds is None else positive("max_seconds", max_seconds)
+        self.hessian = choice("hessian", hessian, ("exact", "gauss_newton"))
+        self.mu = positive("mu", mu)
+        self.look = integer("look", look, 1)
+
+    @property
+    def step_limit(self) -> int:
+        return self.max_steps
+
+    def run(
+        self,
+        nlp: NLP,
+        z: np.ndarray,
+        multipliers: Multipliers | None,
+        callback: StepCallback,
+    ) -> Outcome:
+        structure = _kkt.structure(nlp, self.hessian == "gauss_newton")
+        with x64():
+            return _Run(self, nlp, structure, z, multipliers).outcome(callback)
+
+
+class _Run:
+    """One solve."""
+
+    def __init__(
+        self,
+        solver: InteriorPoint,
+        nlp: NLP,
+        structure: _kkt.Structure,
+        z: np.ndarray,
+        warm: Multipliers | None,
+    ):
+        self.solver = solver
+        self.structure = jax.tree.map(jnp.asarray, structure)
+        self.problem = make_problem(nlp, z, solver.hessian == "gauss_newton")
+        begin = time.perf_counter()
+        self.state = _iterate.first(
+            self.problem, self.structure, *_first_inputs(solver, self.problem, z, warm)
+        )
+        # Compile the loop without taking a step.
+        self._advance(0)
+        np.asarray(self.state.point.z)
+        self.compile_seconds = time.perf_counter() - begin
+        self.start = time.perf_counter()
+
+    def _advance(self, count: int) -> Any:
+        solver = self.solver
+        self.state, records = _iterate.several(
+            self.problem, self.structure, _options(solver), solver.hessian == "exact", self.state,
+            jnp.asarray(count), solver.look,
+        )  # fmt: skip
+        return jax.tree.map(np.asarray, records)
+
+    def outcome(self, callback: StepCallback) -> Outcome:
+        """Iterate until the end."""
+        steps: list[Step] = []
+        result: RESULTS | None = None
+        first = jax.tree.map(lambda item: np.asarray(item)[None], self.state.record)
+        limit = self.solver.max_seconds
+        try:
+            if self._told(first, 1, 0, steps, callback):
+                result = RESULTS.stopped
+            if self.solver.max_steps == 0 and result is None:
+                result = RESULTS.max_steps_reached
+            while result is None and int(self.state.status) == _iterate.RUNNING:
+                before = int(self.state.iteration)
+                records = self._advance(self.solver.look)
+                taken = int(self.state.iteration) - before
+                if self._told(records, taken, before + 1, steps, callback):
+                    result = RESULTS.stopped
+                late = limit is not None and time.perf_counter() - self.start > limit
+                if late and result is None and int(self.state.status) == _iterate.RUNNING:
+                    result = RESULTS.max_seconds_reached
+        except KeyboardInterrupt:
+            result = RESULTS.interrupted
+        seconds = time.perf_counter() - self.start
+        state = jax.tree.map(np.asarray, self.state)
+        return _outcome(self.problem, state, result, steps, self.compile_seconds, seconds)
+
+    def _told(
+        self, records: Any, count: int, number: int, steps: list[Step], callback: StepCallback
+    ) -> bool:
+        """Show the callback what has happened; whether it wants to stop."""
+        new = _steps(records, count, number, time.perf_counter() - self.start)
+        steps += new
+        # All of them are shown, whichever asks to stop.
+        return sum(callback(step, self._current) for step in new) > 0
+
+    def _current(self) -> Iterate:
+        return _unscaled(self.problem, jax.tree.map(np.asarray, self.state))
+
+
+def run_batch(
+    solver: InteriorPoint,
+    nlps: Sequence[NLP],
+    starts: Sequence[np.ndarray],
+    warm: Sequence[Multipliers | None],
+) -> list[Outcome]:
+    """Many NLPs of one shape in one vectorised loop; the result of each."""
+    count = len(nlps)
+    if any(item is None for item in warm):
+        warm = [None] * count
+    rough = solver.hessian == "gauss_newton"
+    structure = _kkt.structure(nlps[0], rough)
+    limit = np.inf if solver.max_seconds is None else solver.max_seconds
+    with x64():
+        shared = jax.tree.map(jnp.asarray, structure)
+        problems = [make_problem(*pair, rough) for pair in zip(nlps, starts, strict=True)]
+        inputs = [_first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
+        problem, axes = _stacked(problems)
+        begin = time.perf_counter()
+        state = _iterate.first_of_batch(problem, axes, shared, *_stacked(inputs))
+        several = functools.partial(
+            _iterate.several_of_batch, problem, axes, shared, _options(solver),
+            solver.hessian == "exact", room=solver.look,
+        )  # fmt: skip
+        several(state, jnp.asarray(0))
+        np.asarray(state.point.z)
+        compile_seconds = time.perf_counter() - begin
+        begin = time.perf_counter()
+        steps: list[list[Step]] = [[] for _ in range(count)]
+        first = jax.tree.map(lambda item: np.asarray(item)[:, None], state.record)
+        _collect(steps, first, np.ones(count, int), np.zeros(count, int), 0.0)
+        result: RESULTS | None = None if solver.max_steps else RESULTS.max_steps_reached
+        try:
+            while result is None and np.any(np.asarray(state.status) == _iterate.RUNNING):
+                before = np.asarray(state.iteration)
+                state, records = several(state, jnp.asarray(solver.look))
+                taken = np.asarray(state.iteration) - before
+                seconds = time.perf_counter() - begin
+                _collect(steps, jax.tree.map(np.asarray, records), taken, before + 1, seconds)
+                if seconds > limit:
+                    result = RESULTS.max_seconds_reached
+        except KeyboardInterrupt:
+            result = RESULTS.interrupted
+        seconds = time.perf_counter() - begin
+        state = jax.tree.map(np.asarray, state)
+        each = [jax.tree.map(lambda item, k=k: item[k], state) for k in range(count)]
+        return [
+            _outcome(*item, compile_seconds, seconds)
+            for item in zip(problems, each, [result] * count, steps, strict=True)
+        ]
+
+
+def _collect(
+    steps: list[list[Step]], records: Any, taken: np.ndarray, number: np.ndarray, seconds: float
+) -> None:
+    for k, known in enumerate(steps):
+        own = jax.tree.map(lambda item, k=k: item[k], records)
+        known += _steps(own, int(taken[k]), int(number[k]), seconds)
+
+
+def _stacked(trees: Sequence[Any]) -> tuple[Any, Any]:
+    """One tree, in which arrays that differ are stacked, and the axes to map over."""
+
+    def axis(*leaves: Any) -> int | None:
+        first = leaves[0]
+        if all(leaf is first for leaf in leaves):
+            return None
+        return None if all(np.array_equal(leaf, first) for leaf in leaves) else 0
+
+    axes = jax.tree.map(lambda *leaves: _Axis(axis(*leaves)), *trees)
+    stacked = jax.tree.map(
+        lambda axis, *leaves: leaves[0] if axis.number is None else jnp.stack(leaves), axes, *trees
+    )
+    return stacked, jax.tree.map(lambda item: item.number, axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """A leaf of a tree, where None would be none."""
+
+    number: int | None
+
+
+def _options(solver: InteriorPoint) -> _iterate.Options:
+    return _iterate.Options(jnp.asarray(solver.tol), jnp.asarray(solver.max_steps))
+
+
+def _first_inputs(
+    solver: InteriorPoint, problem: Problem, z: np.ndarray, warm: Multipliers | None
+) -> tuple[Array, Array | None, Array | None, Array | None, Array]:
+    """Variables, multipliers in the scaled problem, and the first barrier parameter."""
+    if warm is None:
+        return jnp.asarray(z), None, None, None, jnp.asarray(solver.mu)
+    rows = jnp.asarray(warm.constraints) * problem.scale / problem.row_scale
+    low, high = (problem.scale * jnp.asarray(item) for item in (warm.lower, warm.upper))
+    mu = max(warm.mu, min(solver.tol, 1e-6))
+    return jnp.asarray(z), rows, low, high, jnp.asarray(mu)
+
+
+def _steps(records: Any, count: int, number: int, seconds: float) -> list[Step]:
+    """The first rows of the records as steps."""
+    rows = [jax.tree.map(lambda item, row=row: item[row], records) for row in range(count)]
+    return [
+        Step(
+            iteration=number + row,
+            objective=float(record.objective),
+            primal_infeasibility=float(record.primal),
+            dual_infeasibility=float(record.dual),
+            mu=float(record.mu),
+            step_norm=float(record.step_norm),
+            step_size=float(record.step_size),
+            regularization=float(record.delta),
+            trials=int(record.trials),
+            restoration=bool(record.restoration),
+            seconds=seconds,
+        )
+        for row, record in enumerate(rows)
+    ]
+
+
+def _unscaled(problem: Problem, state: Any) -> tuple[np.ndarray, Multipliers]:
+    """The last iterate, its multipliers those of the NLP as it was given."""
+    point, scale = state.point, float(problem.scale)
+    dual = Multipliers(
+        constraints=point.multipliers * np.asarray(problem.row_scale) / scale,
+        lower=point.low / scale,
+        upper=point.high / scale,
+        mu=float(state.mu),
+    )
+    return np.array(point.z), dual
+
+
+def _outcome(
+    problem: Problem,
+    state: Any,
+    result: RESULTS | None,
+    steps: list[Step],
+    compile_seconds: float,
+    seconds: float,
+) -> Outcome:
+    status = int(state.status)
+    if status != _iterate.RUNNING or result is None:
+        result = _RESULTS[status] if result is not RESULTS.stopped else result
+    z, dual = _unscaled(problem, state)
+    if not result.ok and np.all(np.isfinite(state.best)):
+        z = np.array(state.best)
+    return Outcome(
+        z=z,
+        multipliers=dual,
+        result=result,
+        status=status,
+        status_text=result.name,
+        steps=steps,
+        compile_seconds=compile_seconds,
+        solve_seconds=seconds,
+        evaluation_seconds=0.0,
+    )
+
+
+def make_problem(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Problem:
+    """The scaled problem with slacks."""
+    lower, upper = nlp.bounds
+    row_lower, row_upper = nlp.constraint_bounds
+    fixed, equal = lower == upper, row_lower == row_upper
+    inner = np.ones(nlp.num_variables, bool)
+    inner[: nlp.layout.num_head] = False
+    for first in nlp.layout.first_nodes:
+        at = nlp.layout.columns(first)
+        inner[at : at + nlp.num_states] = False
+    if np.any(fixed & inner):
+        raise ValueError(
+            "`nlp` must have no fixed states but initial ones for jc.InteriorPoint; got "
+            f"{int(np.sum(fixed & inner))} of them. Use jc.Ipopt."
+        )
+    rows, columns = nlp.jacobian_structure
+    _, gradient, _, jacobian = nlp.compiled.function("point")(jnp.asarray(z))
+    largest = np.zeros(nlp.num_constraints)
+    with np.errstate(invalid="ignore"):
+        # Where the start has no values all is scaled by NaN, and replaced.
+        np.maximum.at(largest, rows, np.abs(np.asarray(jacobian)))
+        most = float(np.max(np.abs(np.where(fixed, 0.0, gradient)), initial=0.0))
+    row_scale = np.minimum(1.0, _LARGEST_GRADIENT / np.maximum(largest, 1e-300))
+    scale = min(1.0, _LARGEST_GRADIENT / max(most, 1e-300))
+    if not np.all(np.isfinite(row_scale)) or not np.isfinite(scale):
+        row_scale, scale = np.ones(len(row_scale)), 1.0
+
+    hessian = nlp.gauss_newton_structure if gauss_newton else nlp.hessian_structure
+
+    def box(low: np.ndarray, high: np.ndarray, free: np.ndarray) -> Box:
+        return Box(jnp.where(free, low, -jnp.inf), jnp.where(free, high, jnp.inf))
+
+    return Problem(
+        core=nlp.compiled.core,
+        box=box(lower, upper, ~fixed),
+        slack_box=box(row_lower * row_scale, row_upper * row_scale, ~equal),
+        target=jnp.asarray(np.where(equal, row_lower * row_scale, 0.0)),
+        inequality=jnp.asarray(~equal),
+        fixed=jnp.asarray(fixed),
+        rows=jnp.asarray(rows),
+        columns=jnp.asarray(columns),
+        hessian_rows=jnp.asarray(hessian[0]),
+        hessian_columns=jnp.asarray(hessian[1]),
+        scale=jnp.asarray(scale),
+        row_scale=jnp.asarray(row_scale),
+    )

@@ -1,0 +1,87 @@
+"""solve_batch: many NLPs of one shape, solved together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ._check import describe
+from ._interior_point import InteriorPoint, run_batch
+from ._nlp import NLP
+from ._solution import Solution
+from ._solve import report, solve, start_of
+from ._solver import AbstractSolver
+
+
+def solve_batch(
+    nlp: NLP | Sequence[NLP],
+    solver: AbstractSolver,
+    guesses: Sequence[Any],
+    *,
+    throw: bool = True,
+) -> list[Solution]:
+    """Solve from many starts, or many NLPs of one shape, at once.
+
+    With `jc.InteriorPoint` all go through one vectorised loop (`jax.vmap`), which ends when the
+    last of them does; other solvers take one after another.
+
+        starts = [jc.guess(nlp, key=key) for key in jax.random.split(key, 32)]
+        best = min(jc.solve_batch(nlp, jc.InteriorPoint(), starts), key=lambda sol: sol.objective)
+
+    **Arguments:**
+
+    - `nlp`: one NLP for all starts, or one for each: other noise, other values of `l2`, other
+      bounds, but the same model, grids and sampling.
+    - `solver`, `throw`: as in `jc.solve`.
+    - `guesses`: as in `jc.solve`, one for each NLP.
+
+    Returns one `jc.Solution` for each start. `stats["solve_seconds"]` is the time of them all.
+
+    **Errors:** `ValueError` for NLPs of different shapes; `jc.SolveError` as `jc.solve`, for the
+    first that failed.
+    """
+    if not isinstance(solver, AbstractSolver):
+        raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
+    if not isinstance(guesses, (list, tuple)) or not guesses:
+        raise ValueError(f"`guesses` must be a list of at least one; got {describe(guesses)}.")
+    nlps = [nlp] * len(guesses) if isinstance(nlp, NLP) else list(nlp)
+    if len(nlps) != len(guesses):
+        raise ValueError(
+            f"`guesses` must be as many as there are NLPs, {len(nlps)}; got {len(guesses)}."
+        )
+    _check_alike(nlps)
+    if not isinstance(solver, InteriorPoint):
+        return [solve(*pair, throw=throw) for pair in zip(nlps, [solver] * len(nlps), guesses,
+                                                          strict=True)]  # fmt: skip
+    starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
+    outcomes = run_batch(solver, nlps, [z for z, _ in starts], [dual for _, dual in starts])
+    solutions = [
+        outcome.solution(item, solver, getattr(guess, "key", None))
+        for outcome, item, guess in zip(outcomes, nlps, guesses, strict=True)
+    ]
+    for solution in solutions:
+        report(solution, throw)
+    return solutions
+
+
+def _check_alike(nlps: list[NLP]) -> None:
+    first = nlps[0]
+    for position, item in enumerate(nlps):
+        same = item is first or (
+            item.compiled.static == first.compiled.static
+            and [leaf.shape for leaf in item.compiled.arrays]
+            == [leaf.shape for leaf in first.compiled.arrays]
+            and all(
+                np.array_equal(one, other)
+                for one, other in zip(
+                    (*item.jacobian_structure, *item.hessian_structure),
+                    (*first.jacobian_structure, *first.hessian_structure),
+                    strict=True,
+                )
+            )
+        )
+        if not same:
+            raise ValueError(
+                "`nlp` must be NLPs of one shape: the same model, grids and sampling; "
+                f"got another one at position {position}."
+            )
