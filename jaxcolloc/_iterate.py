@@ -189,7 +189,9 @@ def iterate(
     in_s = -multipliers + problem.slack_box.push(mu, point.s)
     in_s = jnp.where(problem.inequality, in_s, 0.0)
     weight = jnp.where(problem.inequality, sigma_s, 1 / _kkt.LOOSE)
-    factor, delta, at_once = _factorised(problem, structure, values, hessian, sigma, weight, state)
+    factor, hessian, delta, at_once = _factorised(
+        problem, structure, values, curvature, multipliers, sigma, weight, flat, state
+    )
     state = state._replace(eager=at_once)
 
     shifted = sigma + delta
@@ -252,10 +254,10 @@ def _next_barrier(problem: Problem, options: Options, state: State) -> State:
 
 
 class _Attempt(NamedTuple):
-    factor: _kkt.Factor
+    factor: Any
     hessian: Array
     delta: Array
-    count: Array
+    tries: Array
     without: Array
 
 
@@ -289,7 +291,7 @@ def _factorised(
 
     def another(tried: _Attempt) -> _Attempt:
         # The first factorisation is one of the loop, so that it is compiled once.
-        delta = jnp.where(tried.count == 0, least, enlarged(tried.delta))
+        delta = jnp.where(tried.tries == 0, least, enlarged(tried.delta))
         without = tried.without | (delta > _WITHOUT_CURVATURE)
         delta = jnp.where(without & ~tried.without & ~flat, 0.0, delta)
         hessian = curvature(jnp.where(without, 0.0, multipliers))
@@ -297,23 +299,18 @@ def _factorised(
         factor = _kkt.factorise(
             structure, values.jacobian, hessian, sigma + delta, weight, problem.fixed
         )
-        return _Attempt(factor, hessian, delta, tried.count + 1, without)
+        return _Attempt(factor, hessian, delta, tried.tries + 1, without)
 
     def bad(tried: _Attempt) -> Array:
         return ~tried.factor.good & (tried.delta < _MOST_DELTA)
 
     nothing = jnp.asarray(0.0)
-    start = _Attempt(
-        None,
-        jnp.zeros(structure.num_hessian),
-        nothing,
-        jnp.asarray(0),
-        jnp.asarray(False),  # type: ignore[arg-type]
-    )
+    none = jnp.zeros(structure.num_hessian)
+    start = _Attempt(None, none, nothing, jnp.asarray(0), jnp.asarray(False))
     shape = jax.eval_shape(another, start).factor
     empty = jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), shape)
     found = jax.lax.while_loop(bad, another, start._replace(factor=empty))
-    return found.factor, found.hessian, found.delta, found.count == 1
+    return found.factor, found.hessian, found.delta, found.tries == 1
 
 
 class _Trial(NamedTuple):

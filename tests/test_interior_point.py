@@ -25,7 +25,7 @@ def two(scheme, **options):
         jc.Trajectory(TS, spiral(TS)),
         jc.Trajectory(TS[:12], spiral(TS)[:12], y0=[1.0, np.nan]),
     ]
-    grids = [jc.Grid.uniform(0.0, 2.0, 5, scheme), jc.Grid.uniform(0.0, 1.1, 3, scheme)]
+    grids = [jc.Grid.uniform(0.0, 2.0, 4, scheme), jc.Grid.uniform(0.0, 1.1, 3, scheme)]
     return jc.transcribe(Net(2, 3), data, grids, **options)
 
 
@@ -64,18 +64,19 @@ def matrices(nlp, seed=0):
     return rng, jacobian, hessian, a, w + np.tril(w, -1).T
 
 
+@eqx.filter_jit
+def _both(structure, jacobian, hessian, diagonal, weight, dual, primal, fixed):
+    factor = _kkt.factorise(structure, jacobian, hessian, diagonal, weight, fixed)
+    return factor.good, _kkt.solve(structure, factor, dual, primal, fixed)
+
+
 def solved(nlp, jacobian, hessian, diagonal, weight, right):
     """`_kkt` on numbers, compiled."""
-    structure = _kkt.structure(nlp)
-    fixed = nlp.bounds[0] == nlp.bounds[1]
-
-    @jax.jit
-    def both(jacobian, hessian, diagonal, weight, dual, primal, fixed):
-        factor = _kkt.factorise(structure, jacobian, hessian, diagonal, weight, fixed)
-        return factor.good, _kkt.solve(structure, factor, dual, primal, fixed)
-
     with x64():
-        good, steps = both(jacobian, hessian, diagonal, weight, *right, fixed)
+        structure = jax.tree.map(jnp.asarray, _kkt.structure(nlp))
+        fixed = nlp.bounds[0] == nlp.bounds[1]
+        inputs = [jnp.asarray(item) for item in (diagonal, weight, *right, fixed)]
+        good, steps = _both(structure, jacobian, hessian, *inputs)
         return bool(good), [np.asarray(item) for item in steps]
 
 
@@ -88,7 +89,7 @@ def loose_rows(nlp):
 
 @pytest.mark.parametrize(
     "nlp",
-    [pytest.param(lambda s=s: two(s), id=repr(s)) for s in SCHEMES]
+    [pytest.param(lambda s=s: two(s), id=repr(s)) for s in SCHEMES[1::2]]
     + [
         pytest.param(lambda: two(jc.Radau(3), constraints=CONSTRAINED), id="constraints"),
         pytest.param(plants, id="plants"),
@@ -113,32 +114,23 @@ def test_steps_solve_the_sparse_system(nlp):
     np.testing.assert_allclose(dz[fixed], 0.0, atol=1e-14)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_the_curvature_is_good_exactly_if_the_inertia_is_right(seed):
+def test_the_curvature_is_good_exactly_if_the_inertia_is_right():
     """As many negative eigenvalues as constraints (Waechter and Biegler, section 3.1)."""
     nlp = two(jc.Radau(2))
-    _, jacobian, hessian, a, w = matrices(nlp, seed)
     free = nlp.bounds[0] < nlp.bounds[1]
-    added = 0.05 * 3.0**seed / 3.0**4
     n, m = nlp.num_variables, nlp.num_constraints
-    good, _ = solved(
-        nlp, jacobian, hessian, np.full(n, added), np.zeros(m), (np.zeros(n), np.zeros(m))
-    )
-    a = a[:, free]
-    upper = np.hstack([w[np.ix_(free, free)] + added * np.eye(free.sum()), a.T])
-    values = np.linalg.eigvalsh(np.vstack([upper, np.hstack([a, np.zeros((m, m))])]))
-    assert good == (np.sum(values < 0) == m)
-
-
-def test_both_kinds_of_curvature_occur_above():
-    kinds = set()
-    for added in (1e-3, 1e3):
-        nlp = two(jc.Radau(2))
-        _, jacobian, hessian, _, _ = matrices(nlp, 5)
-        n, m = nlp.num_variables, nlp.num_constraints
-        kinds.add(solved(nlp, jacobian, hessian, np.full(n, added), np.zeros(m),
-                         (np.zeros(n), np.zeros(m)))[0])  # fmt: skip
-    assert kinds == {True, False}
+    kinds = []
+    for seed in range(12):
+        _, jacobian, hessian, a, w = matrices(nlp, seed)
+        added = 0.05 * 3.0 ** (seed - 4)
+        nothing = np.zeros(n), np.zeros(m)
+        good, _ = solved(nlp, jacobian, hessian, np.full(n, added), np.zeros(m), nothing)
+        a = a[:, free]
+        upper = np.hstack([w[np.ix_(free, free)] + added * np.eye(free.sum()), a.T])
+        values = np.linalg.eigvalsh(np.vstack([upper, np.hstack([a, np.zeros((m, m))])]))
+        assert good == (np.sum(values < 0) == m)
+        kinds.append(good)
+    assert set(kinds) == {True, False}
 
 
 def test_unstable_dynamics_and_a_stretch_without_data_do_no_harm():
@@ -235,11 +227,21 @@ def test_gauss_newton_and_legendre_points(hessian):
     assert_same(*pair(nlp, jc.guess(nlp, weights="as_given"), tol=1e-7, hessian=hessian))
 
 
-def test_unknowns_inputs_and_sensors():
-    nlp = plants()
-    ours, theirs = pair(nlp, jc.guess(nlp, weights="as_given"), tol=1e-6)
-    assert ours.result is jc.RESULTS.successful
-    assert ours.objective <= theirs.objective * (1 + 1e-4)
+def test_unknowns_of_each_trajectory():
+    class Decay(eqx.Module):
+        power: jax.Array
+
+        def __call__(self, t, y, args):
+            return -args * jnp.abs(y) ** self.power
+
+    data = [
+        jc.Trajectory(TS, np.exp(-rate * TS)[:, None], jc.Unknown(1.0, bounds=(0.1, 3.0)))
+        for rate in (0.5, 1.5)
+    ]
+    nlp = jc.transcribe(Decay(jnp.asarray(0.8)), data, GRID, l2=1e-6)
+    ours, theirs = pair(nlp, jc.guess(nlp, weights="as_given"))
+    assert_same(ours, theirs)
+    np.testing.assert_allclose([float(item) for item in ours.args], (0.5, 1.5), rtol=1e-3)
 
 
 def test_a_global_grid():
