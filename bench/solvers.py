@@ -7,8 +7,9 @@ are IPOPT's time over ours, from one run; compilation is not in them and is show
 - "seeds": ten seeds of the paper's problem on its global grid (200 Chebyshev points) and on
   50 x Radau 4, nets 2-32-2 and 2-8-2; for the small net on the local grid CasADi's IPOPT as well.
 - "nodes": net 2-32-2 on 1,000 to 100,000 nodes of Radau 4, as many samples, an interval for every
-  0.3 of time, without the forcing, which no such net could follow for so long: whole solves up to
-  50,000 nodes, ten iterations on 100,000; IPOPT on 1,000 nodes, and for a minute on 10,000.
+  0.3 of time, without the forcing, which no such net could follow for so long, in series of at most
+  10,000: whole solves up to 50,000 nodes, ten iterations on 100,000; IPOPT on 1,000 nodes, and for
+  a minute on 10,000.
 
     python bench/solvers.py                    # writes results/solvers.json and solvers.md
     python bench/solvers.py --only seeds --seeds 2
@@ -50,11 +51,13 @@ class Autonomous(eqx.Module):
 
 
 def problem(
-    grid: jc.Grid, ts: np.ndarray, width: int, seed: int, forcing: float = 1.0
+    grid: jc.Grid, ts: np.ndarray, width: int, seed: int, forcing: float = 1.0, copies: int = 1
 ) -> tuple[jc.NLP, Any]:
-    """The NLP and its start."""
+    """The NLP and its start; `copies` of the data with other noise."""
     noise, weights, key = jax.random.split(jax.random.key(seed), 3)
-    data = datasets.van_der_pol(amplitude=forcing).sample(ts, noise=0.1, key=noise)
+    system = datasets.van_der_pol(amplitude=forcing)
+    keys = [noise] if copies == 1 else list(jax.random.split(noise, copies))
+    data = [system.sample(ts, noise=0.1, key=each) for each in keys]
     model = Autonomous(eqx.nn.MLP(2, 2, width, 1, jnp.tanh, key=weights))
     nlp = jc.transcribe(model, data, grid, l2=1e-3, state_bounds=(-5, 5), weight_bounds=(-100, 100))
     return nlp, jc.guess(nlp, key=key)
@@ -118,12 +121,13 @@ def nodes(count: int, quick: bool) -> Rows:
     """Growing numbers of nodes."""
     del count
     rows: Rows = []
-    for intervals in (25, 50) if quick else (250, 2500, 12_500, 25_000):
+    for number in (100, 200) if quick else (1000, 10_000, 50_000, 100_000):
+        copies = max(1, number // 10_000)
+        intervals = number // (4 * copies)
         span = 15.0 * intervals / 50
-        number = 4 * intervals
         grid = jc.Grid.uniform(0.0, span, intervals, jc.Radau(4))
-        nlp, start = problem(grid, np.linspace(0.0, span, number), 8 if quick else 32, 0,
-                             forcing=0.0)  # fmt: skip
+        nlp, start = problem(grid, np.linspace(0.0, span, 4 * intervals),
+                             8 if quick else 32, 0, 0.0, copies)  # fmt: skip
         row: dict[str, Any] = {"nodes": number, "variables": nlp.num_variables}
         whole = number <= 50_000
         ours = solved(nlp, jc.InteriorPoint(max_steps=STEPS if whole else 10), start)
