@@ -1,8 +1,9 @@
 """Batches: many predator-prey experiments, trained apart and agreed on one model.
 
 Lotka-Volterra's equations from 12 initial states, noise 0.05, an autonomous net. The experiments
-are put in 4 batches, each solved for itself; consensus ADMM pulls their weights together. Where
-the batches are solved is a choice of one argument:
+are put in 4 batches, each solved for itself; consensus ADMM pulls their weights together, from the
+start that a joint fit of every other experiment gives. Where the batches are solved is a choice of
+one argument:
 
     python examples/batches.py                          # in this process
     python examples/batches.py --executor processes     # two processes
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--executor", choices=names, default="here", help="where batches run")
     parser.add_argument("--batches", type=int, default=4, help="how many")
     chosen = parser.parse_args()
-    count, samples, width = (4, 20, 6) if chosen.quick else (12, 40, 16)
+    count, samples, width = (4, 20, 6) if chosen.quick else (12, 120, 16)
     data = experiments(count, samples)
     model = Neural(eqx.nn.MLP(2, 2, width, 1, activation=jnp.tanh, key=jax.random.key(0)))
     grid = jc.Grid.uniform(0.0, 5.0, 20, jc.Radau(3))
@@ -83,8 +84,7 @@ def main() -> None:
     with executors(chosen.executor) as executor:
         sol = jc.fit_admm(
             model, data, batches=min(chosen.batches, count // 2), grid=grid, l2=1e-4,
-            # Weights that only the first batch has seen, for something to agree on.
-            start="batch", key=jax.random.key(1), weight_bounds=(-100, 100), executor=executor,
+            key=jax.random.key(1), weight_bounds=(-100, 100), executor=executor,
         )  # fmt: skip
     rounds = sol.stats["rounds"]
     print(sol)

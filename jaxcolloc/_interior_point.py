@@ -40,7 +40,9 @@ class InteriorPoint(AbstractSolver):
     linear systems are solved interval by interval, with the weights as a border (`_kkt.py`), and
     all of an iteration is one compiled program, so that it runs on a GPU as well. It takes
     the same NLPs as `jc.Ipopt`, but for ties between trajectories, constraints over several
-    intervals and states fixed elsewhere than at a start.
+    intervals and states fixed elsewhere than at a start. The larger the problem, the more it gains;
+    `bench/solvers.py` compares the two. `jc.fit` stays with `jc.Ipopt`, which is tried on more
+    kinds of problems, unless it is given another `solver`.
 
     **Arguments:**
 
