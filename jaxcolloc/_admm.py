@@ -31,7 +31,7 @@ from ._scaling import with_weights
 from ._scheme import AbstractScheme
 from ._solution import RESULTS, Multipliers, Solution, Step
 from ._solve import asked_to_stop
-from ._solver import AbstractSolver, Callback, Outcome
+from ._solver import AbstractSolver, Callback, Outcome, check_solver
 from ._subproblem import Job, Local, Recipe
 from ._transcribe import Grids, as_grids, check_options, transcribe
 from ._verify import verify
@@ -159,8 +159,7 @@ def fit_admm(
     begin = time.perf_counter()
     check_options(options)
     solver = Ipopt(max_steps=_LOCAL_STEPS) if solver is None else solver
-    if not isinstance(solver, AbstractSolver):
-        raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
+    check_solver(solver)
     relaxation = positive("relaxation", relaxation)
     if relaxation >= 2:
         raise ValueError(f"`relaxation` must be above 0 and below 2; got {relaxation}.")
@@ -295,19 +294,17 @@ def _first_weights(
     """The weights that each batch starts with, and whether they are the same."""
     count = len(parts.members)
     flatten = joint.layout.model.flatten
-    if isinstance(start, (list, tuple)):
-        if len(start) != count:
-            raise ValueError(
-                f"`start` must be one of {', '.join(_STARTS)} or one model for each of the "
-                f"{count} batches; got {len(start)} models."
-            )
-        with x64():
-            return [np.asarray(flatten("start", item)) for item in start], False
-    if not isinstance(start, str) or start not in _STARTS:
+    apart = isinstance(start, (list, tuple))
+    known = len(start) == count if apart else isinstance(start, str) and start in _STARTS
+    if not known:
+        came = f"{len(start)} models" if apart else describe(start)
         raise ValueError(
             f"`start` must be one of {', '.join(_STARTS)} or one model for each of the "
-            f"{count} batches; got {describe(start)}."
+            f"{count} batches; got {came}."
         )
+    if apart:
+        with x64():
+            return [np.asarray(flatten("start", item)) for item in start], False
     if start in ("fit", "batch"):
         chosen = parts.members[0] if start == "batch" else _some(parts)
         data = [parts.trajectories[k] for k in chosen]
@@ -390,8 +387,7 @@ class _Run:
             return
         self.worst = _WORSE * sum(item.objective for item in found)
         copies = [item.copy for item in found]
-        at_cuts = Consensus.start(mean, self.entries, self.admm.rho).mean_of(copies)
-        mean[size:] = at_cuts[size:]
+        mean[size:] = self.consensus.mean_of(copies)[size:]
         gradients = [item.gradient for item in found if item.gradient is not None]
         self.consensus = Consensus.start(mean, self.entries, self.admm.rho, gradients)
 
@@ -415,7 +411,7 @@ class _Run:
                 f"got {self.checkpoint}, of another shape."
             )
         self.consensus, self.points = consensus, list(points)
-        self.table, self.steps = list(table), [Step(**item) for item in steps]
+        self.table, self.steps = list(table), list(steps)
         self.tol, self.least_rho = content["tol"], content["least_rho"]
         self.worst, self.widest = content["worst"], content["widest"]
 
@@ -582,19 +578,11 @@ class _Run:
     def _save(self) -> None:
         if self.checkpoint is None:
             return
-        steps = [
-            {
-                field.name: getattr(step, field.name)
-                for field in dataclasses.fields(step)
-                if field.name != "model"
-            }
-            for step in self.steps
-        ]
         content = {
             "consensus": self.consensus,
             "points": list(self.points),
             "table": self.table,
-            "steps": steps,
+            "steps": self.steps,
             "tol": self.tol,
             "worst": self.worst,
             "widest": self.widest,

@@ -54,9 +54,12 @@ def with_anchor(nlp: NLP, positions: Int[np.ndarray, " entry"]) -> NLP:
     anchor = Anchor(positions[inside], positions[~inside] - first, zeros, zeros)
     with x64():
         old = nlp.compiled.core
-        rows = np.ones(nlp.num_constraints) if old.scaling is None else np.asarray(old.scaling.rows)
         core, patterns = Core.build(
-            nlp.layout, old.equations, (*old.penalties, anchor), old.ridge, (nlp.units, rows)
+            nlp.layout,
+            old.equations,
+            (*old.penalties, anchor),
+            old.ridge,
+            (nlp.units, nlp.row_factors),
         )
         return dataclasses.replace(
             nlp,

@@ -20,11 +20,18 @@ from ._choose_grid import choose_grids
 from ._constraints import as_constraints
 from ._data import Trajectory, as_trajectories
 from ._guess import guess
-from ._loss import PointLoss
 from ._nlp import NLP
-from ._precision import to_float64, x64
+from ._precision import x64
 from ._progress import progress_bar
-from ._rollout_loss import Integrator, Parameters, Part, RolloutLoss, Series, rollout_value
+from ._rollout_loss import (
+    Integrator,
+    Parameters,
+    Part,
+    RolloutLoss,
+    all_rollouts,
+    rollout_value,
+    start_columns,
+)
 from ._solution import RESULTS, Solution, SolveError, Step
 from ._solve import asked_to_stop
 from ._solver import Callback, Outcome
@@ -181,16 +188,8 @@ class _Training:
 
     def __init__(self, nlp: NLP, tuning: FineTuning, key: Any):
         self.nlp, self.tuning, self.key = nlp, tuning, key
-        first = nlp.layout.columns(nlp.layout.first_nodes)
-        self.columns = first[:, None] + np.arange(nlp.num_states)
-        function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings["loss"])
-        units = nlp.units[self.columns[0]]
-        ridge = nlp.compiled.core.ridge
-        self.loss = to_float64(RolloutLoss(function, ridge, units, tuning.integrator))
-        series = [Series.of(nlp, group) for group in nlp.groups]
-        self.all_parts: tuple[Part, ...] = tuple(
-            (item, jnp.arange(len(item.members))) for item in series
-        )
+        self.columns = start_columns(nlp)
+        self.loss, self.all_parts = all_rollouts(nlp, nlp.compiled.core.ridge, tuning.integrator)
         lower, upper = (self.parameters(side) for side in nlp.bounds)
         self.bounds = (lower, upper)
         self.trained = 1.0 - tuning.held_out

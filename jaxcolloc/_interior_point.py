@@ -111,9 +111,7 @@ class _Run:
         self.structure = jax.tree.map(jnp.asarray, structure)
         self.problem = make_problem(nlp, z, solver.hessian == "gauss_newton")
         begin = time.perf_counter()
-        self.state = _iterate.first(
-            self.problem, self.structure, *_first_inputs(solver, self.problem, z, warm)
-        )
+        self.state = _iterate.first(self.problem, *_first_inputs(solver, self.problem, z, warm))
         # Compile the loop without taking a step.
         self._advance(0)
         np.asarray(self.state.point.z)
@@ -164,7 +162,7 @@ class _Run:
         return sum(callback(step, self._current) for step in new) > 0
 
     def _current(self) -> Iterate:
-        return _unscaled(self.problem, jax.tree.map(np.asarray, self.state))
+        return _unscaled(self.problem, self.state)
 
 
 def run_batch(
@@ -186,7 +184,7 @@ def run_batch(
         inputs = [_first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
         problem, axes = _stacked(problems)
         begin = time.perf_counter()
-        state = _iterate.first_of_batch(problem, axes, shared, *_stacked(inputs))
+        state = _iterate.first_of_batch(problem, axes, *_stacked(inputs))
         several = functools.partial(
             _iterate.several_of_batch, problem, axes, shared, _options(solver),
             solver.hessian == "exact", room=solver.look,
@@ -291,9 +289,9 @@ def _unscaled(problem: Problem, state: Any) -> tuple[np.ndarray, Multipliers]:
     """The last iterate, its multipliers those of the NLP as it was given."""
     point, scale = state.point, float(problem.scale)
     dual = Multipliers(
-        constraints=point.multipliers * np.asarray(problem.row_scale) / scale,
-        lower=point.low / scale,
-        upper=point.high / scale,
+        constraints=np.asarray(point.multipliers) * np.asarray(problem.row_scale) / scale,
+        lower=np.asarray(point.low) / scale,
+        upper=np.asarray(point.high) / scale,
         mu=float(state.mu),
     )
     return np.array(point.z), dual

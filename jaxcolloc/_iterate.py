@@ -91,7 +91,6 @@ class _Step(NamedTuple):
 
 def begin(
     problem: Problem,
-    structure: _kkt.Structure,
     z: Array,
     multipliers: Array | None,
     low: Array | None,
@@ -123,7 +122,7 @@ def begin(
         values.objective / problem.scale, primal, dual, mu, zero, zero, zero,
         jnp.asarray(0), jnp.asarray(False),
     )  # fmt: skip
-    return State(
+    state = State(
         point=point,
         values=values,
         mu=mu,
@@ -141,6 +140,7 @@ def begin(
         best_key=jnp.stack([jnp.maximum(primal, _FEASIBLE), values.objective]),
         record=record,
     )
+    return _strong(state)
 
 
 def _finite(values: Values) -> Array:
@@ -294,8 +294,13 @@ def _factorised(
         delta = jnp.where(tried.tries == 0, least, enlarged(tried.delta))
         without = tried.without | (delta > _WITHOUT_CURVATURE)
         delta = jnp.where(without & ~tried.without & ~flat, 0.0, delta)
-        hessian = curvature(jnp.where(without, 0.0, multipliers))
-        hessian = jnp.where(flat, 0.0, hessian)
+        changed = (tried.tries == 0) | (without & ~tried.without)
+        hessian = jax.lax.cond(
+            changed & ~flat,
+            lambda _: curvature(jnp.where(without, 0.0, multipliers)),
+            lambda _: tried.hessian,
+            jnp.zeros(()),
+        )
         factor = _kkt.factorise(
             structure, values.jacobian, hessian, sigma + delta, weight, problem.fixed
         )
@@ -462,11 +467,9 @@ def _accepted(
     stuck = (restoring & ~usable) | (starts & feasible)
     size = jnp.max(jnp.abs(step.z) / (1 + jnp.abs(point.z)))
     tiny = jnp.where((size < _TINY) & ~restoring, state.tiny + 1, 0)
-    acceptable = jnp.where(
-        (error <= _ACCEPTABLE * options.tol) & ~restoring, state.acceptable + 1, 0
-    )
-    iteration = state.iteration + 1
     near = error <= _ACCEPTABLE * options.tol
+    acceptable = jnp.where(near & ~restoring, state.acceptable + 1, 0)
+    iteration = state.iteration + 1
     status = jnp.asarray(RUNNING)
     status = jnp.where(iteration >= options.max_steps, LIMIT, status)
     status = jnp.where(jnp.max(jnp.abs(z)) > _LARGEST, DIVERGING, status)
@@ -504,22 +507,7 @@ def _accepted(
     )
 
 
-@eqx.filter_jit
-def first(
-    problem: Problem,
-    structure: _kkt.Structure,
-    z: Array,
-    multipliers: Array | None,
-    low: Array | None,
-    high: Array | None,
-    mu: Array,
-) -> State:
-    """`begin`, compiled."""
-    return _strong(begin(problem, structure, z, multipliers, low, high, mu))
-
-
-@eqx.filter_jit
-def several(
+def iterations(
     problem: Problem,
     structure: _kkt.Structure,
     options: Options,
@@ -529,18 +517,6 @@ def several(
     room: int,
 ) -> tuple[State, Record]:
     """At most `count` iterations, and their records, of which there is room for `room`."""
-    return _several(problem, structure, options, exact, state, count, room)
-
-
-def _several(
-    problem: Problem,
-    structure: _kkt.Structure,
-    options: Options,
-    exact: bool,
-    state: State,
-    count: Array,
-    room: int,
-) -> tuple[State, Record]:
     records = jax.tree.map(lambda item: jnp.zeros((room, *item.shape), item.dtype), state.record)
 
     def one(carry: tuple[State, Record, Array]) -> tuple[State, Record, Array]:
@@ -556,18 +532,20 @@ def _several(
     return _strong(state), records
 
 
+first, several = eqx.filter_jit(begin), eqx.filter_jit(iterations)
+
+
 @eqx.filter_jit
 def first_of_batch(
     problem: Problem,
     axes: Any,
-    structure: _kkt.Structure,
     inputs: tuple[Any, ...],
     input_axes: tuple[Any, ...],
 ) -> State:
     """`begin` for many problems; `axes` are those of the arrays in which they differ."""
 
     def one(problem: Problem, *inputs: Any) -> State:
-        return _strong(begin(problem, structure, *inputs))
+        return begin(problem, *inputs)
 
     return eqx.filter_vmap(one, in_axes=(axes, *input_axes))(problem, *inputs)
 
@@ -583,10 +561,10 @@ def several_of_batch(
     count: Array,
     room: int,
 ) -> tuple[State, Record]:
-    """`several` for many problems."""
+    """`iterations` for many problems."""
 
     def one(problem: Problem, state: State) -> tuple[State, Record]:
-        return _several(problem, structure, options, exact, state, count, room)
+        return iterations(problem, structure, options, exact, state, count, room)
 
     return eqx.filter_vmap(one, in_axes=(axes, 0))(problem, state)
 

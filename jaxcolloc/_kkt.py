@@ -109,13 +109,6 @@ def structure(nlp: NLP, gauss_newton: bool = False) -> Structure:
     return _Builder(nlp, gauss_newton).build()
 
 
-class _Place(NamedTuple):
-    chain: np.ndarray
-    member: np.ndarray
-    interval: np.ndarray
-    local: np.ndarray
-
-
 class _Builder:
     """Sorts the non-zeros of both patterns into blocks."""
 
@@ -183,8 +176,7 @@ class _Builder:
         row, node = rows[state], (columns[state] - self.layout.num_head) // self.d
         first = self.local[node] < 0
         last = self.interval[node]
-        for i in np.flatnonzero(self.is_loose):
-            self.row_trajectory[i] = 0
+        self.row_trajectory[self.is_loose] = 0
         self.row_trajectory[row] = self.trajectory[node]
         np.maximum.at(self.row_interval, row, last)
         stride = np.array(self.strides)[self.trajectory[node]]
@@ -406,11 +398,8 @@ def factorise(
     for chain in structure.chains:
         stage, own = _eliminate(chain, jacobian, hessian, diagonal, weight, fixed)
         stages.append(stage)
-        if len(chain.head) == 1:
-            schur = schur.at[jnp.ix_(chain.head[0], chain.head[0])].add(own[0])
-        else:
-            rows, columns = chain.head[:, :, None], chain.head[:, None, :]
-            schur = schur.at[rows, columns].add(own)
+        rows, columns = chain.head[:, :, None], chain.head[:, None, :]
+        schur = schur.at[rows, columns].add(own)
     held = fixed[: structure.num_head]
     free = ~held[:, None] & ~held[None, :]
     schur = jnp.where(free, (schur + schur.T) / 2, jnp.diag(held.astype(schur.dtype)))

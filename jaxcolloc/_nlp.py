@@ -94,6 +94,12 @@ class NLP(eqx.Module):
         return self.jacobian_pattern.shape[0]
 
     @property
+    def row_factors(self) -> Float[np.ndarray, " constraint"]:
+        """What the constraints are multiplied by to bring them near one."""
+        scaling = self.compiled.core.scaling
+        return np.ones(self.num_constraints) if scaling is None else np.asarray(scaling.rows)
+
+    @property
     def num_weights(self) -> int:
         """The number of the model's weights, the first entries of `z`."""
         return self.layout.num_weights

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from ._core import Ridge
 from ._loss import Observed, PointLoss
 from ._nlp import NLP, Group
-from ._precision import AnyArray, is_array
+from ._precision import AnyArray, is_array, to_float64
 from ._simulate import integrate
 
 
@@ -153,6 +153,23 @@ class RolloutLoss(eqx.Module):
             # Compiles in two thirds of the time.
             return one(eqx.combine(jax.tree.map(lambda leaf: leaf[0], arrays), rest))
         return jnp.sum(jax.vmap(lambda item: one(eqx.combine(item, rest)))(arrays))
+
+
+def start_columns(nlp: NLP) -> Int[np.ndarray, "traj state"]:
+    """The positions in `z` of each trajectory's initial state."""
+    first = nlp.layout.columns(nlp.layout.first_nodes)
+    return first[:, None] + np.arange(nlp.num_states)
+
+
+def all_rollouts(
+    nlp: NLP, ridge: Ridge, integrator: Integrator
+) -> tuple[RolloutLoss, tuple[Part, ...]]:
+    """The loss of the NLP's data, and all of its trajectories; to be called inside `x64()`."""
+    function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings["loss"])
+    units = nlp.units[start_columns(nlp)[0]]
+    series = [Series.of(nlp, group) for group in nlp.groups]
+    parts = tuple((item, jnp.arange(len(item.members))) for item in series)
+    return to_float64(RolloutLoss(function, ridge, units, integrator)), parts
 
 
 @eqx.filter_jit

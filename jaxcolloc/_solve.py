@@ -13,7 +13,7 @@ from ._guess import Guess
 from ._nlp import NLP
 from ._progress import progress_bar
 from ._solution import RESULTS, Multipliers, Solution, SolveError, Step
-from ._solver import AbstractSolver, Callback, Iterate, Outcome
+from ._solver import AbstractSolver, Callback, Iterate, Outcome, check_solver
 
 
 _LIMITS = (RESULTS.max_steps_reached, RESULTS.max_seconds_reached)
@@ -52,8 +52,7 @@ def solve(
     is returned (with a warning for a limit, unless `throw=False`). Iterates count as better by
     lower constraint violation, and by objective once that is below 1e-4.
     """
-    if not isinstance(solver, AbstractSolver):
-        raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
+    check_solver(solver)
     every = integer("every", every, 1)
     z, multipliers = start_of(nlp, guess)
     key = getattr(guess, "key", None)

@@ -10,7 +10,7 @@ from ._interior_point import InteriorPoint, run_batch
 from ._nlp import NLP
 from ._solution import Solution
 from ._solve import report, solve, start_of
-from ._solver import AbstractSolver
+from ._solver import AbstractSolver, check_solver
 
 
 def solve_batch(
@@ -40,8 +40,7 @@ def solve_batch(
     **Errors:** `ValueError` for NLPs of different shapes; `jc.SolveError` as `jc.solve`, for the
     first that failed.
     """
-    if not isinstance(solver, AbstractSolver):
-        raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
+    check_solver(solver)
     if not isinstance(guesses, (list, tuple)) or not guesses:
         raise ValueError(f"`guesses` must be a list of at least one; got {describe(guesses)}.")
     nlps = [nlp] * len(guesses) if isinstance(nlp, NLP) else list(nlp)

@@ -9,6 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from ._check import describe
 from ._nlp import NLP
 from ._path import Path
 from ._solution import RESULTS, Multipliers, Solution, Step, Trace
@@ -62,6 +63,12 @@ class Outcome(eqx.Module):
             solver=solver,
             key=key,
         )
+
+
+def check_solver(solver: Any) -> None:
+    """Refuse what is no solver."""
+    if not isinstance(solver, AbstractSolver):
+        raise ValueError(f"`solver` must be a solver such as jc.Ipopt(); got {describe(solver)}.")
 
 
 class AbstractSolver(eqx.Module):

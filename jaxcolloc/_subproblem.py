@@ -15,11 +15,10 @@ from ._core import Compiled, Ridge
 from ._data import Trajectory
 from ._grid import Grid
 from ._guess import Guess, guess
-from ._loss import PointLoss
 from ._nlp import NLP
 from ._parcel import unpack
-from ._precision import to_float64, x64
-from ._rollout_loss import Integrator, Parameters, RolloutLoss, Series, rollout_value
+from ._precision import x64
+from ._rollout_loss import Integrator, Parameters, all_rollouts, rollout_value, start_columns
 from ._solution import RESULTS, Multipliers, Solution
 from ._solve import solve
 from ._solver import AbstractSolver
@@ -124,7 +123,7 @@ class Subproblem:
         assert sol.multipliers is not None
         if job.rollout and job.held:
             rollout = self._rollout(job, sol.z)
-        plain = float(anchored(self.nlp, 0 * factor, 0 * factor).objective(sol.z))
+        plain = float(self.nlp.objective(sol.z))
         usable = sol.result in _USABLE and bool(np.all(np.isfinite(sol.z)))
         return Local(
             ok=usable,
@@ -161,7 +160,7 @@ class Subproblem:
     def _gradient(self, sol: Solution) -> np.ndarray:
         """Of the least objective: that of the Lagrangian, zero for what was free."""
         assert sol.multipliers is not None
-        nlp = anchored(self.nlp, np.zeros(len(self.positions)), np.zeros(len(self.positions)))
+        nlp = self.nlp
         shape = (nlp.num_constraints, nlp.num_variables)
         jacobian = coo_array((np.asarray(nlp.jacobian(sol.z)), nlp.jacobian_structure), shape=shape)
         gradient = np.asarray(nlp.gradient(sol.z)) + jacobian.T @ sol.multipliers.constraints
@@ -172,13 +171,14 @@ class Subproblem:
     def _rollout(self, job: Job, z: np.ndarray) -> float:
         """Of the consensus model, from the states where the paths in `z` begin."""
         nlp = self.nlp
-        first = nlp.layout.columns(nlp.layout.first_nodes)
-        columns = first[:, None] + np.arange(nlp.num_states)
+        columns = start_columns(nlp)
         head = nlp.layout.head(z).copy()
         head[: nlp.num_weights] = job.consensus[: nlp.num_weights]
         with x64():
             if self._rollouts is None:
-                self._rollouts = _rollouts(nlp, nlp.units[columns[0]])
+                # Of the data alone, without penalty.
+                zeros = np.zeros(nlp.layout.num_head)
+                self._rollouts = all_rollouts(nlp, Ridge.of(zeros, zeros), _INTEGRATOR)
             loss, parts = self._rollouts
             parameters = Parameters(jnp.asarray(head), jnp.asarray(z[columns]))
             count = sum(int(item.observed.sum()) for item in nlp.trajectories)
@@ -194,15 +194,6 @@ def _share_ridge(nlp: NLP, recipe: Recipe) -> NLP:
     ridge = Ridge.of(factor, np.asarray(core.ridge.center))
     with x64():
         return dataclasses.replace(nlp, compiled=Compiled(dataclasses.replace(core, ridge=ridge)))
-
-
-def _rollouts(nlp: NLP, units: np.ndarray) -> tuple[RolloutLoss, tuple[Any, ...]]:
-    """The rollouts' loss without penalty, and all of its trajectories."""
-    function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings["loss"])
-    zeros = np.zeros(nlp.layout.num_head)
-    loss = RolloutLoss(function, Ridge.of(zeros, zeros), units, _INTEGRATOR)
-    series = [Series.of(nlp, group) for group in nlp.groups]
-    return to_float64(loss), tuple((item, jnp.arange(len(item.members))) for item in series)
 
 
 # What this process has built: subproblems of one run, by its name and the batch's number.

@@ -50,7 +50,7 @@ def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     d = old.num_states
     collocate_start = bool(old.settings["collocate_start"])
     rows, to_rows = (Rows(nlp.grids, d, collocate_start) for nlp in (old, new))
-    dual = dual * _row_factors(old)
+    dual = dual * old.row_factors
     result = np.zeros(new.num_constraints)
     for k, (before, after) in enumerate(zip(old.grids, new.grids, strict=True)):
         start, defects, continuity = rows.slices(k)
@@ -63,7 +63,7 @@ def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     stated, to_stated = dual[rows.count :], result[to_rows.count :]
     if len(stated) == len(to_stated):
         to_stated[:] = stated
-    return result / _row_factors(new)
+    return result / new.row_factors
 
 
 def _costate(dual: Nodal, before: Grid, after: Grid) -> Float[np.ndarray, "new_node state"]:
@@ -111,8 +111,3 @@ def _shares(times: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
     """The span that each node stands for."""
     edges = np.concatenate([times[:1], (times[1:] + times[:-1]) / 2, times[-1:]])
     return np.diff(edges)
-
-
-def _row_factors(nlp: NLP) -> Float[np.ndarray, " constraint"]:
-    scaling = nlp.compiled.core.scaling
-    return np.ones(nlp.num_constraints) if scaling is None else np.asarray(scaling.rows)

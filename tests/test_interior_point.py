@@ -301,7 +301,7 @@ def test_restoration_lowers_the_violation_and_hands_back(linear):
         structure = jax.tree.map(jnp.asarray, _kkt.structure(linear))
         problem = make_problem(linear, z)
         options = _iterate.Options(jnp.asarray(solver.tol), jnp.asarray(100))
-        state = _iterate.first(problem, structure, jnp.asarray(z), None, None, None,
+        state = _iterate.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
         theta = jnp.sum(jnp.abs(state.values.residual))
         state = eqx.tree_at(
@@ -402,7 +402,7 @@ def test_the_loop_calls_nothing_back_on_the_host(linear):
         z = np.zeros(linear.num_variables)
         problem = make_problem(linear, z)
         options = _iterate.Options(jnp.asarray(1e-6), jnp.asarray(100))
-        state = _iterate.first(problem, structure, jnp.asarray(z), None, None, None,
+        state = _iterate.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
         arrays, rest = eqx.partition((problem, structure, state), eqx.is_array)
 
