@@ -70,7 +70,7 @@ class InteriorPoint(AbstractSolver):
         max_steps: int = 3000,
         max_seconds: float | None = None,
         hessian: str = "exact",
-        mu: float = 1e-3,
+        mu: float = 1.0,
         look: int = 10,
     ):
         self.tol = positive("tol", tol)

@@ -22,7 +22,7 @@ from ._filter import Filter, Search
 RUNNING, SOLVED, ACCEPTABLE, LIMIT, TINY, NO_RESTORATION, NOT_FINITE, DIVERGING = range(8)
 
 _FIRST_DELTA, _LEAST_DELTA, _MOST_DELTA = 1e-4, 1e-20, 1e20
-_DELTA_UP_FIRST, _DELTA_UP, _DELTA_DOWN = 100.0, 8.0, 1 / 3
+_DELTA_UP_FIRST, _DELTA_UP, _DELTA_DOWN = 100.0, 4.0, 1 / 3
 _TAU = 0.99
 _MU_FACTOR, _MU_POWER, _MU_ERROR = 0.2, 1.5, 10.0
 _ACCEPTABLE, _ACCEPTABLE_STEPS = 100.0, 15
@@ -32,7 +32,8 @@ _LARGEST_MULTIPLIER = 1e3
 _RESTORED = 0.9
 _MOST_TRIALS = 60
 _REFINEMENTS = 1
-_WITHOUT_CURVATURE = 100.0
+_WITHOUT_CURVATURE = 1e4
+_DROP = 0.0
 _CORRECTIONS, _CORRECTED = 4, 0.5
 _LARGEST = 1e20
 
@@ -293,7 +294,7 @@ def _factorised(
         # The first factorisation is one of the loop, so that it is compiled once.
         delta = jnp.where(tried.tries == 0, least, enlarged(tried.delta))
         without = tried.without | (delta > _WITHOUT_CURVATURE)
-        delta = jnp.where(without & ~tried.without & ~flat, 0.0, delta)
+        delta = jnp.where(without & ~tried.without & ~flat, _DROP, delta)
         changed = (tried.tries == 0) | (without & ~tried.without)
         hessian = jax.lax.cond(
             changed & ~flat,
