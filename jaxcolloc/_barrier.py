@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
+from . import _kkt
 from ._core import Core
+from ._kkt_structure import Structure
 
 
 # Multipliers stay within this factor of mu over their slack (Eq. 16).
@@ -123,22 +125,20 @@ class Values(NamedTuple):
     objective: Array
     gradient: Array
     residual: Array
-    jacobian: Array
+    slopes: tuple[_kkt.Slopes, ...]
+    finite: Array
 
 
 class Problem(eqx.Module):
     """The NLP with its bounds and the factors of objective and constraints (section 3.8)."""
 
     core: Core
+    structure: Structure
     box: Box
     slack_box: Box
     target: Float[Array, " constraint"]
     inequality: Bool[Array, " constraint"]
     fixed: Bool[Array, " variable"]
-    rows: Int[Array, " entry"]
-    columns: Int[Array, " entry"]
-    hessian_rows: Int[Array, " hessian_entry"]
-    hessian_columns: Int[Array, " hessian_entry"]
     scale: Float[Array, ""]
     row_scale: Float[Array, " constraint"]
 
@@ -149,9 +149,25 @@ class Problem(eqx.Module):
     def evaluate(self, z: Array, s: Array) -> Values:
         """All first derivatives."""
         objective, gradient, constraints, jacobian = self.core.point(z)
-        jacobian = jacobian * self.row_scale[self.rows]
         gradient = jnp.where(self.fixed, 0.0, gradient * self.scale)
-        return Values(objective * self.scale, gradient, self.residual(constraints, s), jacobian)
+        residual = self.residual(constraints, s)
+        finite = jnp.isfinite(objective) & jnp.all(jnp.isfinite(gradient))
+        finite = finite & jnp.all(jnp.isfinite(residual)) & jnp.all(jnp.isfinite(jacobian))
+        blocks = _kkt.slopes(self.structure, jacobian, self.row_scale)
+        return Values(objective * self.scale, gradient, residual, blocks, finite)
+
+    def curvature(self, z: Array, multipliers: Array, exact: bool) -> _kkt.Curvature:
+        """The Hessian of the Lagrangian, or its Gauss-Newton approximation."""
+        if exact:
+            values = self.core.hessian(z, multipliers * self.row_scale, self.scale)
+        else:
+            values = self.core.gauss_newton(z, self.scale)
+        return _kkt.curvature(self.structure, values)
+
+    def force(self, values: Values, multipliers: Array) -> Array:
+        """$\\nabla f + A^T \\lambda$, zero for what is fixed."""
+        pull = _kkt.transposed(self.structure, values.slopes, multipliers)
+        return jnp.where(self.fixed, 0.0, values.gradient + pull)
 
     def trial(self, z: Array, s: Array) -> tuple[Array, Array]:
         """Objective and residual only."""
@@ -164,31 +180,12 @@ class Problem(eqx.Module):
         """The barrier objective."""
         return objective + mu * (self.box.barrier(z) + self.slack_box.barrier(s))
 
-    def transposed(self, jacobian: Array, multipliers: Array) -> Array:
-        """$A^T \\lambda$, zero for what is fixed."""
-        product = jnp.zeros(len(self.fixed)).at[self.columns].add(jacobian * multipliers[self.rows])
-        return jnp.where(self.fixed, 0.0, product)
-
-    def times(self, jacobian: Array, z: Array) -> Array:
-        """$A z$."""
-        return jnp.zeros(len(self.target)).at[self.rows].add(jacobian * z[self.columns])
-
-    def curved(self, hessian: Array, z: Array) -> Array:
-        """$W z$, from the lower triangle."""
-        rows, columns = self.hessian_rows, self.hessian_columns
-        product = jnp.zeros(len(z)).at[rows].add(hessian * z[columns])
-        mirrored = jnp.where(rows == columns, 0.0, hessian)
-        return product.at[columns].add(mirrored * z[rows])
-
-    def dual_residuals(self, values: Values, point: Point) -> tuple[Array, Array]:
-        """The gradients of the Lagrangian in variables and slacks."""
-        in_z = values.gradient + self.transposed(values.jacobian, point.multipliers)
+    def error(
+        self, mu: Array, values: Values, point: Point, force: Array
+    ) -> tuple[Array, Array, Array]:
+        """Scaled optimality error (Eq. 5), dual and primal infeasibility, for given `force`."""
+        in_z = force - point.low + point.high
         in_s = jnp.where(self.inequality, -point.multipliers - point.s_low + point.s_high, 0.0)
-        return in_z - point.low + point.high, in_s
-
-    def error(self, mu: Array, values: Values, point: Point) -> tuple[Array, Array, Array]:
-        """Scaled optimality error (Eq. 5), dual and primal infeasibility."""
-        in_z, in_s = self.dual_residuals(values, point)
         dual = jnp.maximum(jnp.max(jnp.abs(in_z)), jnp.max(jnp.abs(in_s), initial=0.0))
         primal = jnp.max(jnp.abs(values.residual), initial=0.0)
         bound_total = jnp.sum(point.low) + jnp.sum(point.high)

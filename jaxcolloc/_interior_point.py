@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from . import _iterate, _kkt
+from . import _iterate
 from ._barrier import Box, Problem
 from ._check import choice, integer, positive
+from ._kkt_structure import Structure, structure_of
 from ._nlp import NLP
 from ._precision import x64
 from ._solution import RESULTS, Multipliers, Step
@@ -91,9 +92,8 @@ class InteriorPoint(AbstractSolver):
         multipliers: Multipliers | None,
         callback: StepCallback,
     ) -> Outcome:
-        structure = _kkt.structure(nlp, self.hessian == "gauss_newton")
         with x64():
-            return _Run(self, nlp, structure, z, multipliers).outcome(callback)
+            return _Run(self, nlp, z, multipliers).outcome(callback)
 
 
 class _Run:
@@ -103,13 +103,11 @@ class _Run:
         self,
         solver: InteriorPoint,
         nlp: NLP,
-        structure: _kkt.Structure,
         z: np.ndarray,
         warm: Multipliers | None,
     ):
         self.solver = solver
-        self.structure = jax.tree.map(jnp.asarray, structure)
-        self.problem = make_problem(nlp, z, solver.hessian == "gauss_newton")
+        self.problem = _problem(solver, nlp, z)
         begin = time.perf_counter()
         self.state = _iterate.first(self.problem, *_first_inputs(solver, self.problem, z, warm))
         # Compile the loop without taking a step.
@@ -121,7 +119,7 @@ class _Run:
     def _advance(self, count: int) -> Any:
         solver = self.solver
         self.state, records = _iterate.several(
-            self.problem, self.structure, _options(solver), solver.hessian == "exact", self.state,
+            self.problem, _options(solver), solver.hessian == "exact", self.state,
             jnp.asarray(count), solver.look,
         )  # fmt: skip
         return jax.tree.map(np.asarray, records)
@@ -175,18 +173,17 @@ def run_batch(
     count = len(nlps)
     if any(item is None for item in warm):
         warm = [None] * count
-    rough = solver.hessian == "gauss_newton"
-    structure = _kkt.structure(nlps[0], rough)
     limit = np.inf if solver.max_seconds is None else solver.max_seconds
     with x64():
-        shared = jax.tree.map(jnp.asarray, structure)
-        problems = [make_problem(*pair, rough) for pair in zip(nlps, starts, strict=True)]
+        first = _problem(solver, nlps[0], starts[0])
+        others = zip(nlps[1:], starts[1:], strict=True)
+        problems = [first, *(make_problem(*pair, first.structure) for pair in others)]
         inputs = [_first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
         problem, axes = _stacked(problems)
         begin = time.perf_counter()
         state = _iterate.first_of_batch(problem, axes, *_stacked(inputs))
         several = functools.partial(
-            _iterate.several_of_batch, problem, axes, shared, _options(solver),
+            _iterate.several_of_batch, problem, axes, _options(solver),
             solver.hessian == "exact", room=solver.look,
         )  # fmt: skip
         several(state, jnp.asarray(0))
@@ -194,8 +191,8 @@ def run_batch(
         compile_seconds = time.perf_counter() - begin
         begin = time.perf_counter()
         steps: list[list[Step]] = [[] for _ in range(count)]
-        first = jax.tree.map(lambda item: np.asarray(item)[:, None], state.record)
-        _collect(steps, first, np.ones(count, int), np.zeros(count, int), 0.0)
+        begun = jax.tree.map(lambda item: np.asarray(item)[:, None], state.record)
+        _collect(steps, begun, np.ones(count, int), np.zeros(count, int), 0.0)
         result: RESULTS | None = None if solver.max_steps else RESULTS.max_steps_reached
         try:
             while result is None and np.any(np.asarray(state.status) == _iterate.RUNNING):
@@ -324,7 +321,12 @@ def _outcome(
     )
 
 
-def make_problem(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Problem:
+def _problem(solver: InteriorPoint, nlp: NLP, z: np.ndarray) -> Problem:
+    structure = structure_of(nlp, solver.hessian == "gauss_newton")
+    return make_problem(nlp, z, jax.tree.map(jnp.asarray, structure))
+
+
+def make_problem(nlp: NLP, z: np.ndarray, structure: Structure) -> Problem:
     """The scaled problem with slacks."""
     lower, upper = nlp.bounds
     row_lower, row_upper = nlp.constraint_bounds
@@ -339,7 +341,7 @@ def make_problem(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Problem
             "`nlp` must have no fixed states but initial ones for jc.InteriorPoint; got "
             f"{int(np.sum(fixed & inner))} of them. Use jc.Ipopt."
         )
-    rows, columns = nlp.jacobian_structure
+    rows, _ = nlp.jacobian_structure
     _, gradient, _, jacobian = nlp.compiled.function("point")(jnp.asarray(z))
     largest = np.zeros(nlp.num_constraints)
     with np.errstate(invalid="ignore"):
@@ -351,22 +353,17 @@ def make_problem(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Problem
     if not np.all(np.isfinite(row_scale)) or not np.isfinite(scale):
         row_scale, scale = np.ones(len(row_scale)), 1.0
 
-    hessian = nlp.gauss_newton_structure if gauss_newton else nlp.hessian_structure
-
     def box(low: np.ndarray, high: np.ndarray, free: np.ndarray) -> Box:
         return Box(jnp.where(free, low, -jnp.inf), jnp.where(free, high, jnp.inf))
 
     return Problem(
         core=nlp.compiled.core,
+        structure=structure,
         box=box(lower, upper, ~fixed),
         slack_box=box(row_lower * row_scale, row_upper * row_scale, ~equal),
         target=jnp.asarray(np.where(equal, row_lower * row_scale, 0.0)),
         inequality=jnp.asarray(~equal),
         fixed=jnp.asarray(fixed),
-        rows=jnp.asarray(rows),
-        columns=jnp.asarray(columns),
-        hessian_rows=jnp.asarray(hessian[0]),
-        hessian_columns=jnp.asarray(hessian[1]),
         scale=jnp.asarray(scale),
         row_scale=jnp.asarray(row_scale),
     )

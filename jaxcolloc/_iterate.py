@@ -31,9 +31,8 @@ _FEASIBLE = 1e-4
 _LARGEST_MULTIPLIER = 1e3
 _RESTORED = 0.9
 _MOST_TRIALS = 60
-_REFINEMENTS = 1
-_WITHOUT_CURVATURE = 1e4
-_DROP = 0.0
+_REFINEMENTS, _REFINED = 2, 1e-9
+_WITHOUT_CURVATURE, _INSTEAD = 100.0, 0.1
 _CORRECTIONS, _CORRECTED = 4, 0.5
 _LARGEST = 1e20
 
@@ -64,6 +63,7 @@ class State(NamedTuple):
 
     point: Point
     values: Values
+    force: Array
     mu: Array
     kept: Filter
     delta: Array
@@ -117,7 +117,8 @@ def begin(
         s_low = jnp.where(s_low > 0, jnp.maximum(jnp.maximum(-found, 0.0), mu * 1e-3), 0.0)
         s_high = jnp.where(s_high > 0, jnp.maximum(jnp.maximum(found, 0.0), mu * 1e-3), 0.0)
     point = point._replace(multipliers=found, s_low=s_low, s_high=s_high)
-    _, dual, primal = problem.error(jnp.asarray(0.0), values, point)
+    force = problem.force(values, found)
+    _, dual, primal = problem.error(jnp.asarray(0.0), values, point, force)
     zero = jnp.asarray(0.0)
     record = Record(
         values.objective / problem.scale, primal, dual, mu, zero, zero, zero,
@@ -126,12 +127,13 @@ def begin(
     state = State(
         point=point,
         values=values,
+        force=force,
         mu=mu,
         kept=Filter.start(jnp.sum(jnp.abs(values.residual))),
         delta=zero,
         eager=jnp.asarray(True),
         iteration=jnp.asarray(0),
-        status=jnp.where(_finite(values), RUNNING, NOT_FINITE),
+        status=jnp.where(values.finite, RUNNING, NOT_FINITE),
         acceptable=jnp.asarray(0),
         tiny=jnp.asarray(0),
         starting=jnp.asarray(not warm),
@@ -144,38 +146,21 @@ def begin(
     return _strong(state)
 
 
-def _finite(values: Values) -> Array:
-    return (
-        jnp.isfinite(values.objective)
-        & jnp.all(jnp.isfinite(values.gradient))
-        & jnp.all(jnp.isfinite(values.residual))
-        & jnp.all(jnp.isfinite(values.jacobian))
-    )
-
-
-def iterate(
-    problem: Problem, structure: _kkt.Structure, options: Options, exact: bool, state: State
-) -> State:
-    """One iteration; or, at a cold start, the search for the first multipliers.
+def iterate(problem: Problem, options: Options, exact: bool, state: State) -> State:
+    """One iteration; or, where multipliers are wanted, the search for them.
 
     These leave the least gradient of the Lagrangian (Eq. 36), by the same linear system with
     a unit Hessian: they cost no compilation of their own.
     """
     state = _next_barrier(problem, options, state)
+    structure = problem.structure
     mu, point, values, restoring = state.mu, state.point, state.values, state.restoring
     starting = state.starting
     tau = jnp.maximum(_TAU, 1 - mu)
     multipliers = jnp.where(restoring, 0.0, point.multipliers)
-    if exact:
 
-        def curvature(multipliers: Array) -> Array:
-            unscaled = multipliers * problem.row_scale
-            return problem.core.hessian(point.z, unscaled, problem.scale)
-
-    else:
-
-        def curvature(multipliers: Array) -> Array:
-            return problem.core.gauss_newton(point.z, problem.scale)
+    def curvature(without: Array) -> _kkt.Curvature:
+        return problem.curvature(point.z, jnp.where(without, 0.0, multipliers), exact)
 
     flat = restoring | starting
     sigma = jnp.where(starting, 0.0, problem.box.sigma(point.z, point.low, point.high))
@@ -184,67 +169,91 @@ def iterate(
         problem.slack_box.sigma(point.s, point.s_low, point.s_high),
         1.0,
     )
-    in_z = values.gradient + problem.transposed(values.jacobian, multipliers)
-    in_z = jnp.where(restoring, 0.0, in_z) + problem.box.push(mu, point.z)
+    in_z = jnp.where(restoring, 0.0, state.force) + problem.box.push(mu, point.z)
     in_z = jnp.where(problem.fixed, 0.0, in_z)
     in_s = -multipliers + problem.slack_box.push(mu, point.s)
     in_s = jnp.where(problem.inequality, in_s, 0.0)
     weight = jnp.where(problem.inequality, sigma_s, 1 / _kkt.LOOSE)
     factor, hessian, delta, at_once = _factorised(
-        problem, structure, values, curvature, multipliers, sigma, weight, flat, state
+        problem, values, curvature, sigma, weight, flat, state
     )
     state = state._replace(eager=at_once)
 
-    shifted = sigma + delta
+    def solve(dual: Array, primal: Array) -> tuple[Array, Array]:
+        return _kkt.solve(structure, values.slopes, factor, dual, primal, problem.fixed)
 
-    def direction(residual: Array) -> _Step:
-        dual = -in_z
-        primal = -residual - jnp.where(problem.inequality, in_s / sigma_s, 0.0)
+    def left_over(dual: Array, primal: Array, dz: Array, dl: Array) -> tuple[Array, Array]:
+        """What steps leave of both equations, without the loose rows' regularisation."""
+        left = dual - _kkt.curved(structure, hessian, dz) - (sigma + delta) * dz
+        left = left - _kkt.transposed(structure, values.slopes, dl)
+        missing = primal - _kkt.times(structure, values.slopes, dz)
+        missing = missing + jnp.where(problem.inequality, dl / sigma_s, 0.0)
+        return jnp.where(problem.fixed, 0.0, left), missing
 
-        def refined(_: Any, steps: tuple[Array, Array]) -> tuple[Array, Array]:
-            # What the last steps leave of both equations, without the loose rows' regularisation.
-            dz, dl = steps
-            left = dual - problem.curved(hessian, dz) - shifted * dz
-            left = left - problem.transposed(values.jacobian, dl)
-            missing = primal - problem.times(values.jacobian, dz)
-            missing = missing + jnp.where(problem.inequality, dl / sigma_s, 0.0)
-            left = jnp.where(problem.fixed, 0.0, left)
-            more_z, more_l = _kkt.solve(structure, factor, left, missing, problem.fixed)
-            return dz + more_z, dl + more_l
-
-        none = jnp.zeros(len(point.z)), jnp.zeros(len(point.multipliers))
-        # The first is the solution itself: so it is compiled once.
-        dz, dl = jax.lax.fori_loop(0, 1 + _REFINEMENTS, refined, none)
-        ds = jnp.where(problem.inequality, (dl - in_s) / sigma_s, 0.0)
-        low = problem.box.multiplier_steps(mu, point.z, dz, point.low, point.high)
-        s_low = problem.slack_box.multiplier_steps(mu, point.s, ds, point.s_low, point.s_high)
-        return _Step(dz, ds, dl, *low, *s_low)
+    dual = -in_z
+    primal = -jnp.where(starting, 0.0, values.residual)
+    primal = primal - jnp.where(problem.inequality, in_s / sigma_s, 0.0)
+    dz, dl = _refined(solve, left_over, dual, primal)
+    ds = jnp.where(problem.inequality, (dl - in_s) / sigma_s, 0.0)
+    low = problem.box.multiplier_steps(mu, point.z, dz, point.low, point.high)
+    s_low = problem.slack_box.multiplier_steps(mu, point.s, ds, point.s_low, point.s_high)
+    # Without a step the search has nothing to look for.
+    dz, ds = jnp.where(starting, 0.0, dz), jnp.where(starting, 0.0, ds)
+    step = _Step(dz, ds, dl, *low, *s_low)
 
     def correction(residual: Array) -> tuple[Array, Array]:
-        zeros = jnp.zeros(len(point.z))
-        dz, dl = _kkt.solve(structure, factor, zeros, -residual, problem.fixed)
+        dz, dl = solve(jnp.zeros(len(point.z)), -residual)
         return dz, jnp.where(problem.inequality, dl / sigma_s, 0.0)
 
-    step = direction(jnp.where(starting, 0.0, values.residual))
-    # Without a step the search has nothing to look for.
-    step = step._replace(z=jnp.where(starting, 0.0, step.z), s=jnp.where(starting, 0.0, step.s))
     found = _line_search(problem, state, step, correction, tau)
     after = _accepted(problem, options, state, step, found, tau, delta, factor.good)
-    largest = jnp.max(jnp.abs(step.multipliers), initial=0.0)
-    multipliers = jnp.where(largest < _LARGEST_MULTIPLIER, step.multipliers, 0.0)
     started = state._replace(
-        point=point._replace(multipliers=multipliers),
+        point=point._replace(multipliers=after.point.multipliers),
+        force=after.force,
         eager=jnp.asarray(True),
         starting=jnp.asarray(False),
     )
     return jax.tree.map(lambda a, b: jnp.where(starting, a, b), started, after)
 
 
+class _Solving(NamedTuple):
+    dz: Array
+    dl: Array
+    left: Array
+    missing: Array
+    rounds: Array
+
+
+def _refined(solve: Any, left_over: Any, dual: Array, primal: Array) -> tuple[Array, Array]:
+    """The solution, refined where its residuals ask for it."""
+
+    def another(carry: _Solving) -> _Solving:
+        # The first is the solution itself: so it is compiled once.
+        more_z, more_l = solve(carry.left, carry.missing)
+        dz, dl = carry.dz + more_z, carry.dl + more_l
+        left, missing = left_over(dual, primal, dz, dl)
+        return _Solving(dz, dl, left, missing, carry.rounds + 1)
+
+    def largest(item: Array) -> Array:
+        return jnp.max(jnp.abs(item), initial=0.0)
+
+    def going(carry: _Solving) -> Array:
+        rough = largest(carry.left) > _REFINED * largest(dual)
+        rough = rough | (largest(carry.missing) > _REFINED * largest(primal))
+        return (carry.rounds == 0) | (rough & (carry.rounds <= _REFINEMENTS))
+
+    none_z, none_l = jnp.zeros(len(dual)), jnp.zeros(len(primal))
+    solved = jax.lax.while_loop(
+        going, another, _Solving(none_z, none_l, dual, primal, jnp.asarray(0))
+    )
+    return solved.dz, solved.dl
+
+
 def _next_barrier(problem: Problem, options: Options, state: State) -> State:
     """A smaller mu where its problem is solved well enough (Eq. 7)."""
 
     def solved(state: State) -> Array:
-        error, _, _ = problem.error(state.mu, state.values, state.point)
+        error, _, _ = problem.error(state.mu, state.values, state.point, state.force)
         return (error <= _MU_ERROR * state.mu) & (state.mu > options.tol / 10)
 
     def smaller(state: State) -> State:
@@ -256,7 +265,7 @@ def _next_barrier(problem: Problem, options: Options, state: State) -> State:
 
 class _Attempt(NamedTuple):
     factor: Any
-    hessian: Array
+    hessian: _kkt.Curvature
     delta: Array
     tries: Array
     without: Array
@@ -264,15 +273,13 @@ class _Attempt(NamedTuple):
 
 def _factorised(
     problem: Problem,
-    structure: _kkt.Structure,
     values: Values,
     curvature: Any,
-    multipliers: Array,
     sigma: Array,
     weight: Array,
     flat: Array,
     state: State,
-) -> tuple[_kkt.Factor, Array, Array, Array]:
+) -> tuple[_kkt.Factor, _kkt.Curvature, Array, Array]:
     """With as much added to the Hessian as its curvature asks for (algorithm IC).
 
     That nothing is needed is tried only if the last guess was enough at once. Where very much
@@ -294,28 +301,29 @@ def _factorised(
         # The first factorisation is one of the loop, so that it is compiled once.
         delta = jnp.where(tried.tries == 0, least, enlarged(tried.delta))
         without = tried.without | (delta > _WITHOUT_CURVATURE)
-        delta = jnp.where(without & ~tried.without & ~flat, _DROP, delta)
+        delta = jnp.where(without & ~tried.without & ~flat, _INSTEAD, delta)
         changed = (tried.tries == 0) | (without & ~tried.without)
         hessian = jax.lax.cond(
             changed & ~flat,
-            lambda _: curvature(jnp.where(without, 0.0, multipliers)),
+            lambda _: curvature(without),
             lambda _: tried.hessian,
             jnp.zeros(()),
         )
         factor = _kkt.factorise(
-            structure, values.jacobian, hessian, sigma + delta, weight, problem.fixed
+            problem.structure, values.slopes, hessian, sigma + delta, weight, problem.fixed
         )
         return _Attempt(factor, hessian, delta, tried.tries + 1, without)
 
     def bad(tried: _Attempt) -> Array:
         return ~tried.factor.good & (tried.delta < _MOST_DELTA)
 
-    nothing = jnp.asarray(0.0)
-    none = jnp.zeros(structure.num_hessian)
-    start = _Attempt(None, none, nothing, jnp.asarray(0), jnp.asarray(False))
-    shape = jax.eval_shape(another, start).factor
-    empty = jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), shape)
-    found = jax.lax.while_loop(bad, another, start._replace(factor=empty))
+    def empty(tree: Any) -> Any:
+        return jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), tree)
+
+    none = empty(jax.eval_shape(curvature, jnp.asarray(False)))
+    start = _Attempt(None, none, jnp.asarray(0.0), jnp.asarray(0), jnp.asarray(False))
+    start = start._replace(factor=empty(jax.eval_shape(another, start).factor))
+    found = jax.lax.while_loop(bad, another, start)
     return found.factor, found.hessian, found.delta, found.tries == 1
 
 
@@ -447,6 +455,10 @@ def _accepted(
     )
     multipliers = point.multipliers + found.alpha * step.multipliers
     multipliers = jnp.where(restoring, 0.0, multipliers)
+    # Those found anew are no help where they are large.
+    largest = jnp.max(jnp.abs(step.multipliers), initial=0.0)
+    found_anew = jnp.where(largest < _LARGEST_MULTIPLIER, step.multipliers, 0.0)
+    multipliers = jnp.where(state.starting, found_anew, multipliers)
     new = Point(
         z, s, chosen(multipliers, point.multipliers), chosen(low, point.low),
         chosen(high, point.high), chosen(s_low, point.s_low), chosen(s_high, point.s_high),
@@ -454,7 +466,8 @@ def _accepted(
     values = problem.evaluate(z, s)
     theta = jnp.sum(jnp.abs(values.residual))
     phi = problem.barrier(state.mu, values.objective, z, s)
-    error, dual_error, primal = problem.error(jnp.asarray(0.0), values, new)
+    force = problem.force(values, new.multipliers)
+    error, dual_error, primal = problem.error(jnp.asarray(0.0), values, new, force)
     search = found.search
     # A pair for every step that the objective has not decided, and where restoration begins.
     with_pair = state.kept.with_pair(search.theta, search.phi)
@@ -477,7 +490,7 @@ def _accepted(
     status = jnp.where(stuck, jnp.where(near, ACCEPTABLE, NO_RESTORATION), status)
     status = jnp.where((starts & feasible) | (tiny >= 2), jnp.where(near, ACCEPTABLE, TINY), status)
     status = jnp.where(acceptable >= _ACCEPTABLE_STEPS, ACCEPTABLE, status)
-    status = jnp.where(~_finite(values), NOT_FINITE, status)
+    status = jnp.where(~values.finite, NOT_FINITE, status)
     status = jnp.where((error <= options.tol) & ~(restoring & ~restored), SOLVED, status)
     key = jnp.stack([jnp.maximum(primal, _FEASIBLE), values.objective])
     better = (key[0] < state.best_key[0]) | (
@@ -491,6 +504,7 @@ def _accepted(
     return State(
         point=new,
         values=values,
+        force=force,
         mu=state.mu,
         kept=kept,
         delta=jnp.where(restoring | (delta <= 0), state.delta, delta),
@@ -510,7 +524,6 @@ def _accepted(
 
 def iterations(
     problem: Problem,
-    structure: _kkt.Structure,
     options: Options,
     exact: bool,
     state: State,
@@ -522,7 +535,7 @@ def iterations(
 
     def one(carry: tuple[State, Record, Array]) -> tuple[State, Record, Array]:
         before, records, done = carry
-        state = iterate(problem, structure, options, exact, before)
+        state = iterate(problem, options, exact, before)
         records = jax.tree.map(lambda all, new: all.at[done].set(new), records, state.record)
         return state, records, done + (state.iteration - before.iteration)
 
@@ -555,7 +568,6 @@ def first_of_batch(
 def several_of_batch(
     problem: Problem,
     axes: Any,
-    structure: _kkt.Structure,
     options: Options,
     exact: bool,
     state: State,
@@ -565,7 +577,7 @@ def several_of_batch(
     """`iterations` for many problems."""
 
     def one(problem: Problem, state: State) -> tuple[State, Record]:
-        return iterations(problem, structure, options, exact, state, count, room)
+        return iterations(problem, options, exact, state, count, room)
 
     return eqx.filter_vmap(one, in_axes=(axes, 0))(problem, state)
 

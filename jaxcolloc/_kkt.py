@@ -48,322 +48,195 @@ dense: with thousands of weights, or hundreds of trajectories with unknowns of t
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from ._equations import Rows
-from ._nlp import NLP
-from ._precision import AnyArray
+from ._kkt_structure import Chain, Structure
 
 
-Index = Int[AnyArray, "*_"]
 # Regularises equations that are no defects.
 LOOSE = 1e-9
 _LARGE, _ROUNDING = 1e100, 1e-12
+# Up to this size many small matrices are inverted, which later saves time; larger ones are not.
+_SMALL = 32
 
 
-class Chain(eqx.Module):
-    """Trajectories of the same interval size, and where their blocks stand in sparse values.
+class Slopes(NamedTuple):
+    """A chain's blocks of the Jacobian; axes (traj, interval, equation, ...)."""
 
-    `jac_*`, `loose_*` and `hess_*` are positions among the non-zeros (one past the last: zero),
-    `first`, `inner` and `head` among the variables, `rows` and `loose` among the constraints (one
-    past the last: none). Intervals beyond a trajectory's own are padding that repeats its end.
-    """
-
-    jac_l: Index
-    jac_x: Index
-    jac_w: Index
-    loose_l: Index
-    loose_x: Index
-    loose_w: Index
-    hess_ll: Index
-    hess_lx: Index
-    hess_xx: Index
-    hess_lw: Index
-    hess_xw: Index
-    first: Index
-    inner: Index
-    head: Index
-    rows: Index
-    loose: Index
-    padding: AnyArray
+    l: Array  # noqa: E741
+    x: Array
+    w: Array
+    loose_l: Array
+    loose_x: Array
+    loose_w: Array
 
 
-class Structure(eqx.Module):
-    """All chains, and the Hessian in the head."""
+class Curves(NamedTuple):
+    """A chain's blocks of the Hessian; axes (traj, interval, ...)."""
 
-    chains: tuple[Chain, ...]
-    hess_ww: Index
-    num_head: int = eqx.field(static=True)
-    num_hessian: int = eqx.field(static=True)
-
-
-def structure(nlp: NLP, gauss_newton: bool = False) -> Structure:
-    """Where everything stands, once per NLP.
-
-    **Errors:** `ValueError` for ties and other constraints that join intervals.
-    """
-    return _Builder(nlp, gauss_newton).build()
+    ll: Array
+    lx: Array
+    xx: Array
+    lw: Array
+    xw: Array
 
 
-class _Builder:
-    """Sorts the non-zeros of both patterns into blocks."""
+class Curvature(NamedTuple):
+    """The Hessian: that of the head, and the chains' blocks."""
 
-    def __init__(self, nlp: NLP, gauss_newton: bool):
-        self.nlp, self.layout = nlp, nlp.layout
-        self.d = nlp.num_states
-        self.jacobian = nlp.jacobian_structure
-        self.hessian = nlp.gauss_newton_structure if gauss_newton else nlp.hessian_structure
-        self.strides = [grid.scheme.num_nodes - int(grid.scheme.includes_end) for grid in nlp.grids]
-        members: dict[tuple[int, int, int], list[int]] = {}
-        for k, grid in enumerate(nlp.grids):
-            size = int(np.ceil(np.log2(grid.num_intervals)))
-            key = (self.strides[k], self.layout.unknown_counts[k], size)
-            members.setdefault(key, []).append(k)
-        self.members = list(members.values())
+    ww: Array
+    chains: tuple[Curves, ...]
 
-    def build(self) -> Structure:
-        nlp, layout = self.nlp, self.layout
-        head = layout.num_head
-        node = np.arange(layout.num_nodes)
-        trajectory = np.searchsorted(layout.first_nodes, node, side="right") - 1
-        inside = node - layout.first_nodes[trajectory]
-        stride = np.array(self.strides)[trajectory]
-        # The first node belongs to interval 0 as its left end; others to the one that they end.
-        interval = np.maximum(inside - 1, 0) // stride
-        self.trajectory, self.interval = trajectory, interval
-        self.local = np.where(inside == 0, -1, (inside - 1) % stride)
-        self.chain_of = np.zeros(len(nlp.grids), int)
-        self.member_of = np.zeros(len(nlp.grids), int)
-        for number, members in enumerate(self.members):
-            self.chain_of[members] = number
-            self.member_of[members] = np.arange(len(members))
-        self._rows()
-        rows, columns = self.hessian
-        in_head = (rows < head) & (columns < head)
-        ww = np.full((head, head), len(rows), np.int32)
-        at = np.flatnonzero(in_head)
-        ww[rows[at], columns[at]] = ww[columns[at], rows[at]] = at
-        chains = tuple(self._chain(number) for number in range(len(self.members)))
-        return Structure(chains, ww, head, len(rows))
 
-    def _rows(self) -> None:
-        """Which interval each constraint belongs to, and its place there."""
-        nlp, d = self.nlp, self.d
-        count = nlp.num_constraints
-        self.row_trajectory = np.full(count, -1)
-        self.row_interval = np.zeros(count, int)
-        self.row_local = np.zeros(count, int)
-        table = Rows(nlp.grids, d, bool(nlp.settings["collocate_start"]))
-        for k, grid in enumerate(nlp.grids):
-            _, defects, continuity = table.slices(k)
-            each = (grid.scheme.num_nodes - 1) * d
-            for part, size, offset in ((defects, each, 0), (continuity, d, each)):
-                number = np.arange(part.stop - part.start)
-                self.row_trajectory[part] = k
-                self.row_interval[part] = number // size
-                self.row_local[part] = offset + number % size
-        self.is_loose = self.row_trajectory < 0
-        self._loose_rows()
-
-    def _loose_rows(self) -> None:
-        """The interval that holds all states of a constraint."""
-        rows, columns = self.jacobian
-        state = self.is_loose[rows] & (columns >= self.layout.num_head)
-        row, node = rows[state], (columns[state] - self.layout.num_head) // self.d
-        first = self.local[node] < 0
-        last = self.interval[node]
-        self.row_trajectory[self.is_loose] = 0
-        self.row_trajectory[row] = self.trajectory[node]
-        np.maximum.at(self.row_interval, row, last)
-        stride = np.array(self.strides)[self.trajectory[node]]
-        is_end = self.local[node] == stride - 1
-        fits = self.trajectory[node] == self.row_trajectory[row]
-        here = last == self.row_interval[row]
-        left = is_end & (last == self.row_interval[row] - 1)
-        fits &= here | left | (first & (self.row_interval[row] == 0))
-        if not fits.all():
-            raise ValueError(
-                "`nlp` must have no constraints that join several intervals or trajectories, such "
-                f"as jc.Tie, for jc.InteriorPoint; got {len(np.unique(row[~fits]))} such "
-                "equations. Use jc.Ipopt."
+def slopes(
+    structure: Structure,
+    jacobian: Float[Array, " jacobian_entry"],
+    row_scale: Float[Array, " constraint"],
+) -> tuple[Slopes, ...]:
+    """The Jacobian's blocks, each row times its scale."""
+    jacobian, row_scale = jnp.append(jacobian, 0.0), jnp.append(row_scale, 0.0)
+    found = []
+    for chain in structure.chains:
+        rows, loose = row_scale[chain.rows][..., None], row_scale[chain.loose][..., None]
+        found.append(
+            Slopes(
+                *(rows * jacobian[at] for at in (chain.jac_l, chain.jac_x, chain.jac_w)),
+                *(loose * jacobian[at] for at in (chain.loose_l, chain.loose_x, chain.loose_w)),
             )
-        order: dict[tuple[int, int], int] = {}
-        for i in np.flatnonzero(self.is_loose):
-            key = (int(self.row_trajectory[i]), int(self.row_interval[i]))
-            self.row_local[i] = order.get(key, 0)
-            order[key] = self.row_local[i] + 1
-        self.most_loose = max(order.values(), default=0)
-
-    def _chain(self, number: int) -> Chain:
-        nlp, layout, d = self.nlp, self.layout, self.d
-        members = self.members[number]
-        stride = self.strides[members[0]]
-        m = stride * d
-        count = len(members)
-        longest = max(nlp.grids[k].num_intervals for k in members)
-        own = layout.unknown_counts[members[0]]
-        p, loose = layout.num_weights + own, self.most_loose
-        head = np.stack(
-            [np.concatenate([np.arange(layout.num_weights), layout.unknowns(k)]) for k in members]
         )
-        # Where a column of the head stands among those of its trajectory.
-        head_local = np.full((count, layout.num_head), -1)
-        for member in range(count):
-            head_local[member, head[member]] = np.arange(p)
-        jac = {
-            "l": np.full((count, longest, m, d), -1),
-            "x": np.full((count, longest, m, m), -1),
-            "w": np.full((count, longest, m, p), -1),
-        }
-        extra = {
-            "l": np.full((count, longest, loose, d), -1),
-            "x": np.full((count, longest, loose, m), -1),
-            "w": np.full((count, longest, loose, p), -1),
-        }
-        rows, columns = self.jacobian
-        mine = self.chain_of[self.row_trajectory[rows]] == number
-        entry = np.flatnonzero(mine)
-        row, column = rows[entry], columns[entry]
-        member = self.member_of[self.row_trajectory[row]]
-        e, r = self.row_interval[row], self.row_local[row]
-        for blocks, chosen in ((jac, ~self.is_loose[row]), (extra, self.is_loose[row])):
-            self._place(blocks, chosen, entry, (member, e, r), column, head_local)
-        hess = {
-            "ll": np.full((count, longest, d, d), -1),
-            "lx": np.full((count, longest, d, m), -1),
-            "xx": np.full((count, longest, m, m), -1),
-            "lw": np.full((count, longest, d, p), -1),
-            "xw": np.full((count, longest, m, p), -1),
-        }
-        self._place_hessian(hess, number, head_local)
-        places = self._positions(members, longest, m, loose)
-        num_jac, num_hess = len(rows), len(self.hessian[0])
+    return tuple(found)
 
-        def closed(block: np.ndarray, none: int) -> np.ndarray:
-            return np.where(block < 0, none, block).astype(np.int32)
 
-        return Chain(
-            **{f"jac_{name}": closed(block, num_jac) for name, block in jac.items()},
-            **{f"loose_{name}": closed(block, num_jac) for name, block in extra.items()},
-            **{f"hess_{name}": closed(block, num_hess) for name, block in hess.items()},
-            head=head.astype(np.int32),
-            **places,
-        )
+def curvature(structure: Structure, hessian: Float[Array, " hessian_entry"]) -> Curvature:
+    """The Hessian's blocks."""
+    hessian = jnp.append(hessian, 0.0)
+    return Curvature(
+        hessian[structure.hess_ww],
+        tuple(
+            Curves(
+                hessian[chain.hess_ll], hessian[chain.hess_lx], hessian[chain.hess_xx],
+                hessian[chain.hess_lw], hessian[chain.hess_xw],
+            )
+            for chain in structure.chains
+        ),
+    )  # fmt: skip
 
-    def _place(
-        self,
-        blocks: dict[str, np.ndarray],
-        chosen: np.ndarray,
-        entry: np.ndarray,
-        where: tuple[np.ndarray, ...],
-        column: np.ndarray,
-        head_local: np.ndarray,
-    ) -> None:
-        """Jacobian entries into the blocks of their interval."""
-        entry, column = entry[chosen], column[chosen]
-        member, e, r = (item[chosen] for item in where)
-        num_head = self.layout.num_head
-        weight = column < num_head
-        at = member[weight], e[weight], r[weight]
-        blocks["w"][(*at, head_local[at[0], column[weight]])] = entry[weight]
-        state = ~weight
-        member, e, r, entry = member[state], e[state], r[state], entry[state]
-        node, component = np.divmod(column[state] - num_head, self.d)
-        inside = (self.local[node] >= 0) & (self.interval[node] == e)
-        left = ~inside
-        blocks["l"][member[left], e[left], r[left], component[left]] = entry[left]
-        position = self.local[node[inside]] * self.d + component[inside]
-        blocks["x"][member[inside], e[inside], r[inside], position] = entry[inside]
 
-    def _place_hessian(
-        self, hess: dict[str, np.ndarray], number: int, head_local: np.ndarray
-    ) -> None:
-        num_head = self.layout.num_head
-        rows, columns = self.hessian
-        entry = np.flatnonzero(np.maximum(rows, columns) >= num_head)
-        # The larger is a state, whichever triangle it was given in.
-        high = np.maximum(rows[entry], columns[entry])
-        low = np.minimum(rows[entry], columns[entry])
-        node, component = np.divmod(high - num_head, self.d)
-        mine = self.chain_of[self.trajectory[node]] == number
-        entry, low, node, component = entry[mine], low[mine], node[mine], component[mine]
-        member = self.member_of[self.trajectory[node]]
-        e, local = self.interval[node], self.local[node]
-        position = local * self.d + component
-        first = local < 0
-        weight = low < num_head
-        for name, part in (("lw", weight & first), ("xw", weight & ~first)):
-            i = component[part] if name == "lw" else position[part]
-            j = head_local[member[part], low[part]]
-            hess[name][member[part], e[part], i, j] = entry[part]
-        both = ~weight
-        entry, member, e, first = entry[both], member[both], e[both], first[both]
-        component, position = component[both], position[both]
-        other, other_component = np.divmod(low[both] - num_head, self.d)
-        other_position = self.local[other] * self.d + other_component
-        other_here = (self.local[other] >= 0) & (self.interval[other] == e)
-        ll, xx = first, ~first & other_here
-        lx = ~first & ~other_here
-        for i, j in ((component, other_component), (other_component, component)):
-            hess["ll"][member[ll], e[ll], i[ll], j[ll]] = entry[ll]
-        for i, j in ((position, other_position), (other_position, position)):
-            hess["xx"][member[xx], e[xx], i[xx], j[xx]] = entry[xx]
-        hess["lx"][member[lx], e[lx], other_component[lx], position[lx]] = entry[lx]
+def transposed(
+    structure: Structure, blocks: tuple[Slopes, ...], multipliers: Float[Array, " constraint"]
+) -> Float[Array, " variable"]:
+    """$A^T \\lambda$."""
+    z = jnp.zeros(structure.num_variables)
+    multipliers = jnp.append(multipliers, 0.0)
+    for chain, a in zip(structure.chains, blocks, strict=True):
+        rows, loose = multipliers[chain.rows], multipliers[chain.loose]
+        left = _times_t(a.l, rows) + _times_t(a.loose_l, loose)
+        x = _times_t(a.x, rows) + _times_t(a.loose_x, loose)
+        w = _down(a.w, rows) + _down(a.loose_w, loose)
+        z = _gathered(chain, z, left, x, w)
+    return z
 
-    def _positions(
-        self, members: list[int], longest: int, m: int, loose: int
-    ) -> dict[str, np.ndarray]:
-        """Where the blocks' unknowns stand among all variables and constraints."""
-        nlp, layout, d = self.nlp, self.layout, self.d
-        count = len(members)
-        first = np.stack([layout.columns(layout.first_nodes[k]) + np.arange(d) for k in members])
-        inner = np.full((count, longest, m), nlp.num_variables)
-        rows = np.full((count, longest, m), nlp.num_constraints)
-        extra = np.full((count, longest, loose), nlp.num_constraints)
-        padding = np.ones((count, longest), bool)
-        for member, k in enumerate(members):
-            intervals = nlp.grids[k].num_intervals
-            begin = first[member, 0] + d
-            inner[member, :intervals] = begin + np.arange(intervals * m).reshape(intervals, m)
-            padding[member, :intervals] = False
-            own = np.flatnonzero(self.row_trajectory == k)
-            kept = own[~self.is_loose[own]]
-            rows[member, self.row_interval[kept], self.row_local[kept]] = kept
-            more = own[self.is_loose[own]]
-            extra[member, self.row_interval[more], self.row_local[more]] = more
-        return {
-            "first": first.astype(np.int32),
-            "inner": inner.astype(np.int32),
-            "rows": rows.astype(np.int32),
-            "loose": extra.astype(np.int32),
-            "padding": padding,
-        }
+
+def times(
+    structure: Structure, blocks: tuple[Slopes, ...], z: Float[Array, " variable"]
+) -> Float[Array, " constraint"]:
+    """$A z$."""
+    found = jnp.zeros(structure.num_constraints)
+    for chain, a in zip(structure.chains, blocks, strict=True):
+        left, x, w = _spread(chain, z)
+        rows = _times(a.l, left) + _times(a.x, x) + _across(a.w, w)
+        loose = _times(a.loose_l, left) + _times(a.loose_x, x) + _across(a.loose_w, w)
+        found = found.at[chain.rows].set(rows, mode="drop")
+        found = found.at[chain.loose].set(loose, mode="drop")
+    return found
+
+
+def curved(
+    structure: Structure, hessian: Curvature, z: Float[Array, " variable"]
+) -> Float[Array, " variable"]:
+    """$W z$."""
+    head = structure.num_head
+    product = jnp.zeros(len(z)).at[:head].set(hessian.ww @ z[:head])
+    for chain, h in zip(structure.chains, hessian.chains, strict=True):
+        left, x, w = _spread(chain, z)
+        in_left = _times(h.ll, left) + _times(h.lx, x) + _across(h.lw, w)
+        in_x = _times(h.xx, x) + _times_t(h.lx, left) + _across(h.xw, w)
+        in_w = _down(h.lw, left) + _down(h.xw, x)
+        product = _gathered(chain, product, in_left, in_x, in_w)
+    return product
+
+
+def _spread(chain: Chain, z: Array) -> tuple[Array, Array, Array]:
+    """Left ends and other states of the intervals, and weights; axes (traj, interval, ...)."""
+    d = chain.jac_l.shape[3]
+    x = jnp.append(z, 0.0)[chain.inner]
+    left = jnp.concatenate([z[chain.first][:, None], x[:, :-1, x.shape[2] - d :]], axis=1)
+    return left, x, z[chain.head]
+
+
+def _gathered(chain: Chain, z: Array, left: Array, x: Array, w: Array) -> Array:
+    """The reverse of `_spread`, added to `z`."""
+    d = left.shape[2]
+    x = x.at[:, :-1, x.shape[2] - d :].add(left[:, 1:])
+    z = z.at[chain.first].add(left[:, 0]).at[chain.inner].add(x, mode="drop")
+    return _to_head(chain, z, w)
+
+
+def _to_head(chain: Chain, z: Array, w: Array) -> Array:
+    """`z` plus what all trajectories of a chain say on the head; the weights are its first."""
+    shared = chain.num_shared
+    z = z.at[:shared].add(jnp.sum(w[:, :shared], axis=0))
+    return z.at[chain.head[:, shared:]].add(w[:, shared:])
+
+
+class _Square(NamedTuple):
+    """Square matrices, ready to solve with: the inverses of small ones, or $LU$ and pivots."""
+
+    matrices: Array
+    pivots: Array | None
+
+    @classmethod
+    def of(cls, a: Array, small: int = _SMALL) -> "_Square":
+        """From the matrices in the last two axes."""
+        if a.shape[-1] <= small:
+            return cls(jnp.linalg.inv(a), None)
+        return cls(*jax.scipy.linalg.lu_factor(a))
+
+    def solve(self, b: Array) -> Array:
+        """$A^{-1} B$."""
+        if self.pivots is None:
+            return self.matrices @ b
+        return jax.scipy.linalg.lu_solve((self.matrices, self.pivots), b)
+
+    def vector(self, b: Array, transposed: bool = False) -> Array:
+        """$A^{-1} b$, or $A^{-T} b$."""
+        if self.pivots is None:
+            return (_times_t if transposed else _times)(self.matrices, b)
+        factors = self.matrices, self.pivots
+        return jax.scipy.linalg.lu_solve(factors, b[..., None], int(transposed))[..., 0]
 
 
 class _Stage(NamedTuple):
     """A chain's intervals, eliminated; axes (traj, interval, ...).
 
-    `t_l`, `t_w`: $T$ and $G$. `turn`, `upper_inverse`, `solved_next`: the chain's orthogonal and
-    triangular factors, and what the latter make of the next boundary. `by_weights`: boundaries
-    and multipliers $(l, \\nu)$ as functions of the weights. `unit_nu`: the unit of $\\nu$.
+    `t_l`, `t_w`: $T$ and $G$. `h`: the Hessian's blocks with what was added. `turn`, `upper`,
+    `next`: the chain's orthogonal and triangular factors, and what the latter make of the next
+    boundary; `last` is its end. `by_weights`: boundaries and multipliers $(l, \\nu)$ as
+    functions of the weights. `unit_nu`: the unit of $\\nu$.
     """
 
-    inverse: Array
+    square: _Square
     t_l: Array
     t_w: Array
-    h_lx: Array
-    h_xx: Array
-    h_xw: Array
-    loose: tuple[Array, Array, Array, Array]
+    h: Curves
+    weight: Array
     q_lw: Array
     turn: Array
-    upper_inverse: Array
-    solved_next: Array
-    last_inverse: Array
+    upper: Array
+    next: Array
+    last: _Square
     by_weights: Array
     convex: Array
     unit_nu: Array
@@ -379,8 +252,8 @@ class Factor(NamedTuple):
 
 def factorise(
     structure: Structure,
-    jacobian: Float[Array, " jacobian_entry"],
-    hessian: Float[Array, " hessian_entry"],
+    blocks: tuple[Slopes, ...],
+    hessian: Curvature,
     diagonal: Float[Array, " variable"],
     weight: Float[Array, " constraint"],
     fixed: Array,
@@ -390,17 +263,15 @@ def factorise(
     `diagonal` is added to the Hessian; `weight` is $1/C$ of the rows that are no equations of the
     model; variables marked `fixed` have no step.
     """
-    jacobian, hessian = jnp.append(jacobian, 0.0), jnp.append(hessian, 0.0)
+    head = structure.num_head
+    schur = hessian.ww + jnp.diag(diagonal[:head])
     diagonal, weight = jnp.append(diagonal, 0.0), jnp.append(weight, 0.0)
-    fixed = jnp.append(fixed, False)
-    schur = hessian[structure.hess_ww] + jnp.diag(diagonal[: structure.num_head])
     stages = []
-    for chain in structure.chains:
-        stage, own = _eliminate(chain, jacobian, hessian, diagonal, weight, fixed)
+    for chain, a, h in zip(structure.chains, blocks, hessian.chains, strict=True):
+        stage, own = _eliminate(chain, a, h, diagonal, weight[chain.loose], fixed[chain.first])
         stages.append(stage)
-        rows, columns = chain.head[:, :, None], chain.head[:, None, :]
-        schur = schur.at[rows, columns].add(own)
-    held = fixed[: structure.num_head]
+        schur = _to_schur(chain, schur, own)
+    held = fixed[:head]
     free = ~held[:, None] & ~held[None, :]
     schur = jnp.where(free, (schur + schur.T) / 2, jnp.diag(held.astype(schur.dtype)))
     cholesky = jnp.linalg.cholesky(schur)
@@ -410,35 +281,42 @@ def factorise(
     return Factor(tuple(stages), cholesky, good)
 
 
+def _to_schur(chain: Chain, schur: Array, own: Array) -> Array:
+    """The Schur complement plus a chain's part of it."""
+    shared = chain.num_shared
+    schur = schur.at[:shared, :shared].add(jnp.sum(own[:, :shared, :shared], axis=0))
+    unknown = chain.head[:, shared:]
+    if not unknown.shape[1]:
+        return schur
+    schur = schur.at[unknown[:, :, None], chain.head[:, None, :shared]].add(
+        own[:, shared:, :shared]
+    )
+    return schur.at[chain.head[:, :, None], unknown[:, None, :]].add(own[:, :, shared:])
+
+
 def _eliminate(
-    chain: Chain, jacobian: Array, hessian: Array, diagonal: Array, weight: Array, fixed: Array
+    chain: Chain, a: Slopes, h: Curves, diagonal: Array, weight: Array, held: Array
 ) -> tuple[_Stage, Array]:
     """A chain's stage, and what it adds to the Schur complement."""
-    d, m = chain.jac_l.shape[3], chain.jac_x.shape[3]
+    d, m = a.l.shape[3], a.x.shape[3]
     padding = jnp.asarray(chain.padding)[:, :, None, None]
     unit = jnp.eye(m)
-    a_x = jacobian[chain.jac_x] + padding * unit
     # In padding the end, the last of the unknowns, repeats the left end.
-    a_l = jacobian[chain.jac_l] - padding * unit[:, m - d :]
-    a_w = jacobian[chain.jac_w]
-    inverse = jnp.linalg.inv(a_x)
-    t_l, t_w = -inverse @ a_l, -inverse @ a_w
-    h_ll, h_lx, h_xx = hessian[chain.hess_ll], hessian[chain.hess_lx], hessian[chain.hess_xx]
-    h_lw, h_xw = hessian[chain.hess_lw], hessian[chain.hess_xw]
+    square = _Square.of(a.x + padding * unit)
+    t_l, t_w = -square.solve(a.l - padding * unit[:, m - d :]), -square.solve(a.w)
+    h_ll, h_lx, h_xx, h_lw, h_xw = h
     h_xx = h_xx + diagonal[chain.inner][..., None] * unit
     h_ll = h_ll.at[:, 0].add(diagonal[chain.first][..., None] * jnp.eye(d))
-    c_l, c_x, c_w = (jacobian[item] for item in (chain.loose_l, chain.loose_x, chain.loose_w))
-    w_c = weight[chain.loose]
-    loose = (c_l, c_x, c_w, w_c)
     own = jnp.zeros((len(chain.head), t_w.shape[3], t_w.shape[3]))
     if chain.loose.shape[2]:
-        weighted_l, weighted_x = _t(c_l * w_c[..., None]), _t(c_x * w_c[..., None])
+        c_l, c_x, c_w = a.loose_l, a.loose_x, a.loose_w
+        weighted_l, weighted_x = _t(c_l * weight[..., None]), _t(c_x * weight[..., None])
         h_ll, h_lx, h_xx = h_ll + weighted_l @ c_l, h_lx + weighted_l @ c_x, h_xx + weighted_x @ c_x
         h_lw, h_xw = h_lw + weighted_l @ c_w, h_xw + weighted_x @ c_w
-        own = own + _gram(c_w * w_c[..., None], c_w)
+        own = own + _gram(c_w * weight[..., None], c_w)
     along_l = h_xx @ t_l + _t(h_lx)
     q_ll = h_ll + h_lx @ t_l + _t(t_l) @ along_l
-    q_lw = h_lw + h_lx @ t_w + _t(t_l) @ h_xw + _t(along_l - _t(h_lx)) @ t_w
+    q_lw = h_lw + _t(t_l) @ h_xw + _t(along_l) @ t_w
     half = h_xw + h_xx @ t_w / 2
     crossed = _gram(t_w, half)
     own = own + crossed + _t(crossed)
@@ -446,14 +324,14 @@ def _eliminate(
     # The chain's multipliers in the unit of its Hessian, so that rows to be turned are alike.
     unit_nu = jnp.max(jnp.abs(q_ll), axis=(1, 2, 3), keepdims=True)
     unit_nu = jnp.where(unit_nu > 0, unit_nu, 1.0)
-    chained = jax.vmap(_chain)(q_ll / unit_nu, q_lw / unit_nu, step_l, step_w, fixed[chain.first])
-    turn, upper_inverse, solved_next, last_inverse, by_weights = chained
+    chained = jax.vmap(_chain)(q_ll / unit_nu, q_lw / unit_nu, step_l, step_w, held)
+    turn, upper, following, last, by_weights = chained
     by_weights = by_weights.at[:, :, d:].multiply(unit_nu)
-    convex = jax.vmap(_convex)(q_ll, step_l, fixed[chain.first])
+    convex = jax.vmap(_convex)(q_ll, step_l, held)
     own = own + _gram(q_lw, by_weights[:, :, :d]) + _gram(step_w, by_weights[:, :, d:])
     stage = _Stage(
-        inverse, t_l, t_w, h_lx, h_xx, h_xw, loose, q_lw, turn, upper_inverse, solved_next,
-        last_inverse, by_weights, convex, unit_nu[:, 0, 0],
+        square, t_l, t_w, Curves(h_ll, h_lx, h_xx, h_lw, h_xw), weight, q_lw, turn, upper,
+        following, last, by_weights, convex, unit_nu[:, 0, 0],
     )  # fmt: skip
     return stage, own
 
@@ -488,12 +366,12 @@ def _gram(a: Array, b: Array) -> Array:
 
 
 def _chain(
-    q_ll: Array, q_lw: Array, step_l: Array, step_w: Array, fixed: Array
-) -> tuple[Array, ...]:
+    q_ll: Array, q_lw: Array, step_l: Array, step_w: Array, held: Array
+) -> tuple[Array, Array, Array, _Square, Array]:
     """Make the chain of one trajectory triangular, and solve it for the weights' columns."""
     d, p = q_lw.shape[1:]
     none, unit = jnp.zeros((d, d)), jnp.eye(d)
-    here = fixed[:, None]
+    here = held[:, None]
     alpha = jnp.where(here, unit, q_ll[0])
     beta = jnp.where(here, 0.0, step_l[0].T)
     omega = jnp.where(here, 0.0, q_lw[0])
@@ -515,24 +393,28 @@ def _chain(
     (alpha, _, omega), (turn, upper, coupling, weights) = jax.lax.scan(
         forward, (alpha, beta, omega), items
     )
-    upper_inverse = jax.scipy.linalg.solve_triangular(
-        upper, jnp.broadcast_to(jnp.eye(2 * d), upper.shape)
-    )
-    solved_next, solved_w = upper_inverse @ coupling, upper_inverse @ weights
-    last_inverse = jnp.linalg.inv(alpha)
-    end = jnp.concatenate([-last_inverse @ omega, jnp.zeros((d, p))])
+    # One after the other: an inverse would lose digits where the chain is nearly singular.
+    solved = jax.scipy.linalg.solve_triangular(upper, jnp.concatenate([coupling, weights], axis=2))
+    following, solved_w = solved[:, :, : 2 * d], solved[:, :, 2 * d :]
+    last = _Square.of(alpha, 0)
+    end = jnp.concatenate([-last.solve(omega), jnp.zeros((d, p))])
+    before = _backward(following, solved_w, end)
+    return turn, upper, following, last, jnp.concatenate([before, end[None]])
+
+
+def _backward(following: Array, solved: Array, end: Array) -> Array:
+    """$u_e = -F_e u_{e+1} - s_e$, from the end."""
 
     def backward(after: Array, item: tuple[Array, Array]) -> tuple[Array, Array]:
         now = -(item[0] @ after) - item[1]
         return now, now
 
-    _, before = jax.lax.scan(backward, end, (solved_next, solved_w), reverse=True)
-    by_weights = jnp.concatenate([before, end[None]])
-    return turn, upper_inverse, solved_next, last_inverse, by_weights
+    return jax.lax.scan(backward, end, (following, solved), reverse=True)[1]
 
 
 def solve(
     structure: Structure,
+    blocks: tuple[Slopes, ...],
     factor: Factor,
     dual: Float[Array, " variable"],
     primal: Float[Array, " constraint"],
@@ -540,55 +422,55 @@ def solve(
 ) -> tuple[Float[Array, " variable"], Float[Array, " constraint"]]:
     """The steps of variables and multipliers for one right-hand side `(dual, primal)`."""
     head = structure.num_head
-    fixed = jnp.append(fixed, False)
-    dual, primal = jnp.append(dual, 0.0), jnp.append(primal, 0.0)
     right = dual[:head]
+    dual, primal = jnp.append(dual, 0.0), jnp.append(primal, 0.0)
     local = []
-    for chain, stage in zip(structure.chains, factor.stages, strict=True):
-        found = _forward(chain, stage, dual, primal, fixed)
+    for chain, a, stage in zip(structure.chains, blocks, factor.stages, strict=True):
+        found, q_w = _forward(chain, a, stage, dual, primal, fixed[chain.first])
         local.append(found)
-        right = right.at[chain.head].add(-found[-1])
+        right = _to_head(chain, right, -q_w)
     right = jnp.where(fixed[:head], 0.0, right)
     w = jax.scipy.linalg.cho_solve((factor.cholesky, True), right)
-    z = jnp.zeros(len(dual)).at[:head].set(w)
-    multipliers = jnp.zeros(len(primal))
-    for chain, stage, found in zip(structure.chains, factor.stages, local, strict=True):
-        z, multipliers = _back(chain, stage, found, w, dual, primal, z, multipliers)
-    return jnp.where(fixed[:-1], 0.0, z[:-1]), multipliers[:-1]
+    z = jnp.zeros(len(fixed)).at[:head].set(w)
+    multipliers = jnp.zeros(structure.num_constraints)
+    for chain, a, stage, found in zip(structure.chains, blocks, factor.stages, local, strict=True):
+        left, x, rows, loose = _back(a, stage, found, w[chain.head])
+        # Padding stands one past the end.
+        z = z.at[chain.first].set(left[:, 0]).at[chain.inner].set(x, mode="drop")
+        multipliers = multipliers.at[chain.rows].set(rows, mode="drop")
+        multipliers = multipliers.at[chain.loose].set(loose, mode="drop")
+    return jnp.where(fixed, 0.0, z), multipliers
+
+
+class _Local(NamedTuple):
+    """What is known of a chain before the weights are: boundaries, and each interval's parts."""
+
+    u: Array
+    t: Array
+    r_x: Array
+    loose: Array
 
 
 def _forward(
-    chain: Chain, stage: _Stage, dual: Array, primal: Array, fixed: Array
-) -> tuple[Array, ...]:
+    chain: Chain, a: Slopes, stage: _Stage, dual: Array, primal: Array, held: Array
+) -> tuple[_Local, Array]:
     """Each trajectory's boundaries without the weights' share, and the weights' right side."""
-    d, m = chain.jac_l.shape[3], chain.jac_x.shape[3]
-    c_l, c_x, c_w, w_c = stage.loose
-    r_x, c = dual[chain.inner], primal[chain.rows]
-    shift = w_c * primal[chain.loose]
-    r_x = r_x + jnp.einsum("terx,ter->tex", c_x, shift)
-    r_l = jnp.einsum("terl,ter->tel", c_l, shift).at[:, 0].add(dual[chain.first])
-    t = jnp.einsum("texy,tey->tex", stage.inverse, c)
-    along = jnp.einsum("texy,tey->tex", stage.h_xx, t) - r_x
-    q_l = (
-        jnp.einsum("texl,tex->tel", stage.t_l, along)
-        + jnp.einsum("telx,tex->tel", stage.h_lx, t)
-        - r_l
-    )
-    q_w = (
-        jnp.einsum("texp,tex->tp", stage.t_w, along)
-        + jnp.einsum("texp,tex->tp", stage.h_xw, t)
-        - jnp.einsum("terp,ter->tp", c_w, shift)
-    )
-    q_first = jnp.where(fixed[chain.first], 0.0, q_l[:, 0])
+    d, m = a.l.shape[3], a.x.shape[3]
+    h = stage.h
+    loose = primal[chain.loose]
+    shift = stage.weight * loose
+    r_x = dual[chain.inner] + _times_t(a.loose_x, shift)
+    r_l = _times_t(a.loose_l, shift).at[:, 0].add(dual[chain.first])
+    t = stage.square.vector(primal[chain.rows])
+    along = _times(h.xx, t) - r_x
+    q_l = _times_t(stage.t_l, along) + _times(h.lx, t) - r_l
+    q_w = _down(stage.t_w, along) + _down(h.xw, t) - _down(a.loose_w, shift)
+    q_first = jnp.where(held, 0.0, q_l[:, 0])
     unit = stage.unit_nu
     u = jax.vmap(_chain_solve)(stage, q_first / unit, q_l / unit[:, None], t[:, :, m - d :])
     u = u.at[:, :, d:].multiply(unit[:, None])
-    q_w = (
-        q_w
-        + jnp.einsum("telp,tel->tp", stage.q_lw, u[:, :, :d])
-        + jnp.einsum("telp,tel->tp", stage.t_w[:, :, m - d :], u[:, :, d:])
-    )
-    return u, t, r_x, q_w
+    q_w = q_w + _down(stage.q_lw, u[:, :, :d]) + _down(stage.t_w[:, :, m - d :], u[:, :, d:])
+    return _Local(u, t, r_x, loose), q_w
 
 
 def _chain_solve(stage: _Stage, q_first: Array, q_l: Array, step: Array) -> Array:
@@ -601,57 +483,45 @@ def _chain_solve(stage: _Stage, q_first: Array, q_l: Array, step: Array) -> Arra
         return turned[2 * d :], turned[: 2 * d]
 
     rho, kept = jax.lax.scan(forward, q_first, (stage.turn, step[:-1], q_l[1:]))
-    solved = jnp.einsum("eij,ej->ei", stage.upper_inverse, kept)
-    end = jnp.concatenate([-stage.last_inverse @ rho, jnp.zeros(d)])
-
-    def backward(after: Array, item: tuple[Array, Array]) -> tuple[Array, Array]:
-        now = -(item[0] @ after) - item[1]
-        return now, now
-
-    _, before = jax.lax.scan(backward, end, (stage.solved_next, solved), reverse=True)
-    return jnp.concatenate([before, end[None]])
+    solved = jax.scipy.linalg.solve_triangular(stage.upper, kept[..., None])[..., 0]
+    end = jnp.concatenate([-stage.last.vector(rho), jnp.zeros(d)])
+    return jnp.concatenate([_backward(stage.next, solved, end), end[None]])
 
 
-def _back(
-    chain: Chain,
-    stage: _Stage,
-    found: tuple[Array, ...],
-    w: Array,
-    dual: Array,
-    primal: Array,
-    z: Array,
-    multipliers: Array,
-) -> tuple[Array, Array]:
-    """States and multipliers, once the weights are known."""
-    d, m = chain.jac_l.shape[3], chain.jac_x.shape[3]
-    u, t, r_x, _ = found
-    own = w[chain.head]
-    u = u + jnp.einsum("teup,tp->teu", stage.by_weights, own)
+def _back(a: Slopes, stage: _Stage, found: _Local, w: Array) -> tuple[Array, Array, Array, Array]:
+    """Left ends, states and both kinds of multipliers, once the weights are known."""
+    d, m = a.l.shape[3], a.x.shape[3]
+    h = stage.h
+    u = found.u + _across(stage.by_weights, w)
     left, nu = u[:, :, :d], u[:, :, d:]
-    x = (
-        t
-        + jnp.einsum("texl,tel->tex", stage.t_l, left)
-        + jnp.einsum("texp,tp->tex", stage.t_w, own)
-    )
-    gradient = (
-        jnp.einsum("texy,tey->tex", stage.h_xx, x)
-        + jnp.einsum("telx,tel->tex", stage.h_lx, left)
-        + jnp.einsum("texp,tp->tex", stage.h_xw, own)
-        - r_x
-    )
+    x = found.t + _times(stage.t_l, left) + _across(stage.t_w, w)
+    gradient = _times(h.xx, x) + _times_t(h.lx, left) + _across(h.xw, w) - found.r_x
     gradient = gradient.at[:, :, m - d :].add(nu)
-    own_rows = -jnp.einsum("texy,tex->tey", stage.inverse, gradient)
-    c_l, c_x, c_w, w_c = stage.loose
-    loose = w_c * (
-        jnp.einsum("terl,tel->ter", c_l, left)
-        + jnp.einsum("terx,tex->ter", c_x, x)
-        + jnp.einsum("terp,tp->ter", c_w, own)
-        - primal[chain.loose]
-    )
-    # Padding stands one past the end, whose value is not used.
-    z = z.at[chain.first].set(left[:, 0]).at[chain.inner].set(x)
-    multipliers = multipliers.at[chain.rows].set(own_rows).at[chain.loose].set(loose)
-    return z, multipliers
+    rows = -stage.square.vector(gradient, transposed=True)
+    in_loose = _times(a.loose_l, left) + _times(a.loose_x, x) + _across(a.loose_w, w)
+    return left, x, rows, stage.weight * (in_loose - found.loose)
+
+
+def _times(a: Array, x: Array) -> Array:
+    """Each interval's matrix times its vector."""
+    return jnp.einsum("...ij,...j->...i", a, x)
+
+
+def _times_t(a: Array, x: Array) -> Array:
+    """Each interval's transposed matrix times its vector."""
+    return jnp.einsum("...ij,...i->...j", a, x)
+
+
+def _across(a: Array, w: Array) -> Array:
+    """Each interval's matrix times the weights of its trajectory."""
+    flat = a.reshape(len(a), -1, a.shape[-1])
+    return (flat @ w[..., None]).reshape(a.shape[:-1])
+
+
+def _down(a: Array, x: Array) -> Array:
+    """Sum over intervals of transposed matrix times vector."""
+    flat = a.reshape(len(a), -1, a.shape[-1])
+    return (x.reshape(len(a), 1, -1) @ flat)[:, 0]
 
 
 def _t(a: Array) -> Array:

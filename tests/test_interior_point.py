@@ -12,6 +12,7 @@ from helpers import SCHEMES, Linear, Net, Plant, dense, spiral
 import jaxcolloc as jc
 from jaxcolloc import _iterate, _kkt
 from jaxcolloc._interior_point import make_problem
+from jaxcolloc._kkt_structure import structure_of
 from jaxcolloc._precision import x64
 
 
@@ -66,14 +67,16 @@ def matrices(nlp, seed=0):
 
 @eqx.filter_jit
 def _both(structure, jacobian, hessian, diagonal, weight, dual, primal, fixed):
-    factor = _kkt.factorise(structure, jacobian, hessian, diagonal, weight, fixed)
-    return factor.good, _kkt.solve(structure, factor, dual, primal, fixed)
+    blocks = _kkt.slopes(structure, jacobian, jnp.ones(structure.num_constraints))
+    curves = _kkt.curvature(structure, hessian)
+    factor = _kkt.factorise(structure, blocks, curves, diagonal, weight, fixed)
+    return factor.good, _kkt.solve(structure, blocks, factor, dual, primal, fixed)
 
 
 def solved(nlp, jacobian, hessian, diagonal, weight, right):
     """`_kkt` on numbers, compiled."""
     with x64():
-        structure = jax.tree.map(jnp.asarray, _kkt.structure(nlp))
+        structure = jax.tree.map(jnp.asarray, structure_of(nlp))
         fixed = nlp.bounds[0] == nlp.bounds[1]
         inputs = [jnp.asarray(item) for item in (diagonal, weight, *right, fixed)]
         good, steps = _both(structure, jacobian, hessian, *inputs)
@@ -150,14 +153,12 @@ def test_unstable_dynamics_and_a_stretch_without_data_do_no_harm():
     a = dense(nlp.jacobian_structure, jacobian, (m, n))
     w = dense(nlp.gauss_newton_structure, hessian, (n, n))
     w = w + np.tril(w, -1).T
-    structure = _kkt.structure(nlp, gauss_newton=True)
+    structure = structure_of(nlp, gauss_newton=True)
     right = rng.normal(size=n), rng.normal(size=m)
     fixed = np.zeros(n, bool)
     with x64():
-        factor = _kkt.factorise(
-            structure, jacobian, hessian, jnp.zeros(n), jnp.zeros(m), jnp.asarray(fixed)
-        )
-        dz, dl = _kkt.solve(structure, factor, *map(jnp.asarray, right), jnp.asarray(fixed))
+        inputs = map(jnp.asarray, (np.zeros(n), np.zeros(m), *right, fixed))
+        _, (dz, dl) = _both(structure, jacobian, hessian, *inputs)
     dz, dl = np.asarray(dz), np.asarray(dl)
     size = max(1.0, np.max(np.abs(dz)), np.max(np.abs(dl)))
     np.testing.assert_allclose(w @ dz + a.T @ dl, right[0], atol=1e-10 * size)
@@ -298,8 +299,7 @@ def test_restoration_lowers_the_violation_and_hands_back(linear):
     solver = jc.InteriorPoint()
     z = np.array(jc.guess(linear, weights="as_given").z) + 0.3
     with x64():
-        structure = jax.tree.map(jnp.asarray, _kkt.structure(linear))
-        problem = make_problem(linear, z)
+        problem = make_problem(linear, z, jax.tree.map(jnp.asarray, structure_of(linear)))
         options = _iterate.Options(jnp.asarray(solver.tol), jnp.asarray(100))
         state = _iterate.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
@@ -308,9 +308,7 @@ def test_restoration_lowers_the_violation_and_hands_back(linear):
             lambda item: (item.starting, item.restoring, item.restore_from), state,
             (jnp.asarray(False), jnp.asarray(True), theta),
         )  # fmt: skip
-        after, records = _iterate.several(
-            problem, structure, options, True, state, jnp.asarray(5), 5
-        )
+        after, records = _iterate.several(problem, options, True, state, jnp.asarray(5), 5)
         assert bool(records.restoration[0])
         assert not bool(after.restoring)
         assert float(jnp.sum(jnp.abs(after.values.residual))) < 0.9 * float(theta)
@@ -398,17 +396,16 @@ def test_float64_inside_whatever_the_caller_uses(caller_x64, linear):
 def test_the_loop_calls_nothing_back_on_the_host(linear):
     """What runs on a GPU must be one program."""
     with x64():
-        structure = jax.tree.map(jnp.asarray, _kkt.structure(linear))
         z = np.zeros(linear.num_variables)
-        problem = make_problem(linear, z)
+        problem = make_problem(linear, z, jax.tree.map(jnp.asarray, structure_of(linear)))
         options = _iterate.Options(jnp.asarray(1e-6), jnp.asarray(100))
         state = _iterate.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
-        arrays, rest = eqx.partition((problem, structure, state), eqx.is_array)
+        arrays, rest = eqx.partition((problem, state), eqx.is_array)
 
         def run(arrays):
-            problem, structure, state = eqx.combine(arrays, rest)
-            return _iterate.iterate(problem, structure, options, True, state)
+            problem, state = eqx.combine(arrays, rest)
+            return _iterate.iterate(problem, options, True, state)
 
         text = str(jax.make_jaxpr(run)(arrays))
     assert "callback" not in text
