@@ -130,7 +130,10 @@ class Values(NamedTuple):
 
 
 class Problem(eqx.Module):
-    """The NLP with its bounds and the factors of objective and constraints (section 3.8)."""
+    """The NLP with its bounds and the factors of objective and constraints (section 3.8).
+
+    `metric` is the diagonal matrix of which multiples are added to the Hessian.
+    """
 
     core: Core
     structure: Structure
@@ -139,6 +142,7 @@ class Problem(eqx.Module):
     target: Float[Array, " constraint"]
     inequality: Bool[Array, " constraint"]
     fixed: Bool[Array, " variable"]
+    metric: Float[Array, " variable"]
     scale: Float[Array, ""]
     row_scale: Float[Array, " constraint"]
 

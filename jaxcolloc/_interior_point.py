@@ -32,6 +32,9 @@ _RESULTS = {
 }
 # Gradients of objective and constraints are scaled down to this (Waechter and Biegler, 3.8).
 _LARGEST_GRADIENT = 100.0
+# Losses are means over samples, but norms and barriers are sums over nodes, which are weighed so
+# as not to depend on how many there are.
+_NODE, _FEW_NODES = 10.0, 1000
 
 
 class InteriorPoint(AbstractSolver):
@@ -51,7 +54,8 @@ class InteriorPoint(AbstractSolver):
     - `max_steps`, `max_seconds`: limits; reaching one returns the best point found.
     - `hessian`: "exact", or "gauss_newton", which drops the curvature of equations and
       observations.
-    - `mu`: the first barrier parameter of a cold start.
+    - `mu`: the first barrier parameter of a cold start for up to 1,000 nodes; with $N$ nodes it is
+      $1000 / N$ of it, since the barrier is a sum over nodes where a loss is a mean.
     - `look`: after how many iterations limits of time, Ctrl-C and callbacks are looked at.
       Callbacks see every step, but the iterate and the model are those of the last one.
 
@@ -254,7 +258,8 @@ def _first_inputs(
 ) -> tuple[Array, Array | None, Array | None, Array | None, Array]:
     """Variables, multipliers in the scaled problem, and the first barrier parameter."""
     if warm is None:
-        return jnp.asarray(z), None, None, None, jnp.asarray(solver.mu)
+        first = solver.mu * min(1.0, _FEW_NODES / problem.core.layout.num_nodes)
+        return jnp.asarray(z), None, None, None, jnp.asarray(first)
     rows = jnp.asarray(warm.constraints) * problem.scale / problem.row_scale
     low, high = (problem.scale * jnp.asarray(item) for item in (warm.lower, warm.upper))
     mu = max(warm.mu, min(solver.tol, 1e-6))
@@ -353,6 +358,9 @@ def make_problem(nlp: NLP, z: np.ndarray, structure: Structure) -> Problem:
     if not np.all(np.isfinite(row_scale)) or not np.isfinite(scale):
         row_scale, scale = np.ones(len(row_scale)), 1.0
 
+    metric = np.ones(nlp.num_variables)
+    metric[nlp.layout.num_head :] = min(1.0, _NODE / nlp.layout.num_nodes)
+
     def box(low: np.ndarray, high: np.ndarray, free: np.ndarray) -> Box:
         return Box(jnp.where(free, low, -jnp.inf), jnp.where(free, high, jnp.inf))
 
@@ -364,6 +372,7 @@ def make_problem(nlp: NLP, z: np.ndarray, structure: Structure) -> Problem:
         target=jnp.asarray(np.where(equal, row_lower * row_scale, 0.0)),
         inequality=jnp.asarray(~equal),
         fixed=jnp.asarray(fixed),
+        metric=jnp.asarray(metric),
         scale=jnp.asarray(scale),
         row_scale=jnp.asarray(row_scale),
     )

@@ -184,7 +184,7 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
 
     def left_over(dual: Array, primal: Array, dz: Array, dl: Array) -> tuple[Array, Array]:
         """What steps leave of both equations, without the loose rows' regularisation."""
-        left = dual - _kkt.curved(structure, hessian, dz) - (sigma + delta) * dz
+        left = dual - _kkt.curved(structure, hessian, dz) - (sigma + delta * problem.metric) * dz
         left = left - _kkt.transposed(structure, values.slopes, dl)
         missing = primal - _kkt.times(structure, values.slopes, dz)
         missing = missing + jnp.where(problem.inequality, dl / sigma_s, 0.0)
@@ -310,7 +310,12 @@ def _factorised(
             jnp.zeros(()),
         )
         factor = _kkt.factorise(
-            problem.structure, values.slopes, hessian, sigma + delta, weight, problem.fixed
+            problem.structure,
+            values.slopes,
+            hessian,
+            sigma + delta * problem.metric,
+            weight,
+            problem.fixed,
         )
         return _Attempt(factor, hessian, delta, tried.tries + 1, without)
 
