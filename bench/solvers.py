@@ -5,11 +5,16 @@ start of `jc.guess`, tolerance 1e-6, one process; pinned to one core where the s
 are IPOPT's time over ours, from one run; compilation is not in them and is shown apart.
 
 - "seeds": ten seeds of the paper's problem on its global grid (200 Chebyshev points) and on
-  50 x Radau 4, nets 2-32-2 and 2-8-2; for the small net on the local grid CasADi's IPOPT as well.
+  50 x Radau 4, with 200 samples on the nodes, where each gives but a diagonal block to the Hessian,
+  and evenly spaced, nets 2-32-2 and 2-8-2; CasADi's IPOPT as well for the small net with samples on
+  the nodes of the local grid.
 - "nodes": net 2-32-2 on 1,000 to 100,000 nodes of Radau 4, as many samples, an interval for every
   0.3 of time, without the forcing, which no such net could follow for so long, in series of at most
   10,000: whole solves up to 50,000 nodes, ten iterations on 100,000; IPOPT on 1,000 nodes, and for
   a minute on 10,000.
+
+- "batch": 32 starts of both nets in one `jc.solve_batch` beside 32 single solves, up to 200
+  iterations each.
 
     python bench/solvers.py                    # writes results/solvers.json and solvers.md
     python bench/solvers.py --only seeds --seeds 2
@@ -98,16 +103,21 @@ def seeds(count: int, quick: bool) -> Rows:
     """Ten seeds of four problems."""
     single = jc.Grid.single(0.0, 15.0, jc.Chebyshev(200))
     local = jc.Grid.uniform(0.0, 15.0, 50, jc.Radau(4))
-    cases = [("200 Chebyshev", single, single.times), ("50 x Radau 4", local, local.times)]
+    even = np.linspace(0.0, 15.0, 200)
+    cases = [
+        ("200 Chebyshev", single, single.times),
+        ("50 x Radau 4, even samples", local, even),
+        ("50 x Radau 4", local, local.times),
+    ]
     rows: Rows = []
-    for name, grid, ts in cases[1:] if quick else cases:
+    for name, grid, ts in cases[2:] if quick else cases:
         for width in (8,) if quick else (32, 8):
             for seed in range(count):
                 nlp, start = problem(grid, ts, width, seed)
                 row: dict[str, Any] = {"case": name, "width": width, "seed": seed}
                 row["ipopt"] = solved(nlp, jc.Ipopt(max_steps=STEPS), start)
                 row["ours"] = solved(nlp, jc.InteriorPoint(max_steps=STEPS), start)
-                if grid is local and width == 8:
+                if ts is local.times and width == 8:
                     row["casadi"] = casadi(nlp, start.z, width)
                 rows.append(row)
                 print("#", name, width, seed, *(
@@ -141,7 +151,32 @@ def nodes(count: int, quick: bool) -> Rows:
     return rows
 
 
-PARTS: dict[str, Callable[[int, bool], Rows]] = {"nodes": nodes, "seeds": seeds}
+def batch(count: int, quick: bool) -> Rows:
+    """Many starts at once, and one after another."""
+    del count
+    grid = jc.Grid.uniform(0.0, 15.0, 50, jc.Radau(4))
+    solver, rows = jc.InteriorPoint(max_steps=200), []
+    for width in (8,) if quick else (8, 32):
+        nlp, _ = problem(grid, grid.times, width, 0)
+        keys = jax.random.split(jax.random.key(1), 4 if quick else 32)
+        starts = [jc.guess(nlp, key=key) for key in keys]
+        together = jc.solve_batch(nlp, solver, starts, throw=False)
+        each = [jc.solve(nlp, solver, start, throw=False) for start in starts]
+        rows.append({
+            "starts": len(starts),
+            "width": width,
+            "batch": together[0].stats["solve_seconds"],
+            "batch_compile": together[0].stats["compile_seconds"],
+            "singles": sum(sol.stats["solve_seconds"] for sol in each),
+            "longest": max(sol.stats["num_steps"] for sol in together),
+            "mean": float(np.mean([sol.stats["num_steps"] for sol in together])),
+            "ok": [sum(sol.result.ok for sol in sols) for sols in (together, each)],
+        })  # fmt: skip
+        print("#", json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+PARTS: dict[str, Callable[[int, bool], Rows]] = {"nodes": nodes, "seeds": seeds, "batch": batch}
 
 
 def per_iteration(row: dict[str, Any]) -> float:
@@ -203,6 +238,16 @@ def report(found: dict[str, Any]) -> str:
         size = np.log([row["nodes"] for row in found["nodes"]])
         cost = np.log([per_iteration(row["ours"]) for row in found["nodes"]])
         lines += [f"Time per iteration grows like nodes^{np.polyfit(size, cost, 1)[0]:.2f}.", ""]
+    if "batch" in found:
+        header = ("starts", "net", "together, s", "one by one, s", "ratio", "iterations, mean",
+                  "longest", "solved together, singly", "compile, s")  # fmt: skip
+        rows = [
+            [row["starts"], f"2-{row['width']}-2", f"{row['batch']:.1f}", f"{row['singles']:.1f}",
+             f"{row['singles'] / row['batch']:.2f}", f"{row['mean']:.0f}", row["longest"],
+             f"{row['ok'][0]}, {row['ok'][1]}", f"{row['batch_compile']:.1f}"]
+            for row in found["batch"]
+        ]  # fmt: skip
+        lines += [table(header, rows), ""]
     return "\n".join(lines)
 
 

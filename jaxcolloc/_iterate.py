@@ -207,8 +207,10 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
 
     found = _line_search(problem, state, step, correction, tau)
     after = _accepted(problem, options, state, step, found, tau, delta, factor.good)
+    # The values are the same; named so, they are not copied.
     started = state._replace(
         point=point._replace(multipliers=after.point.multipliers),
+        values=after.values,
         force=after.force,
         eager=jnp.asarray(True),
         starting=jnp.asarray(False),

@@ -204,11 +204,11 @@ class _Square(NamedTuple):
             return cls(jnp.linalg.inv(a), None)
         return cls(*jax.scipy.linalg.lu_factor(a))
 
-    def solve(self, b: Array) -> Array:
-        """$A^{-1} B$."""
+    def negative(self, b: Array) -> Array:
+        """$-A^{-1} B$."""
         if self.pivots is None:
-            return self.matrices @ b
-        return jax.scipy.linalg.lu_solve((self.matrices, self.pivots), b)
+            return -self.matrices @ b
+        return -jax.scipy.linalg.lu_solve((self.matrices, self.pivots), b)
 
     def vector(self, b: Array, transposed: bool = False) -> Array:
         """$A^{-1} b$, or $A^{-T} b$."""
@@ -303,7 +303,7 @@ def _eliminate(
     unit = jnp.eye(m)
     # In padding the end, the last of the unknowns, repeats the left end.
     square = _Square.of(a.x + padding * unit)
-    t_l, t_w = -square.solve(a.l - padding * unit[:, m - d :]), -square.solve(a.w)
+    t_l, t_w = square.negative(a.l - padding * unit[:, m - d :]), square.negative(a.w)
     h_ll, h_lx, h_xx, h_lw, h_xw = h
     h_xx = h_xx + diagonal[chain.inner][..., None] * unit
     h_ll = h_ll.at[:, 0].add(diagonal[chain.first][..., None] * jnp.eye(d))
@@ -317,7 +317,7 @@ def _eliminate(
     along_l = h_xx @ t_l + _t(h_lx)
     q_ll = h_ll + h_lx @ t_l + _t(t_l) @ along_l
     q_lw = h_lw + _t(t_l) @ h_xw + _t(along_l) @ t_w
-    half = h_xw + h_xx @ t_w / 2
+    half = h_xw + (h_xx / 2) @ t_w
     crossed = _gram(t_w, half)
     own = own + crossed + _t(crossed)
     step_l, step_w = t_l[:, :, m - d :], t_w[:, :, m - d :]
@@ -397,7 +397,7 @@ def _chain(
     solved = jax.scipy.linalg.solve_triangular(upper, jnp.concatenate([coupling, weights], axis=2))
     following, solved_w = solved[:, :, : 2 * d], solved[:, :, 2 * d :]
     last = _Square.of(alpha, 0)
-    end = jnp.concatenate([-last.solve(omega), jnp.zeros((d, p))])
+    end = jnp.concatenate([last.negative(omega), jnp.zeros((d, p))])
     before = _backward(following, solved_w, end)
     return turn, upper, following, last, jnp.concatenate([before, end[None]])
 
