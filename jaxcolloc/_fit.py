@@ -4,7 +4,7 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ._refine import refine
 from ._scheme import AbstractScheme
 from ._solution import Solution
 from ._solve import solve
+from ._solve_batch import at_a_time, solve_batch
 from ._solver import AbstractSolver
 from ._transcribe import Grids, check_options, transcribe, transcribe_again, with_l2
 from ._transfer import transfer
@@ -194,6 +195,18 @@ class _Search:
             return _coarsened(nlp)
         return nlp
 
+    def _tries(self, nlp: NLP, solver: AbstractSolver) -> Iterator[Solution]:
+        """The solutions from all starts, found as they are asked for."""
+        together = at_a_time(solver, self.starts)
+        for first in range(0, self.starts, together):
+            numbers = range(first, min(first + together, self.starts))
+            if together > 1:
+                guesses = [self.guess(nlp, number) for number in numbers]
+                yield from solve_batch(nlp, solver, guesses, throw=False)
+            else:
+                title = _title(self.progress, f"start {first + 1} of {self.starts}")
+                yield solve(nlp, solver, self.guess(nlp, first), throw=False, progress=title)
+
     def best(self, nlp: NLP) -> tuple[Guess | Solution, list[dict[str, Any]]]:
         """The best of the starts, as a start for `nlp`, and how each ended."""
         if self.starts == 1:
@@ -202,9 +215,7 @@ class _Search:
         trial = self.solver.loosened(_TRIAL_TOL, _TRIAL_STEPS)
         log: list[dict[str, Any]] = []
         best, best_rank = None, (True, np.inf)
-        for number in range(self.starts):
-            title = _title(self.progress, f"start {number + 1} of {self.starts}")
-            sol = solve(coarse, trial, self.guess(coarse, number), throw=False, progress=title)
+        for sol in self._tries(coarse, trial):
             verified = sol.result.ok and follows(sol)
             log.append(
                 {

@@ -1,9 +1,7 @@
 """InteriorPoint: a structured interior-point method, all of it JAX."""
 
-import dataclasses
-import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -97,23 +95,23 @@ class InteriorPoint(AbstractSolver):
         callback: StepCallback,
     ) -> Outcome:
         with x64():
-            return _Run(self, nlp, z, multipliers).outcome(callback)
+            run = Run(self, problem_of(self, nlp, z), z, multipliers)
+            return run.outcome(callback, run.late)
 
 
-class _Run:
-    """One solve."""
+class Run:
+    """One solve; to be used inside `x64()`."""
 
     def __init__(
         self,
         solver: InteriorPoint,
-        nlp: NLP,
+        problem: Problem,
         z: np.ndarray,
         warm: Multipliers | None,
     ):
-        self.solver = solver
-        self.problem = _problem(solver, nlp, z)
+        self.solver, self.problem = solver, problem
         begin = time.perf_counter()
-        self.state = _iterate.first(self.problem, *_first_inputs(solver, self.problem, z, warm))
+        self.state = _iterate.first(problem, *first_inputs(solver, problem, z, warm))
         # Compile the loop without taking a step.
         self._advance(0)
         np.asarray(self.state.point.z)
@@ -123,17 +121,22 @@ class _Run:
     def _advance(self, count: int) -> Any:
         solver = self.solver
         self.state, records = _iterate.several(
-            self.problem, _options(solver), solver.hessian == "exact", self.state,
+            self.problem, options_of(solver), solver.hessian == "exact", self.state,
             jnp.asarray(count), solver.look,
         )  # fmt: skip
         return jax.tree.map(np.asarray, records)
 
-    def outcome(self, callback: StepCallback) -> Outcome:
-        """Iterate until the end."""
+    def late(self) -> RESULTS | None:
+        """That the limit of time is reached, if it is."""
+        limit = self.solver.max_seconds
+        over = limit is not None and time.perf_counter() - self.start > limit
+        return RESULTS.max_seconds_reached if over else None
+
+    def outcome(self, callback: StepCallback, ending: Callable[[], RESULTS | None]) -> Outcome:
+        """Iterate until the end, or until `ending` gives a reason to stop."""
         steps: list[Step] = []
         result: RESULTS | None = None
         first = jax.tree.map(lambda item: np.asarray(item)[None], self.state.record)
-        limit = self.solver.max_seconds
         try:
             if self._told(first, 1, 0, steps, callback):
                 result = RESULTS.stopped
@@ -145,20 +148,19 @@ class _Run:
                 taken = int(self.state.iteration) - before
                 if self._told(records, taken, before + 1, steps, callback):
                     result = RESULTS.stopped
-                late = limit is not None and time.perf_counter() - self.start > limit
-                if late and result is None and int(self.state.status) == _iterate.RUNNING:
-                    result = RESULTS.max_seconds_reached
+                if result is None and int(self.state.status) == _iterate.RUNNING:
+                    result = ending()
         except KeyboardInterrupt:
             result = RESULTS.interrupted
         seconds = time.perf_counter() - self.start
         state = jax.tree.map(np.asarray, self.state)
-        return _outcome(self.problem, state, result, steps, self.compile_seconds, seconds)
+        return outcome_of(self.problem, state, result, steps, self.compile_seconds, seconds)
 
     def _told(
         self, records: Any, count: int, number: int, steps: list[Step], callback: StepCallback
     ) -> bool:
         """Show the callback what has happened; whether it wants to stop."""
-        new = _steps(records, count, number, time.perf_counter() - self.start)
+        new = steps_of(records, count, number, time.perf_counter() - self.start)
         steps += new
         # All of them are shown, whichever asks to stop.
         return sum(callback(step, self._current) for step in new) > 0
@@ -167,93 +169,12 @@ class _Run:
         return _unscaled(self.problem, self.state)
 
 
-def run_batch(
-    solver: InteriorPoint,
-    nlps: Sequence[NLP],
-    starts: Sequence[np.ndarray],
-    warm: Sequence[Multipliers | None],
-) -> list[Outcome]:
-    """Many NLPs of one shape in one vectorised loop; the result of each."""
-    count = len(nlps)
-    if any(item is None for item in warm):
-        warm = [None] * count
-    limit = np.inf if solver.max_seconds is None else solver.max_seconds
-    with x64():
-        first = _problem(solver, nlps[0], starts[0])
-        others = zip(nlps[1:], starts[1:], strict=True)
-        problems = [first, *(make_problem(*pair, first.structure) for pair in others)]
-        inputs = [_first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
-        problem, axes = _stacked(problems)
-        begin = time.perf_counter()
-        state = _iterate.first_of_batch(problem, axes, *_stacked(inputs))
-        several = functools.partial(
-            _iterate.several_of_batch, problem, axes, _options(solver),
-            solver.hessian == "exact", room=solver.look,
-        )  # fmt: skip
-        several(state, jnp.asarray(0))
-        np.asarray(state.point.z)
-        compile_seconds = time.perf_counter() - begin
-        begin = time.perf_counter()
-        steps: list[list[Step]] = [[] for _ in range(count)]
-        begun = jax.tree.map(lambda item: np.asarray(item)[:, None], state.record)
-        _collect(steps, begun, np.ones(count, int), np.zeros(count, int), 0.0)
-        result: RESULTS | None = None if solver.max_steps else RESULTS.max_steps_reached
-        try:
-            while result is None and np.any(np.asarray(state.status) == _iterate.RUNNING):
-                before = np.asarray(state.iteration)
-                state, records = several(state, jnp.asarray(solver.look))
-                taken = np.asarray(state.iteration) - before
-                seconds = time.perf_counter() - begin
-                _collect(steps, jax.tree.map(np.asarray, records), taken, before + 1, seconds)
-                if seconds > limit:
-                    result = RESULTS.max_seconds_reached
-        except KeyboardInterrupt:
-            result = RESULTS.interrupted
-        seconds = time.perf_counter() - begin
-        state = jax.tree.map(np.asarray, state)
-        each = [jax.tree.map(lambda item, k=k: item[k], state) for k in range(count)]
-        return [
-            _outcome(*item, compile_seconds, seconds)
-            for item in zip(problems, each, [result] * count, steps, strict=True)
-        ]
-
-
-def _collect(
-    steps: list[list[Step]], records: Any, taken: np.ndarray, number: np.ndarray, seconds: float
-) -> None:
-    for k, known in enumerate(steps):
-        own = jax.tree.map(lambda item, k=k: item[k], records)
-        known += _steps(own, int(taken[k]), int(number[k]), seconds)
-
-
-def _stacked(trees: Sequence[Any]) -> tuple[Any, Any]:
-    """One tree, in which arrays that differ are stacked, and the axes to map over."""
-
-    def axis(*leaves: Any) -> int | None:
-        first = leaves[0]
-        if all(leaf is first for leaf in leaves):
-            return None
-        return None if all(np.array_equal(leaf, first) for leaf in leaves) else 0
-
-    axes = jax.tree.map(lambda *leaves: _Axis(axis(*leaves)), *trees)
-    stacked = jax.tree.map(
-        lambda axis, *leaves: leaves[0] if axis.number is None else jnp.stack(leaves), axes, *trees
-    )
-    return stacked, jax.tree.map(lambda item: item.number, axes)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Axis:
-    """A leaf of a tree, where None would be none."""
-
-    number: int | None
-
-
-def _options(solver: InteriorPoint) -> _iterate.Options:
+def options_of(solver: InteriorPoint) -> _iterate.Options:
+    """The solver's numbers."""
     return _iterate.Options(jnp.asarray(solver.tol), jnp.asarray(solver.max_steps))
 
 
-def _first_inputs(
+def first_inputs(
     solver: InteriorPoint, problem: Problem, z: np.ndarray, warm: Multipliers | None
 ) -> tuple[Array, Array | None, Array | None, Array | None, Array]:
     """Variables, multipliers in the scaled problem, and the first barrier parameter."""
@@ -266,7 +187,7 @@ def _first_inputs(
     return jnp.asarray(z), rows, low, high, jnp.asarray(mu)
 
 
-def _steps(records: Any, count: int, number: int, seconds: float) -> list[Step]:
+def steps_of(records: Any, count: int, number: int, seconds: float) -> list[Step]:
     """The first rows of the records as steps."""
     rows = [jax.tree.map(lambda item, row=row: item[row], records) for row in range(count)]
     return [
@@ -299,7 +220,7 @@ def _unscaled(problem: Problem, state: Any) -> tuple[np.ndarray, Multipliers]:
     return np.array(point.z), dual
 
 
-def _outcome(
+def outcome_of(
     problem: Problem,
     state: Any,
     result: RESULTS | None,
@@ -307,6 +228,7 @@ def _outcome(
     compile_seconds: float,
     seconds: float,
 ) -> Outcome:
+    """How a solve ended, from its last state."""
     status = int(state.status)
     if status != _iterate.RUNNING or result is None:
         result = _RESULTS[status] if result is not RESULTS.stopped else result
@@ -326,7 +248,8 @@ def _outcome(
     )
 
 
-def _problem(solver: InteriorPoint, nlp: NLP, z: np.ndarray) -> Problem:
+def problem_of(solver: InteriorPoint, nlp: NLP, z: np.ndarray) -> Problem:
+    """The scaled problem, with a structure of its own."""
     structure = structure_of(nlp, solver.hessian == "gauss_newton")
     return make_problem(nlp, z, jax.tree.map(jnp.asarray, structure))
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from ._batch_runs import cores, run_in_threads, run_vectorised
 from ._check import describe
-from ._interior_point import InteriorPoint, run_batch
+from ._interior_point import InteriorPoint
 from ._nlp import NLP
 from ._solution import Solution
 from ._solve import report, solve, start_of
@@ -19,11 +21,13 @@ def solve_batch(
     guesses: Sequence[Any],
     *,
     throw: bool = True,
+    vectorize: bool | None = None,
 ) -> list[Solution]:
     """Solve from many starts, or many NLPs of one shape, at once.
 
-    With `jc.InteriorPoint` all go through one vectorised loop (`jax.vmap`), which ends when the
-    last of them does; other solvers take one after another.
+    `jc.InteriorPoint` solves as many at a time as there are cores, or on an accelerator all of them
+    in one vectorised loop (`jax.vmap`), which ends when the last of them does; other solvers take
+    one after another.
 
         starts = [jc.guess(nlp, key=key) for key in jax.random.split(key, 32)]
         best = min(jc.solve_batch(nlp, jc.InteriorPoint(), starts), key=lambda sol: sol.objective)
@@ -34,8 +38,11 @@ def solve_batch(
       bounds, but the same model, grids and sampling.
     - `solver`, `throw`: as in `jc.solve`.
     - `guesses`: as in `jc.solve`, one for each NLP.
+    - `vectorize`: whether to take the vectorised loop; None leaves it to the device. On a CPU it
+      costs more than it saves (`bench/solvers.py`): every step waits for the slowest line search.
 
-    Returns one `jc.Solution` for each start. `stats["solve_seconds"]` is the time of them all.
+    Returns one `jc.Solution` for each start. `stats["solve_seconds"]` is the time of them all, and
+    so is the solver's `max_seconds`.
 
     **Errors:** `ValueError` for NLPs of different shapes; `jc.SolveError` as `jc.solve`, for the
     first that failed.
@@ -53,7 +60,10 @@ def solve_batch(
         return [solve(*pair, throw=throw) for pair in zip(nlps, [solver] * len(nlps), guesses,
                                                           strict=True)]  # fmt: skip
     starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
-    outcomes = run_batch(solver, nlps, [z for z, _ in starts], [dual for _, dual in starts])
+    if vectorize is None:
+        vectorize = jax.default_backend() != "cpu"
+    run = run_vectorised if vectorize else run_in_threads
+    outcomes = run(solver, nlps, [z for z, _ in starts], [dual for _, dual in starts])
     solutions = [
         outcome.solution(item, solver, getattr(guess, "key", None))
         for outcome, item, guess in zip(outcomes, nlps, guesses, strict=True)
@@ -61,6 +71,13 @@ def solve_batch(
     for solution in solutions:
         report(solution, throw)
     return solutions
+
+
+def at_a_time(solver: AbstractSolver, most: int) -> int:
+    """How many starts are best solved together."""
+    if not isinstance(solver, InteriorPoint):
+        return 1
+    return min(most, cores()) if jax.default_backend() == "cpu" else most
 
 
 def _check_alike(nlps: list[NLP]) -> None:

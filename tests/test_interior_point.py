@@ -1,5 +1,6 @@
 """InteriorPoint: its linear algebra against dense matrices, its optima against IPOPT's."""
 
+import concurrent.futures
 import warnings
 
 import equinox as eqx
@@ -420,11 +421,12 @@ def test_fit_and_refine_take_it():
     assert sol.stats["solver"] == "InteriorPoint"
 
 
-def test_a_batch_of_starts_ends_where_single_solves_do(linear):
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_a_batch_of_starts_ends_where_single_solves_do(linear, vectorize):
     rng = np.random.default_rng(0)
     z = np.array(jc.guess(linear, weights="as_given").z)
     starts = [z + 0.1 * rng.normal(size=len(z)) for _ in range(3)]
-    together = jc.solve_batch(linear, jc.InteriorPoint(tol=1e-9), starts)
+    together = jc.solve_batch(linear, jc.InteriorPoint(tol=1e-9), starts, vectorize=vectorize)
     for start, sol in zip(starts, together, strict=True):
         alone = jc.solve(linear, jc.InteriorPoint(tol=1e-9), start)
         assert sol.result is jc.RESULTS.successful
@@ -433,21 +435,49 @@ def test_a_batch_of_starts_ends_where_single_solves_do(linear):
         np.testing.assert_allclose(sol.trace.objective, alone.trace.objective, rtol=1e-6)
 
 
-def test_a_batch_of_problems_with_other_noise_and_penalties(linear):
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_a_batch_of_problems_with_other_noise_and_penalties(vectorize):
     rng = np.random.default_rng(1)
     nlps = []
     for l2 in (1e-4, 1e-2):
         noisy = jc.Trajectory(TS, SPIRALS[0].ys + 0.02 * rng.normal(size=(21, 2)))
         nlps.append(jc.transcribe(START, noisy, GRID, l2=l2))
     guesses = [jc.guess(nlp, weights="as_given") for nlp in nlps]
-    together = jc.solve_batch(nlps, jc.InteriorPoint(tol=1e-9), guesses)
+    solver = jc.InteriorPoint(tol=1e-9)
+    together = jc.solve_batch(nlps, solver, guesses, vectorize=vectorize)
     theirs = jc.solve_batch(nlps, jc.Ipopt(tol=1e-9), guesses)
     for nlp, ours, other in zip(nlps, together, theirs, strict=True):
         assert ours.nlp is nlp
         assert ours.objective == pytest.approx(other.objective, rel=1e-7)
     assert together[0].objective != pytest.approx(together[1].objective, rel=1e-2)
-    again = jc.solve_batch(nlps, jc.InteriorPoint(tol=1e-9), together)
+    again = jc.solve_batch(nlps, solver, together, vectorize=vectorize)
     assert max(sol.stats["num_steps"] for sol in again) <= 2
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_a_limit_of_time_holds_for_the_whole_batch(linear, vectorize):
+    starts = [jc.guess(linear, weights="as_given")] * 3
+    solver = jc.InteriorPoint(max_seconds=1e-6, look=1)
+    for sol in jc.solve_batch(linear, solver, starts, throw=False, vectorize=vectorize):
+        assert sol.result is jc.RESULTS.max_seconds_reached
+        assert sol.stats["num_steps"] <= 1
+
+
+def test_ctrl_c_ends_all_threads_of_a_batch(linear, monkeypatch):
+    """As if it came while the main thread waits."""
+
+    def wait(futures):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(concurrent.futures, "wait", wait)
+    starts = [np.array(jc.guess(linear, weights="as_given").z) + 0.3] * 3
+    solver = jc.InteriorPoint(tol=1e-12, look=1)
+    sols = jc.solve_batch(linear, solver, starts, throw=False, vectorize=False)
+    # Some may have ended before.
+    allowed = jc.RESULTS.interrupted, jc.RESULTS.stopped, jc.RESULTS.successful
+    assert {sol.result for sol in sols} <= set(allowed)
+    assert sols[-1].result is not jc.RESULTS.successful
+    assert all(np.all(np.isfinite(sol.z)) for sol in sols)
 
 
 def test_a_batch_of_different_shapes_is_refused(linear):

@@ -1,0 +1,167 @@
+"""Many solves of `jc.InteriorPoint` at once: in threads, or as one vectorised loop."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _iterate
+from ._barrier import Problem
+from ._interior_point import (
+    InteriorPoint,
+    Run,
+    first_inputs,
+    make_problem,
+    options_of,
+    outcome_of,
+    problem_of,
+    steps_of,
+)
+from ._nlp import NLP
+from ._precision import x64
+from ._solution import RESULTS, Multipliers, Step
+from ._solver import Outcome
+
+
+def cores() -> int:
+    """How many solves this machine can do at a time."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_in_threads(
+    solver: InteriorPoint,
+    nlps: Sequence[NLP],
+    starts: Sequence[np.ndarray],
+    warm: Sequence[Multipliers | None],
+) -> list[Outcome]:
+    """Many NLPs of one shape, as many at a time as there are cores; the result of each."""
+    limit = np.inf if solver.max_seconds is None else solver.max_seconds
+    interrupted = threading.Event()
+    with x64():
+        problems = _problems(solver, nlps, starts)
+        # Compiles for all of them.
+        compile_seconds = Run(solver, problems[0], starts[0], warm[0]).compile_seconds
+    begin = time.perf_counter()
+
+    def ending() -> RESULTS | None:
+        if interrupted.is_set():
+            return RESULTS.interrupted
+        return RESULTS.max_seconds_reached if time.perf_counter() - begin > limit else None
+
+    def one(problem: Problem, z: np.ndarray, multipliers: Multipliers | None) -> Outcome:
+        with x64():
+            run = Run(solver, problem, z, multipliers)
+            return run.outcome(lambda *_: interrupted.is_set(), ending)
+
+    with concurrent.futures.ThreadPoolExecutor(min(cores(), len(nlps))) as pool:
+        futures = [pool.submit(one, *item) for item in zip(problems, starts, warm, strict=True)]
+        try:
+            concurrent.futures.wait(futures)
+        except KeyboardInterrupt:
+            interrupted.set()
+    seconds = time.perf_counter() - begin
+    return [
+        dataclasses.replace(future.result(), compile_seconds=compile_seconds, solve_seconds=seconds)
+        for future in futures
+    ]
+
+
+def _problems(
+    solver: InteriorPoint, nlps: Sequence[NLP], starts: Sequence[np.ndarray]
+) -> list[Problem]:
+    """Their scaled problems, which share one structure."""
+    first = problem_of(solver, nlps[0], starts[0])
+    others = zip(nlps[1:], starts[1:], strict=True)
+    return [first, *(make_problem(*pair, first.structure) for pair in others)]
+
+
+def run_vectorised(
+    solver: InteriorPoint,
+    nlps: Sequence[NLP],
+    starts: Sequence[np.ndarray],
+    warm: Sequence[Multipliers | None],
+) -> list[Outcome]:
+    """Many NLPs of one shape in one vectorised loop; the result of each."""
+    count = len(nlps)
+    if any(item is None for item in warm):
+        warm = [None] * count
+    limit = np.inf if solver.max_seconds is None else solver.max_seconds
+    with x64():
+        problems = _problems(solver, nlps, starts)
+        inputs = [first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
+        problem, axes = _stacked(problems)
+        begin = time.perf_counter()
+        state = _iterate.first_of_batch(problem, axes, *_stacked(inputs, every=True))
+        several = functools.partial(
+            _iterate.several_of_batch, problem, axes, options_of(solver),
+            solver.hessian == "exact", room=solver.look,
+        )  # fmt: skip
+        several(state, jnp.asarray(0))
+        np.asarray(state.point.z)
+        compile_seconds = time.perf_counter() - begin
+        begin = time.perf_counter()
+        steps: list[list[Step]] = [[] for _ in range(count)]
+        begun = jax.tree.map(lambda item: np.asarray(item)[:, None], state.record)
+        _collect(steps, begun, np.ones(count, int), np.zeros(count, int), 0.0)
+        result: RESULTS | None = None if solver.max_steps else RESULTS.max_steps_reached
+        try:
+            while result is None and np.any(np.asarray(state.status) == _iterate.RUNNING):
+                before = np.asarray(state.iteration)
+                state, records = several(state, jnp.asarray(solver.look))
+                taken = np.asarray(state.iteration) - before
+                seconds = time.perf_counter() - begin
+                _collect(steps, jax.tree.map(np.asarray, records), taken, before + 1, seconds)
+                if seconds > limit:
+                    result = RESULTS.max_seconds_reached
+        except KeyboardInterrupt:
+            result = RESULTS.interrupted
+        seconds = time.perf_counter() - begin
+        state = jax.tree.map(np.asarray, state)
+        each = [jax.tree.map(lambda item, k=k: item[k], state) for k in range(count)]
+        return [
+            outcome_of(*item, compile_seconds, seconds)
+            for item in zip(problems, each, [result] * count, steps, strict=True)
+        ]
+
+
+def _collect(
+    steps: list[list[Step]], records: Any, taken: np.ndarray, number: np.ndarray, seconds: float
+) -> None:
+    for k, known in enumerate(steps):
+        own = jax.tree.map(lambda item, k=k: item[k], records)
+        known += steps_of(own, int(taken[k]), int(number[k]), seconds)
+
+
+def _stacked(trees: Sequence[Any], every: bool = False) -> tuple[Any, Any]:
+    """One tree, in which arrays that differ, or every one, are stacked, and the axes to map."""
+
+    def axis(*leaves: Any) -> int | None:
+        first = leaves[0]
+        if every:
+            return 0
+        if all(leaf is first for leaf in leaves):
+            return None
+        return None if all(np.array_equal(leaf, first) for leaf in leaves) else 0
+
+    axes = jax.tree.map(lambda *leaves: _Axis(axis(*leaves)), *trees)
+    stacked = jax.tree.map(
+        lambda axis, *leaves: leaves[0] if axis.number is None else jnp.stack(leaves), axes, *trees
+    )
+    return stacked, jax.tree.map(lambda item: item.number, axes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """A leaf of a tree, where None would be none."""
+
+    number: int | None
