@@ -229,8 +229,8 @@ def report(found: dict[str, Any]) -> str:
                 f"{ours['compile']:.1f}", f"{row['peak_mib']:.0f}",
             ])  # fmt: skip
         header = (
-            "nodes", "series", "variables", "result", "iterations", "s", "ms per iteration", "IPOPT's ms",
-            "ratio", "IPOPT's end", "ratio of solve", "compile, s", "peak MiB so far",
+            "nodes", "series", "variables", "result", "iterations", "s", "ms per iteration",
+            "IPOPT's ms", "ratio", "IPOPT's end", "ratio of solve", "compile, s", "peak MiB so far",
         )  # fmt: skip
         lines += [table(header, rows), ""]
         size = np.log([row["nodes"] for row in found["nodes"]])

@@ -30,9 +30,8 @@ _RESULTS = {
 }
 # Gradients of objective and constraints are scaled down to this (Waechter and Biegler, 3.8).
 _LARGEST_GRADIENT = 100.0
-# Losses are means over samples, but norms and barriers are sums over nodes, which are weighed so
-# as not to depend on how many there are.
-_NODE, _FEW_NODES = 10.0, 1000
+# Losses are means over samples, but norms are sums over nodes: each weighs this over their number.
+_NODE = 30.0
 
 
 class InteriorPoint(AbstractSolver):
@@ -52,8 +51,8 @@ class InteriorPoint(AbstractSolver):
     - `max_steps`, `max_seconds`: limits; reaching one returns the best point found.
     - `hessian`: "exact", or "gauss_newton", which drops the curvature of equations and
       observations.
-    - `mu`: the first barrier parameter of a cold start for up to 1,000 nodes; with $N$ nodes it is
-      $1000 / N$ of it, since the barrier is a sum over nodes where a loss is a mean.
+    - `mu`: the first barrier parameter of a cold start, times the number of nodes: a barrier is a
+      sum over nodes where a loss is a mean over samples, and a strong one leads away from the data.
     - `look`: after how many iterations limits of time, Ctrl-C and callbacks are looked at.
       Callbacks see every step, but the iterate and the model are those of the last one.
 
@@ -73,7 +72,7 @@ class InteriorPoint(AbstractSolver):
         max_steps: int = 3000,
         max_seconds: float | None = None,
         hessian: str = "exact",
-        mu: float = 1.0,
+        mu: float = 10.0,
         look: int = 10,
     ):
         self.tol = positive("tol", tol)
@@ -179,7 +178,7 @@ def first_inputs(
 ) -> tuple[Array, Array | None, Array | None, Array | None, Array]:
     """Variables, multipliers in the scaled problem, and the first barrier parameter."""
     if warm is None:
-        first = solver.mu * min(1.0, _FEW_NODES / problem.core.layout.num_nodes)
+        first = solver.mu / problem.core.layout.num_nodes
         return jnp.asarray(z), None, None, None, jnp.asarray(first)
     rows = jnp.asarray(warm.constraints) * problem.scale / problem.row_scale
     low, high = (problem.scale * jnp.asarray(item) for item in (warm.lower, warm.upper))

@@ -32,7 +32,7 @@ _LARGEST_MULTIPLIER = 1e3
 _RESTORED = 0.9
 _MOST_TRIALS = 60
 _REFINEMENTS, _REFINED = 2, 1e-9
-_WITHOUT_CURVATURE, _INSTEAD = 100.0, 0.1
+_WITHOUT_CURVATURE, _INSTEAD, _CUT = 100.0, 0.1, 0.3
 _CORRECTIONS, _CORRECTED = 4, 0.5
 _LARGEST = 1e20
 
@@ -67,6 +67,7 @@ class State(NamedTuple):
     mu: Array
     kept: Filter
     delta: Array
+    instead: Array
     eager: Array
     iteration: Array
     status: Array
@@ -131,6 +132,7 @@ def begin(
         mu=mu,
         kept=Filter.start(jnp.sum(jnp.abs(values.residual))),
         delta=zero,
+        instead=jnp.asarray(_INSTEAD),
         eager=jnp.asarray(True),
         iteration=jnp.asarray(0),
         status=jnp.where(values.finite, RUNNING, NOT_FINITE),
@@ -174,10 +176,9 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
     in_s = -multipliers + problem.slack_box.push(mu, point.s)
     in_s = jnp.where(problem.inequality, in_s, 0.0)
     weight = jnp.where(problem.inequality, sigma_s, 1 / _kkt.LOOSE)
-    factor, hessian, delta, at_once = _factorised(
-        problem, values, curvature, sigma, weight, flat, state
-    )
-    state = state._replace(eager=at_once)
+    tried = _factorised(problem, values, curvature, sigma, weight, flat, state)
+    factor, hessian, delta = tried.factor, tried.hessian, tried.delta
+    state = state._replace(eager=tried.tries == 1)
 
     def solve(dual: Array, primal: Array) -> tuple[Array, Array]:
         return _kkt.solve(structure, values.slopes, factor, dual, primal, problem.fixed)
@@ -206,7 +207,7 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
         return dz, jnp.where(problem.inequality, dl / sigma_s, 0.0)
 
     found = _line_search(problem, state, step, correction, tau)
-    after = _accepted(problem, options, state, step, found, tau, delta, factor.good)
+    after = _accepted(problem, options, state, step, found, tau, tried)
     # The values are the same; named so, they are not copied.
     started = state._replace(
         point=point._replace(multipliers=after.point.multipliers),
@@ -281,7 +282,7 @@ def _factorised(
     weight: Array,
     flat: Array,
     state: State,
-) -> tuple[_kkt.Factor, _kkt.Curvature, Array, Array]:
+) -> _Attempt:
     """With as much added to the Hessian as its curvature asks for (algorithm IC).
 
     That nothing is needed is tried only if the last guess was enough at once. Where very much
@@ -303,7 +304,7 @@ def _factorised(
         # The first factorisation is one of the loop, so that it is compiled once.
         delta = jnp.where(tried.tries == 0, least, enlarged(tried.delta))
         without = tried.without | (delta > _WITHOUT_CURVATURE)
-        delta = jnp.where(without & ~tried.without & ~flat, _INSTEAD, delta)
+        delta = jnp.where(without & ~tried.without & ~flat, state.instead, delta)
         changed = (tried.tries == 0) | (without & ~tried.without)
         hessian = jax.lax.cond(
             changed & ~flat,
@@ -330,8 +331,7 @@ def _factorised(
     none = empty(jax.eval_shape(curvature, jnp.asarray(False)))
     start = _Attempt(None, none, jnp.asarray(0.0), jnp.asarray(0), jnp.asarray(False))
     start = start._replace(factor=empty(jax.eval_shape(another, start).factor))
-    found = jax.lax.while_loop(bad, another, start)
-    return found.factor, found.hessian, found.delta, found.tries == 1
+    return jax.lax.while_loop(bad, another, start)
 
 
 class _Trial(NamedTuple):
@@ -437,12 +437,12 @@ def _accepted(
     step: _Step,
     found: _Found,
     tau: Array,
-    delta: Array,
-    good: Array,
+    tried: _Attempt,
 ) -> State:
     """The next state; a step that was not accepted leads into restoration, or ends it."""
     point, restoring = state.point, state.restoring
-    usable = found.accepted & good
+    usable = found.accepted & tried.factor.good
+    delta = tried.delta
     multipliers_finite = jnp.all(jnp.isfinite(step.multipliers))
     usable = usable & multipliers_finite
 
@@ -490,6 +490,9 @@ def _accepted(
     tiny = jnp.where((size < _TINY) & ~restoring, state.tiny + 1, 0)
     near = error <= _ACCEPTABLE * options.tol
     acceptable = jnp.where(near & ~restoring, state.acceptable + 1, 0)
+    # As Levenberg and Marquardt do: more where the step had to be cut, less where it had not.
+    damped = jnp.where(found.alpha < _CUT, _DELTA_UP, _DELTA_DOWN) * state.instead
+    damped = jnp.clip(damped, _INSTEAD, _WITHOUT_CURVATURE)
     iteration = state.iteration + 1
     status = jnp.asarray(RUNNING)
     status = jnp.where(iteration >= options.max_steps, LIMIT, status)
@@ -515,6 +518,7 @@ def _accepted(
         mu=state.mu,
         kept=kept,
         delta=jnp.where(restoring | (delta <= 0), state.delta, delta),
+        instead=jnp.where(tried.without, damped, state.instead),
         eager=state.eager,
         iteration=iteration,
         status=status,
