@@ -1,8 +1,9 @@
 """`jc.InteriorPoint` beside IPOPT: time, iterations, optima, growth with the number of nodes.
 
 Forced Van der Pol oscillator, noise 0.1, l2 1e-3, states within +-5, weights within +-100, the
-start of `jc.guess`, tolerance 1e-6, one process; pinned to one core where the system can. Ratios
-are IPOPT's time over ours, from one run; compilation is not in them and is shown apart.
+start of `jc.guess`, tolerance 1e-6, one process; pinned to one core where the system can, but for
+"batch", which uses all. Ratios are IPOPT's time over ours, from one run; compilation is not in them
+and is shown apart.
 
 - "seeds": ten seeds of the paper's problem on its global grid (200 Chebyshev points) and on
   50 x Radau 4, with 200 samples on the nodes, where each gives but a diagonal block to the Hessian,
@@ -25,6 +26,8 @@ import contextlib
 import json
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +165,7 @@ def batch(count: int, quick: bool) -> Rows:
         each = [jc.solve(nlp, solver, start, throw=False) for start in starts]
         rows.append({
             "starts": len(starts),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "width": width,
             "batch": together[0].stats["solve_seconds"],
             "batch_compile": together[0].stats["compile_seconds"],
@@ -183,7 +187,8 @@ def per_iteration(row: dict[str, Any]) -> float:
 
 def report(found: dict[str, Any]) -> str:
     """The tables."""
-    lines = ["# InteriorPoint and IPOPT", "", found["machine"], "", found["versions"], ""]
+    lines = ["# InteriorPoint and IPOPT", "", found.get("machine", machine()), "",
+             found["versions"], ""]  # fmt: skip
     if "seeds" in found:
         groups: dict[tuple[str, int], Rows] = {}
         for row in found["seeds"]:
@@ -237,11 +242,11 @@ def report(found: dict[str, Any]) -> str:
         cost = np.log([per_iteration(row["ours"]) for row in found["nodes"]])
         lines += [f"Time per iteration grows like nodes^{np.polyfit(size, cost, 1)[0]:.2f}.", ""]
     if "batch" in found:
-        header = ("starts", "net", "together, s", "one by one, s", "ratio", "iterations, mean",
-                  "longest", "solved together, singly", "compile, s")  # fmt: skip
+        header = ("starts", "net", "cores", "together, s", "one by one, s", "ratio",
+                  "iterations, mean", "longest", "solved together, singly", "compile, s")  # fmt: skip
         rows = [
-            [row["starts"], f"2-{row['width']}-2", f"{row['batch']:.1f}", f"{row['singles']:.1f}",
-             f"{row['singles'] / row['batch']:.2f}", f"{row['mean']:.0f}", row["longest"],
+            [row["starts"], f"2-{row['width']}-2", row["cores"], f"{row['batch']:.1f}",
+             f"{row['singles']:.1f}", f"{row['singles'] / row['batch']:.2f}", f"{row['mean']:.0f}", row["longest"],
              f"{row['ok'][0]}, {row['ok'][1]}", f"{row['batch_compile']:.1f}"]
             for row in found["batch"]
         ]  # fmt: skip
@@ -251,23 +256,28 @@ def report(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", choices=tuple(PARTS), action="append")
+    parser.add_argument("--only", choices=tuple(PARTS), help="else all, each in its own process")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="a small version, one minute")
     parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
+    if chosen.only is None:
+        for name in PARTS:
+            subprocess.run([sys.executable, *sys.argv, "--only", name], check=True)
+        return
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    if chosen.only != "batch":
+        with contextlib.suppress(AttributeError, OSError):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     target = chosen.output / "solvers.json"
-    found = json.loads(target.read_text()) if chosen.only and target.exists() else {}
-    found |= {"machine": machine(), "versions": versions()}
+    found = json.loads(target.read_text()) if target.exists() else {}
     begin = time.perf_counter()
-    for name, part in PARTS.items():
-        if chosen.only is None or name in chosen.only:
-            found[name] = part(1 if chosen.quick else chosen.seeds, chosen.quick)
-            chosen.output.mkdir(parents=True, exist_ok=True)
-            target.write_text(json.dumps(found))
+    rows = PARTS[chosen.only](1 if chosen.quick else chosen.seeds, chosen.quick)
+    found |= {chosen.only: rows, "versions": versions()}
+    if chosen.only != "batch":
+        found["machine"] = machine()
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(found))
     text = report(found)
     (chosen.output / "solvers.md").write_text(text)
     print(f"{text}\n{time.perf_counter() - begin:.0f} s")
