@@ -242,12 +242,17 @@ def report(found: dict[str, Any]) -> str:
         cost = np.log([per_iteration(row["ours"]) for row in found["nodes"]])
         lines += [f"Time per iteration grows like nodes^{np.polyfit(size, cost, 1)[0]:.2f}.", ""]
     if "batch" in found:
-        header = ("starts", "net", "cores", "together, s", "one by one, s", "ratio",
-                  "iterations, mean", "longest", "solved together, singly", "compile, s")  # fmt: skip
+        header = (
+            "starts", "net", "cores", "together, s", "one by one, s", "ratio", "iterations, mean",
+            "longest", "solved together, singly", "compile, s",
+        )  # fmt: skip
         rows = [
-            [row["starts"], f"2-{row['width']}-2", row["cores"], f"{row['batch']:.1f}",
-             f"{row['singles']:.1f}", f"{row['singles'] / row['batch']:.2f}", f"{row['mean']:.0f}", row["longest"],
-             f"{row['ok'][0]}, {row['ok'][1]}", f"{row['batch_compile']:.1f}"]
+            [
+                row["starts"], f"2-{row['width']}-2", row["cores"], f"{row['batch']:.1f}",
+                f"{row['singles']:.1f}", f"{row['singles'] / row['batch']:.2f}",
+                f"{row['mean']:.0f}", row["longest"], f"{row['ok'][0]}, {row['ok'][1]}",
+                f"{row['batch_compile']:.1f}",
+            ]
             for row in found["batch"]
         ]  # fmt: skip
         lines += [table(header, rows), ""]
