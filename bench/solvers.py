@@ -13,8 +13,8 @@ and is shown apart.
   0.3 of time, without the forcing, which no such net could follow for so long, in one series or in
   series of 2,000 nodes; IPOPT on 1,000 nodes, and for a minute on 10,000.
 
-- "batch": 32 starts of both nets in one `jc.solve_batch` beside 32 single solves, up to 200
-  iterations each.
+- "batch": 32 starts of both nets in one `jc.solve_batch`, on all cores and vectorised, beside 32
+  single solves, up to 200 iterations each.
 
     python bench/solvers.py                    # writes results/solvers.json and solvers.md
     python bench/solvers.py --only seeds --seeds 2
@@ -162,16 +162,18 @@ def batch(count: int, quick: bool) -> Rows:
         keys = jax.random.split(jax.random.key(1), 4 if quick else 32)
         starts = [jc.guess(nlp, key=key) for key in keys]
         together = jc.solve_batch(nlp, solver, starts, throw=False)
+        lanes = jc.solve_batch(nlp, solver, starts, throw=False, vectorize=True)
         each = [jc.solve(nlp, solver, start, throw=False) for start in starts]
         rows.append({
             "starts": len(starts),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "width": width,
             "batch": together[0].stats["solve_seconds"],
+            "vectorised": lanes[0].stats["solve_seconds"],
             "batch_compile": together[0].stats["compile_seconds"],
             "singles": sum(sol.stats["solve_seconds"] for sol in each),
-            "longest": max(sol.stats["num_steps"] for sol in together),
-            "mean": float(np.mean([sol.stats["num_steps"] for sol in together])),
+            "longest": max(sol.stats["num_steps"] for sol in each),
+            "mean": float(np.mean([sol.stats["num_steps"] for sol in each])),
             "ok": [sum(sol.result.ok for sol in sols) for sols in (together, each)],
         })  # fmt: skip
         print("#", json.dumps(rows[-1]), flush=True)
@@ -183,6 +185,15 @@ PARTS: dict[str, Callable[[int, bool], Rows]] = {"nodes": nodes, "seeds": seeds,
 
 def per_iteration(row: dict[str, Any]) -> float:
     return float(1e3 * row["seconds"] / max(row["iterations"], 1))
+
+
+def casadi_cells(group: Rows) -> tuple[str, str]:
+    """CasADi's time per iteration, and its time over ours, where it was run."""
+    if "casadi" not in group[0]:
+        return "", ""
+    each = np.median([per_iteration(row["casadi"]) for row in group])
+    ratio = np.median([row["casadi"]["seconds"] / row["ours"]["seconds"] for row in group])
+    return f"{each:.1f}", f"{ratio:.1f}"
 
 
 def report(found: dict[str, Any]) -> str:
@@ -203,8 +214,7 @@ def report(found: dict[str, Any]) -> str:
                 case, f"2-{width}-2", f"{np.median(ratio):.1f} ({min(ratio):.1f}-{max(ratio):.1f})",
                 f"{np.median(each):.1f}",
                 f"{np.median([per_iteration(row['ipopt']) for row in group]):.1f}",
-                "" if "casadi" not in group[0] else
-                f"{np.median([per_iteration(row['casadi']) for row in group]):.1f}",
+                *casadi_cells(group),
                 f"{np.median([per_iteration(row['ours']) for row in group]):.2f}",
                 f"{np.median([row['ipopt']['iterations'] for row in group]):.0f}",
                 f"{np.median([row['ours']['iterations'] for row in group]):.0f}",
@@ -216,7 +226,7 @@ def report(found: dict[str, Any]) -> str:
             ])  # fmt: skip
         header = (
             "case", "net", "ratio of solve (range)", "per iteration", "IPOPT's ms",
-            "CasADi's ms", "our ms", "IPOPT's iterations", "ours", "solved",
+            "CasADi's ms", "its ratio of solve", "our ms", "IPOPT's iterations", "ours", "solved",
             "same, lower, higher optimum", "compile, s",
         )  # fmt: skip
         lines += [table(header, rows), ""]
@@ -250,7 +260,7 @@ def report(found: dict[str, Any]) -> str:
             [
                 row["starts"], f"2-{row['width']}-2", row["cores"], f"{row['batch']:.1f}",
                 f"{row['singles']:.1f}", f"{row['singles'] / row['batch']:.2f}",
-                f"{row['mean']:.0f}", row["longest"], f"{row['ok'][0]}, {row['ok'][1]}",
+                f"{row['vectorised']:.1f}", f"{row['mean']:.0f}", row["longest"], f"{row['ok'][0]}, {row['ok'][1]}",
                 f"{row['batch_compile']:.1f}",
             ]
             for row in found["batch"]

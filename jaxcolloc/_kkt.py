@@ -44,6 +44,11 @@ It does not do ties between trajectories, nor constraints that reach over severa
 a state other than an initial one that is fixed by equal bounds: use `jc.Ipopt`. The border is
 dense: with thousands of weights, or hundreds of trajectories with unknowns of their own,
 `jc.Ipopt` with its sparse border may be the better choice.
+
+The weights' columns of the chain are the sensitivities of the linearised trajectories, with their
+initial states chosen best. Where a start is so far from any trajectory that these grow beyond some
+$10^8$, as on one series of 20,000 nodes over hundreds of periods, the Schur complement loses the
+curvature of all other directions, and the solver gives up at once: fit shorter series first.
 """
 
 from typing import Any, NamedTuple
