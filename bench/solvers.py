@@ -260,7 +260,8 @@ def report(found: dict[str, Any]) -> str:
             [
                 row["starts"], f"2-{row['width']}-2", row["cores"], f"{row['batch']:.1f}",
                 f"{row['singles']:.1f}", f"{row['singles'] / row['batch']:.2f}",
-                f"{row['vectorised']:.1f}", f"{row['mean']:.0f}", row["longest"], f"{row['ok'][0]}, {row['ok'][1]}",
+                f"{row['vectorised']:.1f}", f"{row['mean']:.0f}", row["longest"],
+                f"{row['ok'][0]}, {row['ok'][1]}",
                 f"{row['batch_compile']:.1f}",
             ]
             for row in found["batch"]
