@@ -253,8 +253,8 @@ def report(found: dict[str, Any]) -> str:
         lines += [f"Time per iteration grows like nodes^{np.polyfit(size, cost, 1)[0]:.2f}.", ""]
     if "batch" in found:
         header = (
-            "starts", "net", "cores", "together, s", "one by one, s", "ratio", "iterations, mean",
-            "longest", "solved together, singly", "compile, s",
+            "starts", "net", "cores", "together, s", "one by one, s", "ratio", "vectorised, s",
+            "iterations, mean", "longest", "solved together, singly", "compile, s",
         )  # fmt: skip
         rows = [
             [

@@ -42,8 +42,9 @@ class InteriorPoint(AbstractSolver):
     all of an iteration is one compiled program, so that it runs on a GPU as well. It takes
     the same NLPs as `jc.Ipopt`, but for ties between trajectories, constraints over several
     intervals and states fixed elsewhere than at a start. The larger the problem, the more it gains;
-    `bench/solvers.py` compares the two. `jc.fit` stays with `jc.Ipopt`, which is tried on more
-    kinds of problems, unless it is given another `solver`.
+    `bench/solvers.py` compares the two on 60 problems of 200 nodes, all of which both solve, and on
+    up to 100,000 nodes. `jc.fit` stays with `jc.Ipopt`, which takes every NLP and is tried on more
+    kinds of them, unless it is given another `solver`.
 
     **Arguments:**
 
