@@ -152,7 +152,7 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
     """One iteration; or, where multipliers are wanted, the search for them.
 
     These leave the least gradient of the Lagrangian (Eq. 36), by the same linear system with
-    a unit Hessian: they cost no compilation of their own.
+    the metric for a Hessian: they cost no compilation of their own.
     """
     state = _next_barrier(problem, options, state)
     structure = problem.structure
