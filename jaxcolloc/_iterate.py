@@ -21,7 +21,7 @@ from ._filter import Filter, Search
 
 RUNNING, SOLVED, ACCEPTABLE, LIMIT, TINY, NO_RESTORATION, NOT_FINITE, DIVERGING = range(8)
 
-_FIRST_DELTA, _LEAST_DELTA, _MOST_DELTA = 1e-4, 1e-20, 1e20
+_FIRST_DELTA, _LEAST_DELTA, _MOST_DELTA, _NEAR_NONE = 1e-4, 1e-20, 1e20, 1e-3
 _DELTA_UP_FIRST, _DELTA_UP, _DELTA_DOWN = 100.0, 4.0, 1 / 3
 _TAU = 0.99
 _MU_FACTOR, _MU_POWER, _MU_ERROR = 0.2, 1.5, 10.0
@@ -285,7 +285,7 @@ def _factorised(
 ) -> _Attempt:
     """With as much added to the Hessian as its curvature asks for (algorithm IC).
 
-    That nothing is needed is tried only if the last guess was enough at once. Where very much
+    That nothing is needed is tried only if little was, and enough at once. Where very much
     would be needed the equations' curvature is left out instead: multipliers that have grown on the
     way to feasibility would make it worse with every step. Returns also the Hessian, what was
     added, and whether the first try was good.
@@ -297,7 +297,8 @@ def _factorised(
         up = jnp.where(last > 0, _DELTA_UP, _DELTA_UP_FIRST)
         return jnp.where(delta > 0, up * delta, first)
 
-    least = jnp.where(state.eager | (last == 0), 0.0, enlarged(jnp.asarray(0.0)))
+    hopeful = (state.eager & (last < _NEAR_NONE)) | (last == 0)
+    least = jnp.where(hopeful, 0.0, enlarged(jnp.asarray(0.0)))
     least = jnp.where(flat, 1.0, least)
 
     def another(tried: _Attempt) -> _Attempt:

@@ -1,9 +1,14 @@
 """Fixtures that several test files use."""
 
+import gc
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
+
+
+_MANY_MAPPINGS = 35_000
 
 
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])
@@ -13,3 +18,17 @@ def caller_x64(request: pytest.FixtureRequest) -> Iterator[bool]:
     jax.config.update("jax_enable_x64", request.param)
     yield request.param
     jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(autouse=True)
+def few_mappings() -> Iterator[None]:
+    """Give compiled code back before the process has as many mappings as Linux allows.
+
+    Every compiled function maps some memory; past `vm.max_map_count`, 65,530 by default, the next
+    compilation ends in a segmentation fault.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
