@@ -10,6 +10,11 @@ from pathlib import Path
 PACKAGES = ("jaxcolloc", "jax", "diffrax", "equinox", "cyipopt-wheels", "casadi", "numpy")
 
 
+def cores() -> int | None:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def machine() -> str:
     """One line on the processor, the cores in use, and Python."""
     model = platform.processor() or platform.machine()
@@ -17,8 +22,7 @@ def machine() -> str:
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = names[0].split(":", 1)[1].strip() if names else model
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {usable} core(s) in use, Python {platform.python_version()}"
+    return f"{model}, {cores()} core(s) in use, Python {platform.python_version()}"
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> str:

@@ -12,7 +12,6 @@ and is shown apart.
 - "nodes": net 2-32-2 on 1,000 to 100,000 nodes of Radau 4, as many samples, an interval for every
   0.3 of time, without the forcing, which no such net could follow for so long, in one series or in
   series of 2,000 nodes; IPOPT on 1,000 nodes, and for a minute on 10,000.
-
 - "batch": 32 starts of both nets in one `jc.solve_batch`, on all cores and vectorised, beside 32
   single solves, up to 200 iterations each.
 
@@ -37,7 +36,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _report import machine, table, versions
+from _report import cores, machine, table, versions
 
 import jaxcolloc as jc
 from jaxcolloc import datasets
@@ -102,7 +101,7 @@ def casadi(nlp: jc.NLP, z: np.ndarray, width: int) -> dict[str, Any]:
 
 
 def seeds(count: int, quick: bool) -> Rows:
-    """Ten seeds of four problems."""
+    """Seeds of six problems."""
     single = jc.Grid.single(0.0, 15.0, jc.Chebyshev(200))
     local = jc.Grid.uniform(0.0, 15.0, 50, jc.Radau(4))
     even = np.linspace(0.0, 15.0, 200)
@@ -166,7 +165,7 @@ def batch(count: int, quick: bool) -> Rows:
         each = [jc.solve(nlp, solver, start, throw=False) for start in starts]
         rows.append({
             "starts": len(starts),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "cores": cores(),
             "width": width,
             "batch": together[0].stats["solve_seconds"],
             "vectorised": lanes[0].stats["solve_seconds"],

@@ -19,6 +19,7 @@ from ._interior_point import (
     InteriorPoint,
     Run,
     first_inputs,
+    late,
     make_problem,
     options_of,
     outcome_of,
@@ -45,7 +46,6 @@ def run_in_threads(
     warm: Sequence[Multipliers | None],
 ) -> list[Outcome]:
     """Many NLPs of one shape, as many at a time as there are cores; the result of each."""
-    limit = np.inf if solver.max_seconds is None else solver.max_seconds
     interrupted = threading.Event()
     with x64():
         problems = _problems(solver, nlps, starts)
@@ -54,9 +54,7 @@ def run_in_threads(
     begin = time.perf_counter()
 
     def ending() -> RESULTS | None:
-        if interrupted.is_set():
-            return RESULTS.interrupted
-        return RESULTS.max_seconds_reached if time.perf_counter() - begin > limit else None
+        return RESULTS.interrupted if interrupted.is_set() else late(solver, begin)
 
     def one(problem: Problem, z: np.ndarray, multipliers: Multipliers | None) -> Outcome:
         with x64():
@@ -95,7 +93,6 @@ def run_vectorised(
     count = len(nlps)
     if any(item is None for item in warm):
         warm = [None] * count
-    limit = np.inf if solver.max_seconds is None else solver.max_seconds
     with x64():
         problems = _problems(solver, nlps, starts)
         inputs = [first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
@@ -121,8 +118,7 @@ def run_vectorised(
                 taken = np.asarray(state.iteration) - before
                 seconds = time.perf_counter() - begin
                 _collect(steps, jax.tree.map(np.asarray, records), taken, before + 1, seconds)
-                if seconds > limit:
-                    result = RESULTS.max_seconds_reached
+                result = late(solver, begin)
         except KeyboardInterrupt:
             result = RESULTS.interrupted
         seconds = time.perf_counter() - begin

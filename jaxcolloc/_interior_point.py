@@ -97,7 +97,7 @@ class InteriorPoint(AbstractSolver):
     ) -> Outcome:
         with x64():
             run = Run(self, problem_of(self, nlp, z), z, multipliers)
-            return run.outcome(callback, run.late)
+            return run.outcome(callback, lambda: late(self, run.start))
 
 
 class Run:
@@ -126,12 +126,6 @@ class Run:
             jnp.asarray(count), solver.look,
         )  # fmt: skip
         return jax.tree.map(np.asarray, records)
-
-    def late(self) -> RESULTS | None:
-        """That the limit of time is reached, if it is."""
-        limit = self.solver.max_seconds
-        over = limit is not None and time.perf_counter() - self.start > limit
-        return RESULTS.max_seconds_reached if over else None
 
     def outcome(self, callback: StepCallback, ending: Callable[[], RESULTS | None]) -> Outcome:
         """Iterate until the end, or until `ending` gives a reason to stop."""
@@ -168,6 +162,13 @@ class Run:
 
     def _current(self) -> Iterate:
         return _unscaled(self.problem, self.state)
+
+
+def late(solver: InteriorPoint, start: float) -> RESULTS | None:
+    """That the limit of time since `start` is reached, if it is."""
+    limit = solver.max_seconds
+    over = limit is not None and time.perf_counter() - start > limit
+    return RESULTS.max_seconds_reached if over else None
 
 
 def options_of(solver: InteriorPoint) -> _iterate.Options:

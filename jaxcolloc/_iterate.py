@@ -267,6 +267,11 @@ def _next_barrier(problem: Problem, options: Options, state: State) -> State:
 
 
 class _Attempt(NamedTuple):
+    """A factorisation, the Hessian and what was added to it, and whether equations were left out.
+
+    `tries` counts the attempts up to this one.
+    """
+
     factor: Any
     hessian: _kkt.Curvature
     delta: Array
@@ -286,9 +291,8 @@ def _factorised(
     """With as much added to the Hessian as its curvature asks for (algorithm IC).
 
     That nothing is needed is tried only if little was, and enough at once. Where very much
-    would be needed the equations' curvature is left out instead: multipliers that have grown on the
-    way to feasibility would make it worse with every step. Returns also the Hessian, what was
-    added, and whether the first try was good.
+    would be needed the equations' curvature is left out instead, and `state.instead` added:
+    multipliers that have grown on the way to feasibility would make it worse with every step.
     """
     last = state.delta
 

@@ -61,7 +61,7 @@ def solve_batch(
                                                           strict=True)]  # fmt: skip
     starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
     if vectorize is None:
-        vectorize = jax.default_backend() != "cpu"
+        vectorize = _vectorizes()
     run = run_vectorised if vectorize else run_in_threads
     outcomes = run(solver, nlps, [z for z, _ in starts], [dual for _, dual in starts])
     solutions = [
@@ -77,7 +77,12 @@ def at_a_time(solver: AbstractSolver, most: int) -> int:
     """How many starts are best solved together."""
     if not isinstance(solver, InteriorPoint):
         return 1
-    return min(most, cores()) if jax.default_backend() == "cpu" else most
+    return most if _vectorizes() else min(most, cores())
+
+
+def _vectorizes() -> bool:
+    """Whether this device solves many better in one loop than side by side."""
+    return jax.default_backend() != "cpu"
 
 
 def _check_alike(nlps: list[NLP]) -> None:

@@ -12,7 +12,7 @@ from helpers import SCHEMES, Linear, Net, Plant, dense, spiral
 
 import jaxcolloc as jc
 from jaxcolloc import _iterate, _kkt
-from jaxcolloc._interior_point import make_problem
+from jaxcolloc._interior_point import problem_of
 from jaxcolloc._kkt_structure import structure_of
 from jaxcolloc._precision import x64
 
@@ -300,7 +300,7 @@ def test_restoration_lowers_the_violation_and_hands_back(linear):
     solver = jc.InteriorPoint()
     z = np.array(jc.guess(linear, weights="as_given").z) + 0.3
     with x64():
-        problem = make_problem(linear, z, jax.tree.map(jnp.asarray, structure_of(linear)))
+        problem = problem_of(solver, linear, z)
         options = _iterate.Options(jnp.asarray(solver.tol), jnp.asarray(100))
         state = _iterate.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
@@ -398,7 +398,7 @@ def test_the_loop_calls_nothing_back_on_the_host(linear):
     """What runs on a GPU must be one program."""
     with x64():
         z = np.zeros(linear.num_variables)
-        problem = make_problem(linear, z, jax.tree.map(jnp.asarray, structure_of(linear)))
+        problem = problem_of(jc.InteriorPoint(), linear, z)
         options = _iterate.Options(jnp.asarray(1e-6), jnp.asarray(100))
         state = _iterate.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
