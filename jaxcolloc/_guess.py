@@ -136,7 +136,7 @@ def _node_slopes(nlp: NLP, states: States) -> tuple[Slopes, ...]:
 
 def _slopes(nlp: NLP, values_and_slopes: Any) -> tuple[Slopes, ...]:
     """Of each group, at times spread evenly over each trajectory's grid."""
-    each = points_each(len(nlp.trajectories))
+    each = points_each(nlp.trajectories)
     data = []
     with x64():
         for group in nlp.groups:

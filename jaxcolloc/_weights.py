@@ -30,6 +30,9 @@ with warnings.catch_warnings():
 MATCHING_STEPS = 60
 MATCHING_L2 = 1e-4
 _MATCHING_POINTS = 1000
+_POINTS_PER_GAP = 4
+# The fit ends where this many steps win less than this share of the sum of squares.
+_PATIENCE, _LEAST_GAIN = 10, 0.01
 
 
 def xavier(model: Any, key: PRNGKeyArray) -> Any:
@@ -158,7 +161,20 @@ def _fit(
         solver="cholesky",
         materialize_jac=True,
     )
-    return solver.run(head, data, scale, l2).params
+
+    def going(carry: Any) -> Array:
+        _, state, _, gain = carry
+        return (state.iter_num < max_steps) & (state.error > solver.tol) & (gain > _LEAST_GAIN)
+
+    def step(carry: Any) -> Any:
+        head, state, before, gain = carry
+        head, state = solver.update(head, state, data, scale, l2)
+        due = state.iter_num % _PATIENCE == 0
+        gain = jnp.where(due, 1 - state.value / before, gain)
+        return head, state, jnp.where(due, state.value, before), gain
+
+    state = solver.init_state(head, data, scale, l2)
+    return jax.lax.while_loop(going, step, (head, state, state.value, 1.0))[0]
 
 
 def match_gradients(
@@ -193,7 +209,7 @@ def match_gradients(
     l2 = positive("l2", l2, allow_zero=True)
     max_steps = integer("max_steps", max_steps, 1)
     means = channel_means(trajectories)
-    each = points_each(len(trajectories))
+    each = points_each(trajectories)
     kinds: dict[Hashable, list[tuple[Any, ...]]] = {}
     with x64():
         weighted = Weighted.split("model", model)
@@ -214,6 +230,8 @@ def match_gradients(
         return weighted.restore(fitted)
 
 
-def points_each(num_trajectories: int) -> int:
+def points_each(trajectories: Sequence[Trajectory]) -> int:
     """At how many times of each trajectory slopes are matched."""
-    return int(np.clip(_MATCHING_POINTS // num_trajectories, 8, 400))
+    gaps = max(len(item.ts) for item in trajectories) - 1
+    most = min(_MATCHING_POINTS // len(trajectories), _POINTS_PER_GAP * gaps)
+    return int(np.clip(most, 8, 400))
