@@ -134,6 +134,28 @@ def _differences(field: VectorField, head: Head, data: tuple[Slopes, ...], scale
     return jnp.concatenate(parts)
 
 
+def _jacobian(field: VectorField, head: Head, data: tuple[Slopes, ...], scale: Array) -> Array:
+    """Of the differences; backward at every point, which has far fewer states than weights."""
+
+    def at_point(w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
+        return jax.jacrev(lambda w: field(w, t, y, args, data))(w)
+
+    num_shared = field.model.size
+    count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+    parts = []
+    for item in data:
+        slopes = over_points(at_point, head, item.points, item.y, num_shared)
+        slopes = slopes / scale[:, None] / count**0.5
+        slopes = slopes.reshape(len(slopes), -1, slopes.shape[-1])
+        shared, own = slopes[..., :num_shared], slopes[..., num_shared:]
+        rows = jnp.pad(shared, ((0, 0), (0, 0), (0, len(head) - num_shared)))
+        if item.points.num_unknowns:
+            placed = jax.vmap(lambda rows, own, columns: rows.at[:, columns].set(own))
+            rows = placed(rows, own, item.points.unknowns)
+        parts.append(rows.reshape(-1, len(head)))
+    return jnp.concatenate(parts)
+
+
 _mismatch = eqx.filter_jit(_differences)
 
 
@@ -152,6 +174,10 @@ def _fit(
         ridge = jnp.sqrt(l2) * (head - center)
         return jnp.concatenate([ridge, _differences(field, head, data, scale)])
 
+    def jacobian(head: Head, data: tuple[Slopes, ...], scale: Array, l2: Array) -> Array:
+        ridge = jnp.sqrt(l2) * jnp.eye(len(head))
+        return jnp.concatenate([ridge, _jacobian(field, head, data, scale)])
+
     solver = jaxopt.LevenbergMarquardt(
         residual_fun=residual,
         maxiter=max_steps,
@@ -161,6 +187,8 @@ def _fit(
         solver="cholesky",
         materialize_jac=True,
     )
+    # jaxopt 0.8.5 takes no notice of `jac_fun` where it materialises the Jacobian.
+    solver._jac_fun = jacobian
 
     def going(carry: Any) -> Array:
         _, state, _, gain = carry

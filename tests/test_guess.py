@@ -7,6 +7,11 @@ import pytest
 from helpers import SPIRAL, Linear, Net, spiral
 
 import jaxcolloc as jc
+from jaxcolloc._guess import _curve_slopes
+from jaxcolloc._loss import VectorField
+from jaxcolloc._precision import x64
+from jaxcolloc._states import smooth_curves
+from jaxcolloc._weights import _differences, _jacobian, points_each
 
 
 TS = np.linspace(0.0, 4.0, 60)
@@ -73,6 +78,37 @@ def test_gradient_matching_works_alone(caller_x64):
         jc.match_gradients(model, data, l2=-1)
     with pytest.raises(ValueError, match="`data`"):
         jc.match_gradients(model, 3)
+
+
+class Scaled(Linear):
+    """y' = args * matrix y + bias."""
+
+    bias: jax.Array
+
+    def __call__(self, t, y, args):
+        return args[0] * self.matrix @ y + args[1] * self.bias
+
+
+def test_the_jacobian_of_gradient_matching_is_that_of_its_residuals():
+    known, found = jnp.ones(2), jc.Unknown(np.array([1.0, 2.0]))
+    data = [jc.Trajectory(TS, spiral(TS) * size, args)
+            for size, args in ((1, known), (2, found), (3, found))]  # fmt: skip
+    nlp = jc.transcribe(Scaled(jnp.eye(2), jnp.ones(2)), data, GRID)
+    slopes = _curve_slopes(nlp, smooth_curves(nlp, 3.0))
+    field, scale = VectorField(nlp.layout.model), np.array([2.0, 5.0])
+    with x64():
+        head = jax.random.normal(jax.random.key(0), (nlp.layout.num_head,), jnp.float64)
+        exact = jax.jacfwd(_differences, argnums=1)(field, head, slopes, scale)
+        ours = _jacobian(field, head, slopes, scale)
+    assert exact.shape == (3 * points_each(data) * 2, 6 + 2 * 2)
+    np.testing.assert_allclose(ours, exact, atol=1e-12)
+
+
+@pytest.mark.parametrize(("samples", "num", "each"), [(2, 1, 8), (16, 3, 60), (500, 4, 250)])
+def test_slopes_are_matched_at_as_many_times_as_the_samples_tell_apart(samples, num, each):
+    ts = np.linspace(0.0, 1.0, samples)
+    long, short = (jc.Trajectory(item, spiral(item)) for item in (ts, ts[:2]))
+    assert points_each([short] * (num - 1) + [long]) == each
 
 
 def test_gradient_matching_lowers_the_defects():
