@@ -150,10 +150,13 @@ def _jacobian(field: VectorField, head: Head, data: tuple[Slopes, ...], scale: A
         shared, own = slopes[..., :num_shared], slopes[..., num_shared:]
         rows = jnp.pad(shared, ((0, 0), (0, 0), (0, len(head) - num_shared)))
         if item.points.num_unknowns:
-            placed = jax.vmap(lambda rows, own, columns: rows.at[:, columns].set(own))
-            rows = placed(rows, own, item.points.unknowns)
+            rows = jax.vmap(_placed)(rows, own, item.points.unknowns)
         parts.append(rows.reshape(-1, len(head)))
     return jnp.concatenate(parts)
+
+
+def _placed(rows: Array, entries: Array, columns: AnyArray) -> Array:
+    return rows.at[:, columns].set(entries)
 
 
 _mismatch = eqx.filter_jit(_differences)
