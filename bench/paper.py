@@ -1,6 +1,6 @@
 """The paper's evaluation: its table 1 and its figures 1 to 4, with this library's training beside.
 
-    python bench/paper.py                # 10 seeds, two nets, two processes: about half an hour
+    python bench/paper.py                # 10 seeds, two nets, two processes: about 40 minutes
     python bench/paper.py --quick        # one seed, a small net, short budgets
     python bench/paper.py --resume       # only what the JSON of a run lacks
     python bench/paper.py --report       # tables and pictures anew from the JSON of a run
@@ -9,15 +9,18 @@ Shapovalova and Tsay (arXiv 2502.15642), section 4: a forced Van der Pol oscilla
 points on [0, 15], noise 0.1, autonomous nets 2-32-2 and 2-8-2. Rollouts are judged against the
 noise-free truth: train from the true start, test from the true state at 15 to 30.
 
-- collocation: a solve from gradient matching; another from another draw of the weights if its
-  rollout from the fitted start does not follow the data (`jc.verify`), five at most;
+- collocation: a solve by IPOPT from gradient matching; another from another draw of the weights if
+  its rollout from the fitted start does not follow the data (`jc.verify`), five at most;
+- collocation, 6 starts: six solves by `jc.InteriorPoint`, of which the rollout is kept that is
+  closest to the data among those that `jc.verify` accepts;
 - JAX[no]: `jc.fine_tune` from random weights, on all of the time at once;
 - JAX[JAX]: the same, on the first fifth of the time first;
-- JAX[collocation]: the same from the collocated weights, collocation's time counted;
+- JAX[collocation]: the same from the weights of the best of six starts, their time counted;
 - PyTorch[PyTorch], PyTorch[collocation]: the same with torchdiffeq and torch.optim.
 
 Sequential training knows the true initial state, collocation does not. Each run takes the long
-budget; the short one is what it has by then. Compilation is not counted, and shown apart.
+budget; the short one is what it has by then. Compilation is not counted, and shown apart. The
+ridge penalty was chosen among five on seeds 10 to 13, which are not in the table.
 """
 
 import os
@@ -28,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import concurrent.futures
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -59,8 +63,11 @@ RATES, PRE_TRAINING = (2e-2, 4000.0), 1500
 TORCH_RATES, TORCH_PRE_TRAINING = (2e-2, 400.0), 200
 # From collocated weights.
 POLISH, TORCH_POLISH = (1e-3, 2000.0), (1e-3, 200.0)
-STARTS = 5
-METHODS = ("collocation", "JAX[no]", "JAX[JAX]", "JAX[collocation]", "PyTorch[PyTorch]",
+L2 = 2e-4
+# How many starts IPOPT may need, and how many the other solver takes.
+MOST_STARTS, STARTS = 5, 6
+SEVERAL = f"collocation, {STARTS} starts"
+METHODS = ("collocation", SEVERAL, "JAX[no]", "JAX[JAX]", "JAX[collocation]", "PyTorch[PyTorch]",
            "PyTorch[collocation]")  # fmt: skip
 # What the paper prints for its own runs, as far as it is compared here: train and test MSE.
 PRINTED = {
@@ -69,6 +76,22 @@ PRINTED = {
     (32, "JAX[collocation]"): "0.0098 / 0.4891",
     (32, "PyTorch[collocation]"): "0.0111 / 0.4204",
 }
+
+
+@dataclasses.dataclass
+class Attempt:
+    """A solve from one start, the seconds until its end, and its iterates."""
+
+    sol: jc.Solution
+    verification: jc.Verification
+    spent: float
+    compile_seconds: float
+    iterates: list[tuple[float, Any]]
+
+    def rank(self) -> tuple[bool, float]:
+        """Verified ones first, then by the error of the rollout."""
+        error = float(self.verification.rollout_rmse[0])
+        return not self.verification.verdict.ok, error if np.isfinite(error) else np.inf
 
 
 class Experiment:
@@ -100,42 +123,66 @@ class Experiment:
         """The errors of a JAX model."""
         return self.errors(lambda ts, y0: jc.simulate(model, ts, y0, throw=False))
 
-    def collocation(self) -> tuple[dict[str, Any], Any]:
-        """Solves until one is verified, the curve made of their iterates; and the trained model."""
-        nlp = jc.transcribe(
-            self.model, self.data, self.grid, l2=1e-3, state_bounds=(-5, 5),
-            weight_bounds=(-100, 100),
-        )  # fmt: skip
-        iterates: list[tuple[float, Any]] = []
-        spent = compiling = 0.0
-        for start in range(STARTS):
-            key = jax.random.fold_in(self.guess_key, start) if start else self.guess_key
-            guess, seconds, again = twice(lambda key=key: jc.guess(nlp, key=key))
-            spent, compiling = spent + again, compiling + max(seconds - again, 0.0)
-            iterates.append((spent, guess.model))
+    def nlp(self) -> jc.NLP:
+        """The case study's NLP."""
+        return jc.transcribe(
+            self.model, self.data, self.grid, l2=L2, state_bounds=(-5, 5), weight_bounds=(-100, 100)
+        )
 
-            def callback(step: jc.Step, spent: float = spent) -> None:
-                model = step.model() if step.model is not None else None
-                if model is not None:
-                    iterates.append((spent + step.seconds, model))
+    def attempt(self, nlp: jc.NLP, solver: Any, start: int, spent: float) -> "Attempt":
+        """One start; its curve are the iterates that are models."""
+        key = jax.random.fold_in(self.guess_key, start) if start else self.guess_key
+        guess, seconds, again = twice(lambda: jc.guess(nlp, key=key))
+        spent, compiling = spent + again, max(seconds - again, 0.0)
+        iterates: list[tuple[float, Any]] = [(spent, guess.model)]
 
-            sol = jc.solve(nlp, jc.Ipopt(), guess, throw=False, callback=callback)
-            report, seconds, again = twice(lambda sol=sol: jc.verify(sol))
-            spent += sol.stats["solve_seconds"] + again
-            compiling += sol.stats["compile_seconds"] + max(seconds - again, 0.0)
-            iterates.append((spent, sol.model))
-            if report.verdict.ok:
+        def callback(step: jc.Step) -> None:
+            model = step.model() if step.model is not None else None
+            if model is not None:
+                iterates.append((spent + step.seconds, model))
+
+        followed = callback if isinstance(solver, jc.Ipopt) else None
+        sol = jc.solve(nlp, solver, guess, throw=False, callback=followed)
+        verification, seconds, again = twice(lambda: jc.verify(sol))
+        compiling += sol.stats["compile_seconds"] + max(seconds - again, 0.0)
+        spent += sol.stats["solve_seconds"] + again
+        iterates.append((spent, sol.model))
+        return Attempt(sol, verification, spent, compiling, iterates)
+
+    def collocation(self) -> dict[str, Any]:
+        """Solves by IPOPT until one is verified."""
+        nlp, attempts = self.nlp(), []
+        for start in range(MOST_STARTS):
+            spent = attempts[-1].spent if attempts else 0.0
+            attempts.append(self.attempt(nlp, jc.Ipopt(), start, spent))
+            if attempts[-1].verification.verdict.ok:
                 break
-        row = {
-            "seconds": spent,
-            "compile_seconds": compiling,
-            "result": sol.result.name,
-            "verdict": report.verdict.name,
-            "starts": start + 1,
-            "steps": sol.stats["num_steps"],
-            "curve": [[at, *self.judged(model)] for at, model in iterates],
+        iterates = [pair for item in attempts for pair in item.iterates]
+        return self.collocated(attempts, attempts[-1], iterates)
+
+    def several(self) -> tuple[dict[str, Any], Any]:
+        """The best of several solves; its curve is that of the best so far. And its model."""
+        nlp, attempts, kept = self.nlp(), [], []
+        for start in range(STARTS):
+            spent = attempts[-1].spent if attempts else 0.0
+            attempts.append(self.attempt(nlp, jc.InteriorPoint(), start, spent))
+            best = min(attempts, key=Attempt.rank)
+            kept.append((attempts[-1].spent, best.sol.model))
+        return self.collocated(attempts, best, kept), best.sol.model
+
+    def collocated(
+        self, attempts: "list[Attempt]", best: "Attempt", kept: list[tuple[float, Any]]
+    ) -> dict[str, Any]:
+        """What came of these starts."""
+        return {
+            "seconds": attempts[-1].spent,
+            "compile_seconds": sum(item.compile_seconds for item in attempts),
+            "result": best.sol.result.name,
+            "verdict": best.verification.verdict.name,
+            "starts": len(attempts),
+            "steps": [item.sol.stats["num_steps"] for item in attempts],
+            "curve": [[at, *self.judged(model)] for at, model in kept],
         }
-        return row, sol.model
 
     def sequential(
         self, model: Any, rates: tuple[float, float], pre_training: int, spent: float = 0.0
@@ -194,8 +241,9 @@ class Experiment:
         # Compilation must not be counted where it cannot be told apart.
         self.judged(self.model)
         rows: dict[str, Any] = {}
-        rows["collocation"], trained = self.collocation()
-        spent = rows["collocation"]["seconds"]
+        rows["collocation"] = self.collocation()
+        rows[SEVERAL], trained = self.several()
+        spent = rows[SEVERAL]["seconds"]
         rows["JAX[no]"] = self.sequential(self.model, RATES, 0)
         rows["JAX[JAX]"] = self.sequential(self.model, RATES, PRE_TRAINING)
         rows["JAX[collocation]"] = self.sequential(trained, POLISH, 0, spent)
@@ -265,7 +313,7 @@ def report(content: dict[str, Any], folder: Path) -> None:
             if name not in found[0]:
                 continue
             each = [item[name] for item in found]
-            if name == "collocation":
+            if name in ("collocation", SEVERAL):
                 # Its last point, whenever that was.
                 scores = [[item["curve"][-1][1:] for item in each]]
                 names = [f"its own {np.mean([item['seconds'] for item in each]):.1f}"]
@@ -320,14 +368,14 @@ def pictures(content: dict[str, Any], folder: Path) -> None:
     grid = np.geomspace(0.1, max(content["budgets"]), 200)
     for number, (column, label) in enumerate(((0, "train"), (1, "test")), start=2):
         figure, axis = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
-        for name in ("collocation", "JAX[JAX]", "PyTorch[PyTorch]"):
+        for name in ("collocation", SEVERAL, "JAX[JAX]", "PyTorch[PyTorch]"):
             draw(axis, rows, name, grid, column)
         finish(axis, f"{label} MSE, net 2-{width}-2")
         figure.savefig(folder / f"figure_{number}.png", dpi=120)
         plt.close(figure)
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
     for column, (axis, label) in enumerate(zip(axes, ("train", "test"), strict=True)):
-        for name in ("collocation", "JAX[collocation]", "PyTorch[collocation]"):
+        for name in (SEVERAL, "JAX[collocation]", "PyTorch[collocation]"):
             draw(axis, rows, name, grid, column)
         finish(axis, f"{label} MSE, collocation and what follows")
     figure.savefig(folder / "figure_4.png", dpi=120)
@@ -342,7 +390,7 @@ def draw(axis: Any, rows: list[Any], name: str, grid: np.ndarray, column: int) -
             return
         curve = np.array(row["methods"][name]["curve"])
         if name.endswith("[collocation]"):
-            curve = np.concatenate([row["methods"]["collocation"]["curve"], curve])
+            curve = np.concatenate([row["methods"][SEVERAL]["curve"], curve])
         where = np.searchsorted(curve[:, 0], grid, side="right") - 1
         values.append(np.where(where >= 0, curve[np.maximum(where, 0), 1 + column], np.nan))
     there = np.all(np.isfinite(values), axis=0)
