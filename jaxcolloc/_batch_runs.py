@@ -50,26 +50,28 @@ def run_in_threads(
     with x64():
         problems = _problems(solver, nlps, starts)
         # Compiles for all of them.
-        compile_seconds = Run(solver, problems[0], starts[0], warm[0]).compile_seconds
+        first = Run(solver, problems[0], starts[0], warm[0])
     begin = time.perf_counter()
 
     def ending() -> RESULTS | None:
         return RESULTS.interrupted if interrupted.is_set() else late(solver, begin)
 
-    def one(problem: Problem, z: np.ndarray, multipliers: Multipliers | None) -> Outcome:
+    def one(k: int) -> Outcome:
         with x64():
-            run = Run(solver, problem, z, multipliers)
-            return run.outcome(lambda *_: interrupted.is_set(), ending)
+            run = Run(solver, problems[k], starts[k], warm[k]) if k else first
+            return run.outcome(lambda *_: False, ending)
 
     with concurrent.futures.ThreadPoolExecutor(min(cores(), len(nlps))) as pool:
-        futures = [pool.submit(one, *item) for item in zip(problems, starts, warm, strict=True)]
+        futures = [pool.submit(one, k) for k in range(len(nlps))]
         try:
             concurrent.futures.wait(futures)
         except KeyboardInterrupt:
             interrupted.set()
     seconds = time.perf_counter() - begin
     return [
-        dataclasses.replace(future.result(), compile_seconds=compile_seconds, solve_seconds=seconds)
+        dataclasses.replace(
+            future.result(), compile_seconds=first.compile_seconds, solve_seconds=seconds
+        )
         for future in futures
     ]
 

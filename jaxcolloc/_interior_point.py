@@ -135,8 +135,10 @@ class Run:
         try:
             if self._told(first, 1, 0, steps, callback):
                 result = RESULTS.stopped
-            if self.solver.max_steps == 0 and result is None:
+            elif self.solver.max_steps == 0:
                 result = RESULTS.max_steps_reached
+            else:
+                result = ending()
             while result is None and int(self.state.status) == _iterate.RUNNING:
                 before = int(self.state.iteration)
                 records = self._advance(self.solver.look)
