@@ -14,6 +14,8 @@ and is shown apart.
   series of 2,000 nodes; IPOPT on 1,000 nodes, and for a minute on 10,000.
 - "batch": 32 starts of both nets in one `jc.solve_batch`, on all cores and vectorised, beside 32
   single solves, up to 200 iterations each.
+- "cache": seconds of compilation in a process that fills JAX's persistent compilation cache, and in
+  one that finds it filled.
 
     python bench/solvers.py                    # writes results/solvers.json and solvers.md
     python bench/solvers.py --only seeds --seeds 2
@@ -27,6 +29,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -179,7 +182,37 @@ def batch(count: int, quick: bool) -> Rows:
     return rows
 
 
-PARTS: dict[str, Callable[[int, bool], Rows]] = {"nodes": nodes, "seeds": seeds, "batch": batch}
+def cache(count: int, quick: bool) -> Rows:
+    """Two processes that share JAX's persistent compilation cache."""
+    del count
+    command = [sys.executable, __file__, "--compile", *(["--quick"] if quick else [])]
+    found: list[Rows] = []
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": folder}
+        for _ in range(2):
+            done = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=environment
+            )
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+    return [{**row, "again": again} for row, again in zip(*found, strict=True)]
+
+
+def compile_seconds(quick: bool) -> Rows:
+    """What each solver takes to compile, in this process."""
+    grids = {"50 x Radau 4": jc.Grid.uniform(0.0, 15.0, 50, jc.Radau(4)),
+             "200 Chebyshev": jc.Grid.single(0.0, 15.0, jc.Chebyshev(200))}  # fmt: skip
+    rows: Rows = []
+    for name, grid in list(grids.items())[: 1 if quick else None]:
+        nlp, start = problem(grid, grid.times, 8 if quick else 32, 0)
+        for solver in (jc.Ipopt(max_steps=0), jc.InteriorPoint(max_steps=0)):
+            row = {"case": name, "solver": type(solver).__name__}
+            rows.append(row | {"first": solved(nlp, solver, start)["compile"]})
+    return rows
+
+
+PARTS: dict[str, Callable[[int, bool], Rows]] = {
+    "nodes": nodes, "seeds": seeds, "batch": batch, "cache": cache,
+}  # fmt: skip
 
 
 def per_iteration(row: dict[str, Any]) -> float:
@@ -266,6 +299,13 @@ def report(found: dict[str, Any]) -> str:
             for row in found["batch"]
         ]  # fmt: skip
         lines += [table(header, rows), ""]
+    if "cache" in found:
+        rows = [
+            [row["case"], row["solver"], f"{row['first']:.1f}", f"{row['again']['first']:.1f}"]
+            for row in found["cache"]
+        ]
+        header = ("case", "solver", "compile, s", "with the cache filled")
+        lines += [table(header, rows), ""]
     return "\n".join(lines)
 
 
@@ -275,7 +315,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="a small version, one minute")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.compile:
+        print(json.dumps(compile_seconds(chosen.quick)))
+        return
     if chosen.only is None:
         for name in PARTS:
             subprocess.run([sys.executable, *sys.argv, "--only", name], check=True)
