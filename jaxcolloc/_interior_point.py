@@ -46,6 +46,8 @@ class InteriorPoint(AbstractSolver):
     up to 100,000 nodes, and `bench/systems.py --interior-point` fits twelve systems with it. Still
     `jc.fit` stays with `jc.Ipopt` unless it is given another `solver`: that takes every NLP, and
     compiles in a second or two where this takes about ten, anew for every grid that a fit tries.
+    JAX's persistent cache, `jax.config.update("jax_compilation_cache_dir", folder)`, takes most of
+    that away from the next process that solves an NLP of the same shape.
 
     **Arguments:**
 
