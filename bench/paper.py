@@ -412,8 +412,13 @@ def draw(axis: Any, rows: list[Any], name: str, grid: np.ndarray, column: int) -
 
 def finish(axis: Any, title: str) -> None:
     """Scales and labels."""
+    import matplotlib.ticker
+
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axis.set_xlabel("seconds, compilation not counted")
     axis.set_title(title, fontsize=10)
     axis.legend(frameon=False)
