@@ -273,6 +273,8 @@ def apart(arguments: list[str], timeout: float) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         return {"error": f"over {timeout:g} s"}
+    if done.returncode < 0:
+        return {"error": f"killed by signal {-done.returncode}"}
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1][:200]}
