@@ -49,7 +49,8 @@ def test_a_moved_solution_needs_at_most_half_the_steps(before, after):
     warm = jc.solve(nlp, jc.Ipopt(), start)
     assert warm.result is jc.RESULTS.successful
     assert warm.stats["num_steps"] <= cold.stats["num_steps"] / 2
-    assert warm.objective == pytest.approx(cold.objective, rel=0.01)
+    # The cold one may end in another optimum.
+    assert warm.objective == pytest.approx(sol.objective, rel=5e-3)
     np.testing.assert_array_equal(start.z[:8], sol.z[:8])
 
 
