@@ -59,12 +59,22 @@ from jaxcolloc import datasets
 UNTIL, NOISE = 15.0, 0.1
 TS = np.linspace(0.0, 2 * UNTIL, 401)
 HALVES = slice(0, 201), slice(200, 401)
-# From scratch: learning rate and the steps in which it halves; steps on the first fifth.
-RATES, PRE_TRAINING = (2e-2, 4000.0), 1500
-TORCH_RATES, TORCH_PRE_TRAINING = (2e-2, 400.0), 200
-# From collocated weights, with the ridge penalty that these were found with.
-POLISH, TORCH_POLISH = (2e-4, 2000.0), (2e-4, 200.0)
 L2 = 2e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Learning rate and steps in which it halves; steps on the first fifth; ridge penalty."""
+
+    rates: tuple[float, float]
+    pre_training: int = 0
+    l2: float = 0.0
+
+
+SCRATCH, PRE_TRAINED = Schedule((2e-2, 4000.0)), Schedule((2e-2, 4000.0), 1500)
+TORCH_PRE_TRAINED = Schedule((2e-2, 400.0), 200)
+# From collocated weights, with the ridge penalty that these were found with.
+POLISH, TORCH_POLISH = Schedule((2e-4, 2000.0), l2=L2), Schedule((2e-4, 200.0), l2=L2)
 # How many starts IPOPT may need, and how many the other solver takes.
 MOST_STARTS, STARTS = 5, 6
 SEVERAL = f"collocation, {STARTS} starts"
@@ -185,20 +195,13 @@ class Experiment:
             "curve": [[at, *self.judged(model)] for at, model in kept],
         }
 
-    def sequential(
-        self,
-        model: Any,
-        rates: tuple[float, float],
-        pre_training: int,
-        spent: float = 0.0,
-        l2: float = 0.0,
-    ) -> dict[str, Any]:
+    def sequential(self, model: Any, schedule: Schedule, spent: float = 0.0) -> dict[str, Any]:
         """Training by Diffrax and Optax; the curve is that of the least loss so far."""
         best = [np.inf, None, 0.0]
         kept: list[tuple[float, Any]] = []
 
         def callback(step: jc.Step) -> None:
-            if step.iteration == pre_training:
+            if step.iteration == schedule.pre_training:
                 best[0] = np.inf
             if step.objective < best[0]:
                 best[:2] = step.objective, step.model
@@ -207,11 +210,12 @@ class Experiment:
                 best[2] = step.seconds + self.every
 
         steps, windows = 10**6, (1.0,)
-        if pre_training:
-            steps, windows = (pre_training, 10**6), (0.2, 1.0)
+        if schedule.pre_training:
+            steps, windows = (schedule.pre_training, 10**6), (0.2, 1.0)
         sol = jc.fine_tune(
-            model, self.known, _adam(*rates), steps=steps, windows=windows, clip=1.0,
-            l2=l2, grid=self.grid, max_seconds=self.seconds - spent, throw=False, callback=callback,
+            model, self.known, _adam(*schedule.rates), steps=steps, windows=windows, clip=1.0,
+            l2=schedule.l2, grid=self.grid, max_seconds=self.seconds - spent, throw=False,
+            callback=callback,
         )  # fmt: skip
         kept.append((spent + sol.stats["solve_seconds"], sol.model))
         return {
@@ -222,14 +226,7 @@ class Experiment:
             "curve": [[at, *self.judged(item)] for at, item in kept],
         }
 
-    def torch(
-        self,
-        model: Any,
-        rates: tuple[float, float],
-        pre_training: int,
-        spent: float = 0.0,
-        l2: float = 0.0,
-    ) -> dict[str, Any]:
+    def torch(self, model: Any, schedule: Schedule, spent: float = 0.0) -> dict[str, Any]:
         """Training by torchdiffeq from the same weights."""
         import torch
         import torch_baseline
@@ -238,7 +235,7 @@ class Experiment:
         kept: list[tuple[float, Any]] = []
         torch_baseline.train(
             torch_baseline.from_equinox(model.net), self.data.ts, self.data.ys, self.truth[0],
-            rates, l2, pre_training, self.seconds - spent, self.every,
+            schedule.rates, schedule.l2, schedule.pre_training, self.seconds - spent, self.every,
             lambda at, field: kept.append((spent + at, field)),
         )  # fmt: skip
         curve = [
@@ -255,11 +252,11 @@ class Experiment:
         rows["collocation"] = self.collocation()
         rows[SEVERAL], trained = self.several()
         spent = rows[SEVERAL]["seconds"]
-        rows["JAX[no]"] = self.sequential(self.model, RATES, 0)
-        rows["JAX[JAX]"] = self.sequential(self.model, RATES, PRE_TRAINING)
-        rows["JAX[collocation]"] = self.sequential(trained, POLISH, 0, spent, L2)
-        rows["PyTorch[PyTorch]"] = self.torch(self.model, TORCH_RATES, TORCH_PRE_TRAINING)
-        rows["PyTorch[collocation]"] = self.torch(trained, TORCH_POLISH, 0, spent, L2)
+        rows["JAX[no]"] = self.sequential(self.model, SCRATCH)
+        rows["JAX[JAX]"] = self.sequential(self.model, PRE_TRAINED)
+        rows["JAX[collocation]"] = self.sequential(trained, POLISH, spent)
+        rows["PyTorch[PyTorch]"] = self.torch(self.model, TORCH_PRE_TRAINED)
+        rows["PyTorch[collocation]"] = self.torch(trained, TORCH_POLISH, spent)
         result = {"width": self.width, "seed": self.seed, "methods": rows}
         if self.seed == 0:
             runs = [np.asarray(jc.simulate(trained, TS[p], self.truth[p][0])) for p in HALVES]

@@ -114,7 +114,7 @@ def fit_slopes(
     fit fails. The ridge acts on the weights, and on the distance of unknowns from their start.
     """
     square = sum(jnp.sum(item.slope**2, axis=(0, 1)) for item in data)
-    count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+    count = _num_points(data)
     scale = jnp.sqrt(jnp.asarray(square) / count)
     scale = jnp.where(scale > 0, scale, 1.0)
     fitted = head
@@ -125,8 +125,12 @@ def fit_slopes(
     return fitted, float(error)
 
 
+def _num_points(data: tuple[Slopes, ...]) -> int:
+    return sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+
+
 def _differences(field: VectorField, head: Head, data: tuple[Slopes, ...], scale: Array) -> Array:
-    count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+    count = _num_points(data)
     parts = []
     for item in data:
         value = over_points(field, head, item.points, item.y, field.model.size)
@@ -141,7 +145,7 @@ def _jacobian(field: VectorField, head: Head, data: tuple[Slopes, ...], scale: A
         return jax.jacrev(lambda w: field(w, t, y, args, data))(w)
 
     num_shared = field.model.size
-    count = sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+    count = _num_points(data)
     parts = []
     for item in data:
         slopes = over_points(at_point, head, item.points, item.y, num_shared)
