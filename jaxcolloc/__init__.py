@@ -92,7 +92,8 @@ twice.
 
 import importlib.metadata
 
-from ._admm import fit_admm as fit_admm
+from ._admm.executors import process_pool as process_pool
+from ._admm.fit_admm import fit_admm as fit_admm
 from ._args import Unknown as Unknown
 from ._constraints import Conserving as Conserving
 from ._constraints import Constraint as Constraint
@@ -101,15 +102,15 @@ from ._constraints import Tie as Tie
 from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
 from ._data import Trajectory as Trajectory
-from ._executors import process_pool as process_pool
-from ._fine_tune import fine_tune as fine_tune
 from ._fit import fit as fit
+from ._gradient_matching import match_gradients as match_gradients
+from ._gradient_matching import xavier as xavier
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
 from ._inputs import Input as Input
-from ._interior_point import InteriorPoint as InteriorPoint
-from ._ipopt import Ipopt as Ipopt
+from ._interior_point.solver import InteriorPoint as InteriorPoint
+from ._ipopt.solver import Ipopt as Ipopt
 from ._leafwise import leafwise as leafwise
 from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
@@ -126,6 +127,7 @@ from ._scheme import Chebyshev as Chebyshev
 from ._scheme import GaussLegendre as GaussLegendre
 from ._scheme import Lobatto as Lobatto
 from ._scheme import Radau as Radau
+from ._sequential.fine_tune import fine_tune as fine_tune
 from ._simulate import simulate as simulate
 from ._smooth import resample as resample
 from ._smooth import smooth as smooth
@@ -142,8 +144,6 @@ from ._transcribe import transcribe as transcribe
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
 from ._verify import verify as verify
-from ._weights import match_gradients as match_gradients
-from ._weights import xavier as xavier
 
 
 __all__ = [

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ._check import describe
 from ._inputs import Input
 from ._precision import is_array, to_float64
-from ._scale import Scale, as_scale
+from ._transform import Scale, as_scale
 
 
 class Unknown:

@@ -19,7 +19,7 @@ from ._data import Trajectory, as_trajectories
 from ._grid import Grid
 from ._guess import Guess, guess
 from ._holdout import Holdout, Score, hold_out
-from ._ipopt import Ipopt
+from ._ipopt.solver import Ipopt
 from ._load import load, stored_setting
 from ._nlp import NLP
 from ._refine import refine

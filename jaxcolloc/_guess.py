@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from ._check import choice, positive
+from ._gradient_matching import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
 from ._loss import VectorField
 from ._nlp import NLP
 from ._precision import x64
 from ._smooth import SmoothTrajectory
 from ._solution import Multipliers
 from ._states import StateFunction, States, called_states, candidate_states, smooth_curves
-from ._weights import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
 
 
 class Guess(eqx.Module):

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._callables import OfModel
 from ._check import positive
-from ._functions import OfModel
-from ._weighted import Weighted
+from ._transcription.parameters import Weighted
 
 
 Loss = Callable[[Float[Array, " obs"], Float[Array, " obs"]], Float[Array, ""]]

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ._args import Unknowns, restore
-from ._core import Compiled, Core
+from ._callables import OfModel
 from ._data import Trajectory
-from ._functions import OfModel
 from ._grid import Grid
-from ._layout import Layout
 from ._precision import AnyArray, is_array, x64
-from ._sparse import Pattern
+from ._transcription.core import Compiled, Core
+from ._transcription.layout import Layout
+from ._transcription.sparse import Pattern
 
 
 Bounds = tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " variable"]]

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._batch_runs import cores, run_in_threads, run_vectorised
 from ._check import describe
-from ._interior_point import InteriorPoint
+from ._interior_point.batch import cores, run_in_threads, run_vectorised
+from ._interior_point.solver import InteriorPoint
 from ._nlp import NLP
 from ._solution import Solution
 from ._solve import report, solve, start_of

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._args import Unknowns, as_arrays, restore
-from ._functions import OfModel
+from ._callables import OfModel
 from ._nlp import NLP
 from ._precision import x64
 from ._smooth import SmoothTrajectory, channel_means

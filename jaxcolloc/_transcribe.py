@@ -11,21 +11,21 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from ._args import Unknowns, as_arrays, signature, stack
+from ._callables import OfModel, of_model
 from ._check import describe, float_array, integer, positive
-from ._constraint_terms import apply_state_bounds, constraint_terms
 from ._constraints import AnyConstraint, as_constraints
-from ._core import Compiled, Core, Ridge
 from ._data import Trajectory, as_trajectories
-from ._equations import equations
-from ._functions import OfModel, of_model
 from ._grid import Grid
-from ._layout import Layout
 from ._loss import Loss, PointLoss, VectorField, squared_error
 from ._nlp import NLP, Group, make_nlp
-from ._penalties import data_losses, residual_penalties
 from ._precision import x64
-from ._scaling import state_scales, time_scale, with_weights
-from ._weighted import Weighted
+from ._transcription.constraint_terms import apply_state_bounds, constraint_terms
+from ._transcription.core import Compiled, Core, Ridge
+from ._transcription.equations import equations
+from ._transcription.layout import Layout
+from ._transcription.objective_terms import data_losses, residual_penalties
+from ._transcription.parameters import Weighted
+from ._transcription.units import state_scales, time_scale, with_weights
 
 
 Grids = Grid | Sequence[Grid]

@@ -12,12 +12,12 @@ so $\mu$ is what is interpolated, by one polynomial through the collocated nodes
 import numpy as np
 from jaxtyping import Float
 
-from ._equations import Rows
 from ._grid import Grid
 from ._guess import Guess
 from ._nlp import NLP
 from ._scheme import AbstractScheme
 from ._solution import Multipliers, Solution
+from ._transcription.equations import Rows
 
 
 Nodal = Float[np.ndarray, "node state"]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._args import as_arrays
-from ._functions import OfModel
+from ._callables import OfModel
 from ._grid import Grid
 from ._nlp import NLP
 from ._precision import to_float64, x64

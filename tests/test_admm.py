@@ -14,13 +14,13 @@ from helpers import Linear, Net, Plant, spiral
 from scipy.sparse import coo_array
 
 import jaxcolloc as jc
-from jaxcolloc import _admm
-from jaxcolloc._anchor import anchored
-from jaxcolloc._batches import make_batches
-from jaxcolloc._consensus import Consensus
-from jaxcolloc._executors import InProcess
-from jaxcolloc._parcel import pack, unpack
-from jaxcolloc._subproblem import Subproblem
+from jaxcolloc._admm.anchor import anchored
+from jaxcolloc._admm.batches import make_batches
+from jaxcolloc._admm.consensus import Consensus
+from jaxcolloc._admm.executors import InProcess
+from jaxcolloc._admm.fit_admm import Admm, _recipes, _split
+from jaxcolloc._admm.pickling import pack, unpack
+from jaxcolloc._admm.subproblem import Subproblem
 
 
 class Affine(eqx.Module):
@@ -131,9 +131,9 @@ def test_the_batches_objectives_add_up_to_the_joint_one():
     options = {"observe": model.observe, "num_states": 2, "residual_penalty": 0.7,
                "loss": jc.PseudoHuber(0.5)}  # fmt: skip
     grids = [jc.Grid.uniform(0.0, 1.0 + 0.5 * k, 2 + k, jc.Radau(2)) for k in range(3)]
-    admm = _admm.Admm(1.0, 1.0, True, False, 10, 1e-3, 1e-3, jc.Ipopt())
-    parts, joint = _admm._split(model, plants(), [[0, 2], [1]], grids, None, 0.2, options)
-    problems = [Subproblem(recipe) for recipe in _admm._recipes(joint, parts, admm)]
+    admm = Admm(1.0, 1.0, True, False, 10, 1e-3, 1e-3, jc.Ipopt())
+    parts, joint = _split(model, plants(), [[0, 2], [1]], grids, None, 0.2, options)
+    problems = [Subproblem(recipe) for recipe in _recipes(joint, parts, admm)]
     rng = np.random.default_rng(3)
     head = joint.head(jc.guess(joint).z) + 0.1 * rng.normal(size=joint.layout.num_head)
     states = [rng.normal(size=(count, 2)) for count in joint.layout.node_counts]
@@ -149,9 +149,9 @@ def test_the_batches_objectives_add_up_to_the_joint_one():
 def test_subproblems_pull_weights_and_states_at_cuts_in_the_units_of_the_joint_problem():
     """The anchor's value, gradient and Hessian, by a dense check of the subproblem's objective."""
     data = [jc.Trajectory(TS, 5e3 * spiral(TS), weights=1e-6)]
-    admm = _admm.Admm(1.0, 1.0, True, True, 10, 1e-3, 1e-3, jc.Ipopt())
-    parts, joint = _admm._split(START, data, 2, [GRID], None, 1e-3, {})
-    problem = Subproblem(_admm._recipes(joint, parts, admm)[1])
+    admm = Admm(1.0, 1.0, True, True, 10, 1e-3, 1e-3, jc.Ipopt())
+    parts, joint = _split(START, data, 2, [GRID], None, 1e-3, {})
+    problem = Subproblem(_recipes(joint, parts, admm)[1])
     assert problem.recipe.links == ((0, False),)
     plain = problem.nlp
     rng = np.random.default_rng(0)

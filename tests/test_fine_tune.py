@@ -12,9 +12,15 @@ import pytest
 from helpers import SPIRAL, Linear, Net, Plant, spiral
 
 import jaxcolloc as jc
-from jaxcolloc import _fine_tune
-from jaxcolloc._fine_tune import FineTuning, _problem, _Training
 from jaxcolloc._precision import x64
+from jaxcolloc._sequential.fine_tune import (
+    FineTuning,
+    Integrator,
+    _arrays,
+    _problem,
+    _Training,
+    _value_and_gradient,
+)
 
 
 TS = np.linspace(0.0, 4.0, 25)
@@ -40,7 +46,7 @@ def plants(count=3):
 def training(nlp, **changes):
     tuning = FineTuning(
         optax.sgd(1e-2), (3,), (1.0,), None, 0.0, None, 10,
-        _fine_tune.Integrator(
+        Integrator(
             diffrax.Tsit5(), diffrax.RecursiveCheckpointAdjoint(), 1e-9, 1e-11, 4096
         ),
     )  # fmt: skip
@@ -49,8 +55,8 @@ def training(nlp, **changes):
 
 def objective_and_gradient(run, parameters):
     parts, until, factor, _ = next(run._plan())
-    problem = _fine_tune._arrays((parts, -1.0, until, factor))
-    return _fine_tune._value_and_gradient(run.loss, parameters, problem)[:2]
+    problem = _arrays((parts, -1.0, until, factor))
+    return _value_and_gradient(run.loss, parameters, problem)[:2]
 
 
 def test_the_objective_is_that_of_the_transcription_with_the_states_eliminated():
@@ -157,9 +163,7 @@ def test_batches_have_the_full_gradient_on_average():
         epoch = [next_batch for next_batch, _ in zip(run._batches(), range(5), strict=False)]
         scale = 1 / run._count(-1.0, 1.0)
         parts = [
-            _fine_tune._value_and_gradient(
-                run.loss, parameters, _fine_tune._arrays((item, -1.0, 1.0, factor * scale))
-            )[1]
+            _value_and_gradient(run.loss, parameters, _arrays((item, -1.0, 1.0, factor * scale)))[1]
             for item, factor in epoch
         ]
         mean = jax.tree.map(lambda *leaves: sum(leaves) / 5, *parts)

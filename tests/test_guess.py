@@ -7,11 +7,11 @@ import pytest
 from helpers import SPIRAL, Linear, Net, spiral
 
 import jaxcolloc as jc
+from jaxcolloc._gradient_matching import _differences, _jacobian, points_each
 from jaxcolloc._guess import _curve_slopes
 from jaxcolloc._loss import VectorField
 from jaxcolloc._precision import x64
 from jaxcolloc._states import smooth_curves
-from jaxcolloc._weights import _differences, _jacobian, points_each
 
 
 TS = np.linspace(0.0, 4.0, 60)

@@ -8,7 +8,7 @@ import pytest
 from helpers import Plant
 
 import jaxcolloc as jc
-from jaxcolloc._scale import as_scale
+from jaxcolloc._transform import as_scale
 
 
 GRID = jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(2))

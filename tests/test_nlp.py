@@ -7,8 +7,8 @@ import pytest
 from helpers import Driven, Linear, Net, Plant, dense
 
 import jaxcolloc as jc
-from jaxcolloc._blocks import over_points
 from jaxcolloc._precision import x64
+from jaxcolloc._transcription.blocks import over_points
 
 
 def _rich_data(grid, lengths=(11, 7, 9)):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcolloc._pattern import color_columns, hessian_mask, jacobian_mask, read_off
+from jaxcolloc._transcription.pattern import color_columns, hessian_mask, jacobian_mask, read_off
 
 
 def test_masks_do_not_depend_on_the_values_of_other_inputs():

@@ -10,7 +10,7 @@ import pytest
 from helpers import SPIRAL, Linear, Net, spiral
 
 import jaxcolloc as jc
-from jaxcolloc import _ipopt, _ipopt_c
+from jaxcolloc._ipopt import c_interface, solver
 
 
 TS = np.linspace(0.0, 4.0, 25)
@@ -123,7 +123,7 @@ def test_all_hessians_reach_the_same_optimum(hessian):
 
 def test_cyipopts_own_interface_takes_the_same_path(nlp, start, monkeypatch):
     direct = jc.solve(nlp, jc.Ipopt(), start)
-    monkeypatch.setattr(_ipopt_c, "load", lambda: None)
+    monkeypatch.setattr(c_interface, "load", lambda: None)
     wrapped = jc.solve(nlp, jc.Ipopt(), start)
     np.testing.assert_array_equal(wrapped.trace.objective, direct.trace.objective)
     np.testing.assert_array_equal(wrapped.z, direct.z)
@@ -203,7 +203,7 @@ def test_a_callback_can_stop(nlp, start):
 @pytest.mark.parametrize("direct", [True, False])
 def test_ctrl_c_returns_the_best_point(nlp, start, direct, monkeypatch):
     if not direct:
-        monkeypatch.setattr(_ipopt_c, "load", lambda: None)
+        monkeypatch.setattr(c_interface, "load", lambda: None)
 
     def press(step):
         if step.iteration == 2:
@@ -233,7 +233,7 @@ def test_a_second_ctrl_c_ends_at_once(nlp, start):
 @pytest.mark.parametrize("direct", [True, False])
 def test_errors_of_a_callback_come_through(nlp, start, direct, monkeypatch):
     if not direct:
-        monkeypatch.setattr(_ipopt_c, "load", lambda: None)
+        monkeypatch.setattr(c_interface, "load", lambda: None)
 
     def fail(step):
         raise LookupError("mine")
@@ -262,7 +262,7 @@ def test_non_finite_values_make_the_solver_shorten_its_step():
 @pytest.mark.parametrize("direct", [True, False])
 def test_a_start_where_the_model_is_not_finite_is_reported(direct, monkeypatch):
     if not direct:
-        monkeypatch.setattr(_ipopt_c, "load", lambda: None)
+        monkeypatch.setattr(c_interface, "load", lambda: None)
     data = jc.Trajectory([0.0, 1.0], np.ones((2, 1)))
     nlp = jc.transcribe(_root, data, jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(2)))
     start = np.full(nlp.num_variables, -1.0)
@@ -359,7 +359,7 @@ def test_says_how_to_install_ipopt(nlp, start, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install cyipopt-wheels.*\n.*\n.*conda-forge"):
-        _ipopt._import()
+        solver._import()
 
 
 def test_hands_the_model_back_in_its_own_dtypes(caller_x64):

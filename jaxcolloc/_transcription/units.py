@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ._check import describe
-from ._data import Trajectory
-from ._grid import Grid
+from .._check import describe
+from .._data import Trajectory
+from .._grid import Grid
 
 
 # Data of a larger or smaller magnitude than this, with no weights given, are weighted by it.

@@ -16,7 +16,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from ._precision import is_array
+from .._precision import is_array
 
 
 Mask = Bool[np.ndarray, "row column"]

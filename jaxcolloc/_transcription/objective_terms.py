@@ -6,15 +6,15 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ._blocks import Blocks, Points
-from ._data import Trajectory
-from ._grid import Grid
-from ._intervals import Intervals
-from ._layout import Layout
-from ._loss import Observed, PointLoss, PointResidual, VectorField
-from ._nlp import Group
-from ._scheme import GaussLegendre
-from ._terms import Penalty
+from .._data import Trajectory
+from .._grid import Grid
+from .._loss import Observed, PointLoss, PointResidual, VectorField
+from .._nlp import Group
+from .._scheme import GaussLegendre
+from .blocks import Blocks, Points
+from .intervals import Intervals
+from .layout import Layout
+from .terms import Penalty
 
 
 _FEW_NODES = 8

@@ -14,9 +14,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from . import _kkt
-from ._core import Core
-from ._kkt_structure import Structure
+from .._transcription.core import Core
+from . import kkt
+from .structure import Structure
 
 
 # Multipliers stay within this factor of mu over their slack (Eq. 16).
@@ -125,7 +125,7 @@ class Values(NamedTuple):
     objective: Array
     gradient: Array
     residual: Array
-    slopes: tuple[_kkt.Slopes, ...]
+    slopes: tuple[kkt.Slopes, ...]
     finite: Array
 
 
@@ -157,20 +157,20 @@ class Problem(eqx.Module):
         residual = self.residual(constraints, s)
         finite = jnp.isfinite(objective) & jnp.all(jnp.isfinite(gradient))
         finite = finite & jnp.all(jnp.isfinite(residual)) & jnp.all(jnp.isfinite(jacobian))
-        blocks = _kkt.slopes(self.structure, jacobian, self.row_scale)
+        blocks = kkt.slopes(self.structure, jacobian, self.row_scale)
         return Values(objective * self.scale, gradient, residual, blocks, finite)
 
-    def curvature(self, z: Array, multipliers: Array, exact: bool) -> _kkt.Curvature:
+    def curvature(self, z: Array, multipliers: Array, exact: bool) -> kkt.Curvature:
         """The Hessian of the Lagrangian, or its Gauss-Newton approximation."""
         if exact:
             values = self.core.hessian(z, multipliers * self.row_scale, self.scale)
         else:
             values = self.core.gauss_newton(z, self.scale)
-        return _kkt.curvature(self.structure, values)
+        return kkt.curvature(self.structure, values)
 
     def force(self, values: Values, multipliers: Array) -> Array:
         """$\\nabla f + A^T \\lambda$, zero for what is fixed."""
-        pull = _kkt.transposed(self.structure, values.slopes, multipliers)
+        pull = kkt.transposed(self.structure, values.slopes, multipliers)
         return jnp.where(self.fixed, 0.0, values.gradient + pull)
 
     def trial(self, z: Array, s: Array) -> tuple[Array, Array]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from . import _ipopt_c
-from ._check import choice, describe, integer, positive
-from ._nlp import NLP
-from ._precision import x64
-from ._solution import RESULTS, Multipliers, Step
-from ._solver import AbstractSolver, Iterate, Outcome, StepCallback
+from .._check import choice, describe, integer, positive
+from .._nlp import NLP
+from .._precision import x64
+from .._solution import RESULTS, Multipliers, Step
+from .._solver import AbstractSolver, Iterate, Outcome, StepCallback
+from . import c_interface
 
 
 _STATUS = {
@@ -169,10 +169,10 @@ def _import() -> Any:
 
 
 def _create(cyipopt: Any, nlp: NLP, functions: "_Functions") -> Any:
-    library = _ipopt_c.load()
+    library = c_interface.load()
     if library is not None:
         error = cyipopt.CyIpoptEvaluationError
-        return _ipopt_c.Problem(library, functions, error, nlp.bounds, nlp.constraint_bounds)
+        return c_interface.Problem(library, functions, error, nlp.bounds, nlp.constraint_bounds)
     lower, upper = nlp.bounds
     constraint_lower, constraint_upper = nlp.constraint_bounds
     return cyipopt.Problem(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._precision import AnyArray
+from .._precision import AnyArray
 
 
 Indices = Int[np.ndarray, " entry"]

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from . import _kkt
-from ._barrier import Point, Problem, Values, longest_dual
-from ._filter import Filter, Search
+from . import kkt
+from .barrier import Point, Problem, Values, longest_dual
+from .filter import Filter, Search
 
 
 RUNNING, SOLVED, ACCEPTABLE, LIMIT, TINY, NO_RESTORATION, NOT_FINITE, DIVERGING = range(8)
@@ -161,7 +161,7 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
     tau = jnp.maximum(_TAU, 1 - mu)
     multipliers = jnp.where(restoring, 0.0, point.multipliers)
 
-    def curvature(without: Array) -> _kkt.Curvature:
+    def curvature(without: Array) -> kkt.Curvature:
         return problem.curvature(point.z, jnp.where(without, 0.0, multipliers), exact)
 
     flat = restoring | starting
@@ -175,19 +175,19 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
     in_z = jnp.where(problem.fixed, 0.0, in_z)
     in_s = -multipliers + problem.slack_box.push(mu, point.s)
     in_s = jnp.where(problem.inequality, in_s, 0.0)
-    weight = jnp.where(problem.inequality, sigma_s, 1 / _kkt.LOOSE)
+    weight = jnp.where(problem.inequality, sigma_s, 1 / kkt.LOOSE)
     tried = _factorised(problem, values, curvature, sigma, weight, flat, state)
     factor, hessian, delta = tried.factor, tried.hessian, tried.delta
     state = state._replace(eager=tried.tries == 1)
 
     def solve(dual: Array, primal: Array) -> tuple[Array, Array]:
-        return _kkt.solve(structure, values.slopes, factor, dual, primal, problem.fixed)
+        return kkt.solve(structure, values.slopes, factor, dual, primal, problem.fixed)
 
     def left_over(dual: Array, primal: Array, dz: Array, dl: Array) -> tuple[Array, Array]:
         """What steps leave of both equations, without the loose rows' regularisation."""
-        left = dual - _kkt.curved(structure, hessian, dz) - (sigma + delta * problem.metric) * dz
-        left = left - _kkt.transposed(structure, values.slopes, dl)
-        missing = primal - _kkt.times(structure, values.slopes, dz)
+        left = dual - kkt.curved(structure, hessian, dz) - (sigma + delta * problem.metric) * dz
+        left = left - kkt.transposed(structure, values.slopes, dl)
+        missing = primal - kkt.times(structure, values.slopes, dz)
         missing = missing + jnp.where(problem.inequality, dl / sigma_s, 0.0)
         return jnp.where(problem.fixed, 0.0, left), missing
 
@@ -273,7 +273,7 @@ class _Attempt(NamedTuple):
     """
 
     factor: Any
-    hessian: _kkt.Curvature
+    hessian: kkt.Curvature
     delta: Array
     tries: Array
     without: Array
@@ -317,7 +317,7 @@ def _factorised(
             lambda _: tried.hessian,
             jnp.zeros(()),
         )
-        factor = _kkt.factorise(
+        factor = kkt.factorise(
             problem.structure,
             values.slopes,
             hessian,

@@ -3,13 +3,13 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from ._blocks import Blocks, Points
-from ._grid import Grid
-from ._intervals import Intervals
-from ._layout import Layout
-from ._loss import VectorField
-from ._nlp import Group
-from ._terms import Continuity, Defects, Pointwise
+from .._grid import Grid
+from .._loss import VectorField
+from .._nlp import Group
+from .blocks import Blocks, Points
+from .intervals import Intervals
+from .layout import Layout
+from .terms import Continuity, Defects, Pointwise
 
 
 class Rows:

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._core import Compiled, Core
-from ._layout import Layout
-from ._nlp import NLP
-from ._precision import AnyArray, x64
-from ._terms import States, Structure
+from .._nlp import NLP
+from .._precision import AnyArray, x64
+from .._transcription.core import Compiled, Core
+from .._transcription.layout import Layout
+from .._transcription.terms import States, Structure
 
 
 class Anchor(eqx.Module):

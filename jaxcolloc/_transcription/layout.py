@@ -13,8 +13,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from ._check import describe
-from ._weighted import Weighted
+from .._check import describe
+from .parameters import Weighted
 
 
 Vector = Float[Array, " variable"]

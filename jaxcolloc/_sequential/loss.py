@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._core import Ridge
-from ._loss import Observed, PointLoss
-from ._nlp import NLP, Group
-from ._precision import AnyArray, is_array, to_float64
-from ._simulate import integrate
+from .._loss import Observed, PointLoss
+from .._nlp import NLP, Group
+from .._precision import AnyArray, is_array, to_float64
+from .._simulate import integrate
+from .._transcription.core import Ridge
 
 
 class Parameters(eqx.Module):

@@ -11,10 +11,10 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._layout import Layout, Vector
-from ._precision import AnyArray, is_array, x64
-from ._sparse import Assembly, Pattern
-from ._terms import Equations, Structure
+from .._precision import AnyArray, is_array, x64
+from .layout import Layout, Vector
+from .sparse import Assembly, Pattern
+from .terms import Equations, Structure
 
 
 class AnyPenalty(Protocol):

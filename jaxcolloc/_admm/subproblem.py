@@ -10,19 +10,19 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import coo_array
 
-from ._anchor import anchored, with_anchor
-from ._core import Compiled, Ridge
-from ._data import Trajectory
-from ._grid import Grid
-from ._guess import Guess, guess
-from ._nlp import NLP
-from ._parcel import unpack
-from ._precision import x64
-from ._rollout_loss import Integrator, Parameters, all_rollouts, rollout_value, start_columns
-from ._solution import RESULTS, Multipliers, Solution
-from ._solve import solve
-from ._solver import AbstractSolver
-from ._transcribe import transcribe
+from .._data import Trajectory
+from .._grid import Grid
+from .._guess import Guess, guess
+from .._nlp import NLP
+from .._precision import x64
+from .._sequential.loss import Integrator, Parameters, all_rollouts, rollout_value, start_columns
+from .._solution import RESULTS, Multipliers, Solution
+from .._solve import solve
+from .._solver import AbstractSolver
+from .._transcribe import transcribe
+from .._transcription.core import Compiled, Ridge
+from .anchor import anchored, with_anchor
+from .pickling import unpack
 
 
 # The barrier parameter of a warm start: the last point is near the next, not at it.

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._blocks import Blocks, Points
-from ._layout import Layout
-from ._precision import AnyArray
+from .._precision import AnyArray
+from .blocks import Blocks, Points
+from .layout import Layout
 
 
 Structure = list[tuple[np.ndarray, np.ndarray]]

@@ -13,9 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _iterate
-from ._barrier import Problem
-from ._interior_point import (
+from .._nlp import NLP
+from .._precision import x64
+from .._solution import RESULTS, Multipliers, Step
+from .._solver import Outcome
+from . import iterate
+from .barrier import Problem
+from .solver import (
     InteriorPoint,
     Run,
     first_inputs,
@@ -26,10 +30,6 @@ from ._interior_point import (
     problem_of,
     steps_of,
 )
-from ._nlp import NLP
-from ._precision import x64
-from ._solution import RESULTS, Multipliers, Step
-from ._solver import Outcome
 
 
 def cores() -> int:
@@ -100,9 +100,9 @@ def run_vectorised(
         inputs = [first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
         problem, axes = _stacked(problems)
         begin = time.perf_counter()
-        state = _iterate.first_of_batch(problem, axes, *_stacked(inputs, every=True))
+        state = iterate.first_of_batch(problem, axes, *_stacked(inputs, every=True))
         several = functools.partial(
-            _iterate.several_of_batch, problem, axes, options_of(solver),
+            iterate.several_of_batch, problem, axes, options_of(solver),
             solver.hessian == "exact", room=solver.look,
         )  # fmt: skip
         several(state, jnp.asarray(0))
@@ -114,7 +114,7 @@ def run_vectorised(
         _collect(steps, begun, np.ones(count, int), np.zeros(count, int), 0.0)
         result: RESULTS | None = None if solver.max_steps else RESULTS.max_steps_reached
         try:
-            while result is None and np.any(np.asarray(state.status) == _iterate.RUNNING):
+            while result is None and np.any(np.asarray(state.status) == iterate.RUNNING):
                 before = np.asarray(state.iteration)
                 state, records = several(state, jnp.asarray(solver.look))
                 taken = np.asarray(state.iteration) - before

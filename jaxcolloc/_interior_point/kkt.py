@@ -57,7 +57,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._kkt_structure import Chain, Structure
+from .structure import Chain, Structure
 
 
 # Regularises equations that are no defects.

@@ -15,15 +15,20 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from ._check import describe, float_array, integer, positive, share
-from ._choose_grid import choose_grids
-from ._constraints import as_constraints
-from ._data import Trajectory, as_trajectories
-from ._guess import guess
-from ._nlp import NLP
-from ._precision import x64
-from ._progress import progress_bar
-from ._rollout_loss import (
+from .._check import describe, float_array, integer, positive, share
+from .._choose_grid import choose_grids
+from .._constraints import as_constraints
+from .._data import Trajectory, as_trajectories
+from .._guess import guess
+from .._nlp import NLP
+from .._precision import x64
+from .._progress import progress_bar
+from .._solution import RESULTS, Solution, SolveError, Step
+from .._solve import asked_to_stop
+from .._solver import Callback, Outcome
+from .._transcribe import OPTIONS, Grids, check_options, transcribe
+from .._verify import rollout
+from .loss import (
     Integrator,
     Parameters,
     Part,
@@ -32,11 +37,6 @@ from ._rollout_loss import (
     rollout_value,
     start_columns,
 )
-from ._solution import RESULTS, Solution, SolveError, Step
-from ._solve import asked_to_stop
-from ._solver import Callback, Outcome
-from ._transcribe import OPTIONS, Grids, check_options, transcribe
-from ._verify import rollout
 
 
 # A step whose rollout fails is halved so often before the training ends.

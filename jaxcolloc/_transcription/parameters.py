@@ -10,11 +10,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._args import fill
-from ._check import describe
-from ._leafwise import broadcast, is_numbers, is_pair
-from ._precision import AnyArray, is_inexact, to_float64
-from ._scale import Scale, as_scale, is_scale
+from .._args import fill
+from .._check import describe
+from .._leafwise import broadcast, is_numbers, is_pair
+from .._precision import AnyArray, is_inexact, to_float64
+from .._transform import Scale, as_scale, is_scale
 
 
 Weights = Float[Array, " weight"]

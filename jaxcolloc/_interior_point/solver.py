@@ -9,24 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from . import _iterate
-from ._barrier import Box, Problem
-from ._check import choice, integer, positive
-from ._kkt_structure import Structure, structure_of
-from ._nlp import NLP
-from ._precision import x64
-from ._solution import RESULTS, Multipliers, Step
-from ._solver import AbstractSolver, Iterate, Outcome, StepCallback
+from .._check import choice, integer, positive
+from .._nlp import NLP
+from .._precision import x64
+from .._solution import RESULTS, Multipliers, Step
+from .._solver import AbstractSolver, Iterate, Outcome, StepCallback
+from . import iterate
+from .barrier import Box, Problem
+from .structure import Structure, structure_of
 
 
 _RESULTS = {
-    _iterate.SOLVED: RESULTS.successful,
-    _iterate.ACCEPTABLE: RESULTS.acceptable,
-    _iterate.LIMIT: RESULTS.max_steps_reached,
-    _iterate.TINY: RESULTS.small_steps,
-    _iterate.NO_RESTORATION: RESULTS.restoration_failed,
-    _iterate.NOT_FINITE: RESULTS.not_finite,
-    _iterate.DIVERGING: RESULTS.diverging,
+    iterate.SOLVED: RESULTS.successful,
+    iterate.ACCEPTABLE: RESULTS.acceptable,
+    iterate.LIMIT: RESULTS.max_steps_reached,
+    iterate.TINY: RESULTS.small_steps,
+    iterate.NO_RESTORATION: RESULTS.restoration_failed,
+    iterate.NOT_FINITE: RESULTS.not_finite,
+    iterate.DIVERGING: RESULTS.diverging,
 }
 # Gradients of objective and constraints are scaled down to this (Waechter and Biegler, 3.8).
 _LARGEST_GRADIENT = 100.0
@@ -38,7 +38,7 @@ class InteriorPoint(AbstractSolver):
     r"""A primal-dual interior-point method that uses the structure of collocation.
 
     The algorithm is IPOPT's (filter line search, second-order correction, corrected inertia); the
-    linear systems are solved interval by interval, with the weights as a border (`_kkt.py`), and
+    linear systems are solved interval by interval, with the weights as a border (`kkt.py`), and
     all of an iteration is one compiled program, so that it runs on a GPU as well. It takes
     the same NLPs as `jc.Ipopt`, but for ties between trajectories, constraints over several
     intervals and states fixed elsewhere than at a start. The larger the problem, the more it gains;
@@ -114,7 +114,7 @@ class Run:
     ):
         self.solver, self.problem = solver, problem
         begin = time.perf_counter()
-        self.state = _iterate.first(problem, *first_inputs(solver, problem, z, warm))
+        self.state = iterate.first(problem, *first_inputs(solver, problem, z, warm))
         # Compile the loop without taking a step.
         self._advance(0)
         np.asarray(self.state.point.z)
@@ -123,7 +123,7 @@ class Run:
 
     def _advance(self, count: int) -> Any:
         solver = self.solver
-        self.state, records = _iterate.several(
+        self.state, records = iterate.several(
             self.problem, options_of(solver), solver.hessian == "exact", self.state,
             jnp.asarray(count), solver.look,
         )  # fmt: skip
@@ -141,13 +141,13 @@ class Run:
                 result = RESULTS.max_steps_reached
             else:
                 result = ending()
-            while result is None and int(self.state.status) == _iterate.RUNNING:
+            while result is None and int(self.state.status) == iterate.RUNNING:
                 before = int(self.state.iteration)
                 records = self._advance(self.solver.look)
                 taken = int(self.state.iteration) - before
                 if self._told(records, taken, before + 1, steps, callback):
                     result = RESULTS.stopped
-                if result is None and int(self.state.status) == _iterate.RUNNING:
+                if result is None and int(self.state.status) == iterate.RUNNING:
                     result = ending()
         except KeyboardInterrupt:
             result = RESULTS.interrupted
@@ -175,9 +175,9 @@ def late(solver: InteriorPoint, start: float) -> RESULTS | None:
     return RESULTS.max_seconds_reached if over else None
 
 
-def options_of(solver: InteriorPoint) -> _iterate.Options:
+def options_of(solver: InteriorPoint) -> iterate.Options:
     """The solver's numbers."""
-    return _iterate.Options(jnp.asarray(solver.tol), jnp.asarray(solver.max_steps))
+    return iterate.Options(jnp.asarray(solver.tol), jnp.asarray(solver.max_steps))
 
 
 def first_inputs(
@@ -236,7 +236,7 @@ def outcome_of(
 ) -> Outcome:
     """How a solve ended, from its last state."""
     status = int(state.status)
-    if status != _iterate.RUNNING or result is None:
+    if status != iterate.RUNNING or result is None:
         result = _RESULTS[status] if result is not RESULTS.stopped else result
     z, dual = _unscaled(problem, state)
     if not result.ok and np.all(np.isfinite(state.best)):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from typing import Any
 
-from ._check import describe, integer
-from ._parcel import pack
-from ._subproblem import Job, Local, Recipe, work
+from .._check import describe, integer
+from .pickling import pack
+from .subproblem import Job, Local, Recipe, work
 
 
 # For the workers of a pool: they share the machine, one core each.

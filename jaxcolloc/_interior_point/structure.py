@@ -4,9 +4,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Int
 
-from ._equations import Rows
-from ._nlp import NLP
-from ._precision import AnyArray
+from .._nlp import NLP
+from .._precision import AnyArray
+from .._transcription.equations import Rows
 
 
 Index = Int[AnyArray, "*_"]

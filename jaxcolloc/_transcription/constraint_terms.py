@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._blocks import Blocks, Points
-from ._constraints import AnyConstraint, Constraint, StateBounds, Tie
-from ._functions import OfModel, of_model
-from ._grid import Grid
-from ._layout import Layout
-from ._nlp import Group
-from ._terms import Continuity, Pointwise
-from ._weighted import Weighted
+from .._callables import OfModel, of_model
+from .._constraints import AnyConstraint, Constraint, StateBounds, Tie
+from .._grid import Grid
+from .._nlp import Group
+from .blocks import Blocks, Points
+from .layout import Layout
+from .parameters import Weighted
+from .terms import Continuity, Pointwise
 
 
 class PathFunction(eqx.Module):

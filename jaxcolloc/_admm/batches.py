@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._args import Unknowns
-from ._check import describe, integer
-from ._data import Trajectory
-from ._grid import Grid
+from .._args import Unknowns
+from .._check import describe, integer
+from .._data import Trajectory
+from .._grid import Grid
 
 
 class Batches(NamedTuple):

@@ -4,9 +4,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ._grid import Grid
-from ._layout import Layout
-from ._nlp import Group
+from .._grid import Grid
+from .._nlp import Group
+from .layout import Layout
 
 
 class Intervals(eqx.Module):

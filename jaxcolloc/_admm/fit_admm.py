@@ -13,28 +13,28 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from . import _storage
-from ._batches import Batches, make_batches
-from ._check import describe, integer, positive
-from ._choose_grid import choose_grids
-from ._consensus import Consensus, Residuals
-from ._constraints import Tie, as_constraints
-from ._data import Trajectory, as_trajectories
-from ._executors import Workers
-from ._fit import fit
-from ._guess import guess
-from ._ipopt import Ipopt
-from ._nlp import NLP
-from ._precision import x64
-from ._progress import progress_bar
-from ._scaling import with_weights
-from ._scheme import AbstractScheme
-from ._solution import RESULTS, Multipliers, Solution, Step
-from ._solve import asked_to_stop
-from ._solver import AbstractSolver, Callback, Outcome, check_solver
-from ._subproblem import Job, Local, Recipe
-from ._transcribe import Grids, as_grids, check_options, transcribe
-from ._verify import verify
+from .. import _storage
+from .._check import describe, integer, positive
+from .._choose_grid import choose_grids
+from .._constraints import Tie, as_constraints
+from .._data import Trajectory, as_trajectories
+from .._fit import fit
+from .._guess import guess
+from .._ipopt.solver import Ipopt
+from .._nlp import NLP
+from .._precision import x64
+from .._progress import progress_bar
+from .._scheme import AbstractScheme
+from .._solution import RESULTS, Multipliers, Solution, Step
+from .._solve import asked_to_stop
+from .._solver import AbstractSolver, Callback, Outcome, check_solver
+from .._transcribe import Grids, as_grids, check_options, transcribe
+from .._transcription.units import with_weights
+from .._verify import verify
+from .batches import Batches, make_batches
+from .consensus import Consensus, Residuals
+from .executors import Workers
+from .subproblem import Job, Local, Recipe
 
 
 # Observations that the joint fit of the start sees at most.

@@ -23,9 +23,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._pattern import color_columns, hessian_mask, jacobian_mask, read_off
-from ._precision import AnyArray, is_array
-from ._sparse import Entries
+from .._precision import AnyArray, is_array
+from .pattern import color_columns, hessian_mask, jacobian_mask, read_off
+from .sparse import Entries
 
 
 PointFunction = Callable[[Array, Array, Array, Any, Any], Array]

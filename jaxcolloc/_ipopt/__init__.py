@@ -1,0 +1,3 @@
+"""IPOPT, the general-purpose solver."""
+
+from .solver import Ipopt as Ipopt

@@ -1,0 +1,1 @@
+"""From model, data and grids to the functions and sparse derivatives of one nonlinear program."""
