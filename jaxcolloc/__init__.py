@@ -92,8 +92,10 @@ twice.
 
 import importlib.metadata
 
-from ._admm.executors import process_pool as process_pool
-from ._admm.fit_admm import fit_admm as fit_admm
+from . import _storage
+from . import datasets as datasets
+from ._admm import fit_admm as fit_admm
+from ._admm import process_pool as process_pool
 from ._args import Unknown as Unknown
 from ._constraints import Conserving as Conserving
 from ._constraints import Constraint as Constraint
@@ -109,8 +111,9 @@ from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
 from ._inputs import Input as Input
-from ._interior_point.solver import InteriorPoint as InteriorPoint
-from ._ipopt.solver import Ipopt as Ipopt
+from ._interior_point import InteriorPoint as InteriorPoint
+from ._ipopt import Ipopt as Ipopt
+from ._ipopt import of_loaded as _of_loaded
 from ._leafwise import leafwise as leafwise
 from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
@@ -127,19 +130,23 @@ from ._scheme import Chebyshev as Chebyshev
 from ._scheme import GaussLegendre as GaussLegendre
 from ._scheme import Lobatto as Lobatto
 from ._scheme import Radau as Radau
-from ._sequential.fine_tune import fine_tune as fine_tune
+from ._sequential import fine_tune as fine_tune
+from ._settings import Settings as Settings
 from ._simulate import simulate as simulate
 from ._smooth import resample as resample
 from ._smooth import smooth as smooth
-from ._solution import RESULTS as RESULTS
-from ._solution import Multipliers as Multipliers
 from ._solution import Solution as Solution
 from ._solution import SolveError as SolveError
-from ._solution import Step as Step
-from ._solution import Trace as Trace
 from ._solve import solve as solve
 from ._solve_batch import solve_batch as solve_batch
 from ._solver import AbstractSolver as AbstractSolver
+from ._solver import Outcome as Outcome
+from ._trace import RESULTS as RESULTS
+from ._trace import Multipliers as Multipliers
+from ._trace import Round as Round
+from ._trace import Step as Step
+from ._trace import Trace as Trace
+from ._trace import TrainingStep as TrainingStep
 from ._transcribe import transcribe as transcribe
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
@@ -164,15 +171,19 @@ __all__ = [
     "Lobatto",
     "Multipliers",
     "Normalized",
+    "Outcome",
     "Path",
     "PseudoHuber",
     "Radau",
+    "Round",
+    "Settings",
     "Solution",
     "SolveError",
     "StateBounds",
     "Step",
     "Tie",
     "Trace",
+    "TrainingStep",
     "Trajectory",
     "Unknown",
     "Verification",
@@ -203,3 +214,12 @@ __all__ = [
 ]
 
 __version__ = importlib.metadata.version("jaxcolloc")
+
+# What a file may hold under its public name; private classes are registered where they are defined.
+_storage.register(
+    *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep, Verification),
+    *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
+    *(Input, PseudoHuber, StateBounds, Tie, Trajectory, squared_error),
+    InteriorPoint,
+)
+_storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)

@@ -12,10 +12,12 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._check import describe
 from ._inputs import Input
-from ._precision import is_array, to_float64
+from ._precision import is_array, is_inexact
+from ._storage import stored
 from ._transform import Scale, as_scale
 
 
+@stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))
 class Unknown:
     r"""A constant of one experiment that is to be found, as a leaf of a trajectory's `args`.
 
@@ -127,7 +129,13 @@ def as_arrays(args: Any) -> Any:
             return slot
         return number_to_array(leaf)
 
-    return to_float64(jtu.tree_map(convert, args, is_leaf=lambda leaf: isinstance(leaf, Input)))
+    converted = jtu.tree_map(convert, args, is_leaf=lambda leaf: isinstance(leaf, Input))
+    return jtu.tree_map(_on_host, converted)
+
+
+def _on_host(leaf: Any) -> Any:
+    """A float array as one of NumPy in float64: JAX would compile a program for every shape."""
+    return np.asarray(leaf, np.float64) if is_inexact(leaf) and leaf.dtype.kind != "c" else leaf
 
 
 def number_to_array(leaf: Any) -> Any:
@@ -179,5 +187,5 @@ def _hashable(leaf: Any) -> Hashable:
 def stack(args: Sequence[Any]) -> Any:
     """The `args` of several trajectories of one signature, arrays with the axis `traj` first."""
     arrays = [eqx.filter(item, is_array) for item in args]
-    stacked = jtu.tree_map(lambda *leaves: jnp.stack(leaves), *arrays)
+    stacked = jtu.tree_map(lambda *leaves: np.stack(leaves), *arrays)
     return eqx.combine(stacked, eqx.filter(args[0], is_array, inverse=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ._check import describe, integer
 from ._constraints import AnyConstraint, StateBounds, Tie, as_constraints
-from ._data import Trajectory, measured_channels
+from ._data import Trajectory, changed, measured_channels
 from ._grid import Grid
 from ._guess import Guess
 from ._nlp import NLP
@@ -82,7 +82,7 @@ def first_window(nlp: NLP, share: float) -> NLP | None:
     ]
     if not measured_channels(data).all():
         return None
-    constraints = as_constraints(nlp.settings["constraints"], len(data))
+    constraints = as_constraints(nlp.settings.constraints, len(data))
     kept = tuple(item for item in constraints if _holds_early(item))
     return transcribe_again(nlp, grids, data=data, constraints=kept)
 
@@ -105,7 +105,7 @@ def _until(item: Trajectory, end: float) -> Trajectory:
         if keep.any()
         else (np.array([end]), np.full_like(item.ys[:1], np.nan), item.weights[:1])
     )
-    return Trajectory(ts, ys, item.args, weights=weights, y0=item.y0)
+    return changed(item, ts=ts, ys=ys, weights=weights)
 
 
 def _holds_early(item: AnyConstraint) -> bool:
@@ -115,20 +115,17 @@ def _holds_early(item: AnyConstraint) -> bool:
 def extended(part: NLP, nlp: NLP, guess: Guess, before: Solution | None) -> Guess:
     """The start of a window: what the one before has found, and a continuation of it."""
     states = []
+    guessed = guess.states
     for k, grid in enumerate(part.grids):
-        placed = nlp.grids[k].interpolate(guess.states[k], grid.times)
+        placed = nlp.grids[k].interpolate(guessed[k], grid.times)
         if before is not None:
             path = before.paths[k]
             known = grid.times <= path.grid.boundaries[-1]
             placed[known] = path.grid.interpolate(path.states, grid.times[known])
             _roll_on(placed, known, before, k, grid.times)
         states.append(placed)
-    if before is None:
-        model, head = guess.model, nlp.head(guess.z)
-    else:
-        model, head = before.model, before.nlp.head(before.z)
-    z = part.pack_head(head, states)
-    return Guess(model, states, np.clip(z, *part.bounds), guess.key)
+    head = nlp.head(guess.z) if before is None else before.nlp.head(before.z)
+    return Guess.at(part, part.pack_head(head, states), guess.key)
 
 
 def _roll_on(

@@ -64,6 +64,18 @@ class Trajectory(eqx.Module):
         return self.ys.shape[1]
 
 
+def changed(item: Trajectory, **changes: Any) -> Trajectory:
+    """The same trajectory with other `ts`, `ys`, `args`, `weights` or `y0`."""
+    kept = {
+        "ts": item.ts,
+        "ys": item.ys,
+        "args": item.args,
+        "weights": item.weights if item.weighted else None,
+        "y0": item.y0,
+    }
+    return Trajectory(**(kept | changes))
+
+
 def _times(value: Any) -> np.ndarray:
     ts = float_array("ts", value, 1, "(time,)")
     if len(ts) == 0:

@@ -4,50 +4,38 @@ import dataclasses
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
-import jax
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ._check import describe, integer, positive, share
+from ._check import integer, positive, share
 from ._choose_grid import choose_grids
 from ._continuation import solve_growing
 from ._data import Trajectory, as_trajectories
-from ._grid import Grid
-from ._guess import Guess, guess
-from ._holdout import Holdout, Score, hold_out
-from ._ipopt.solver import Ipopt
-from ._load import load, stored_setting
+from ._fingerprint import fingerprint
+from ._grid import Grids
+from ._guess import Guess
+from ._holdout import hold_out
+from ._ipopt import Ipopt
+from ._load import load, stored_request, stored_setting
 from ._nlp import NLP
 from ._refine import refine
+from ._run import Checkpoint, interruptible
 from ._scheme import AbstractScheme
+from ._selection import penalties_of, select
+from ._settings import Options, Settings
 from ._solution import Solution
 from ._solve import solve
-from ._solve_batch import at_a_time, solve_batch
-from ._solver import AbstractSolver
-from ._transcribe import Grids, check_options, transcribe, transcribe_again, with_l2
-from ._transfer import transfer
-from ._verify import follows, verify
+from ._solver import AbstractSolver, check_solver
+from ._starts import Interrupted, Search, title
+from ._trace import RESULTS
+from ._transcribe import transcribe_with
+from ._verify import verify
 
 
-# Factors of the data's variance that are tried as `l2`, the strongest first.
-_LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
-# A weaker penalty must predict held-out data better by this much.
-_BETTER = 0.95
-# Widths of the smoothing window, one start after another.
-_SMOOTHING = (3.0, 1.7, 1.0, 5.0, 1.3, 2.2)
-# Starts are tried with looser tolerance and a limit of steps, on every other boundary.
-_TRIAL_TOL, _TRIAL_STEPS = 1e-4, 100
-_COARSENED = 24
 # A solve that takes longer has gone astray.
 _STEPS = 500
-# Starts that agree this well in the objective need no more company.
-_AGREE = 0.01
-# An objective lower by this much counts as another optimum.
-_LOWER = 0.05
 
 
 def fit(
@@ -69,7 +57,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 20,
     progress: bool = False,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Solution:
     r"""Fit `model` to `data` and prove it by a rollout.
 
@@ -104,9 +92,14 @@ def fit(
     - `continuation`: go through growing windows where the plain solve fails.
     - `solver`: `jc.Ipopt(max_steps=500)` if not given.
     - `checkpoint`: a file that is written every `every` iterations and at the end. If it is there
-      already, from a fit of the same data that was killed or finished, the fit continues from it.
+      already, from the same fit that was killed or has finished, the fit continues from it. A file
+      from a fit of another model, other data or other options (but for `tol`, `refinements`,
+      `continuation` and `solver`, which say how it goes on) is refused.
     - `progress`: show progress bars.
     - `options`: any other option of `jc.transcribe`.
+
+    Ctrl-C ends it, wherever it is, once the step, compilation or verification under way is done;
+    the best point so far is returned, verified, with `jc.RESULTS.interrupted` as its `result`.
 
     Returns a `jc.Solution` with `verification`. It warns if the verdict is not good; failures
     of the solver show in `result` and in the verdict, none is raised. `stats` tells what was
@@ -116,47 +109,46 @@ def fit(
     """
     begin = time.perf_counter()
     models = list(model) if isinstance(model, (list, tuple)) else [model]
+    if not models:
+        raise ValueError("`model` must be a model or a list of at least one; got none.")
     trajectories = as_trajectories(data)
     held_out = share("held_out", held_out, below=0.9)
     starts, refinements = integer("starts", starts, 1), integer("refinements", refinements, 0)
     tol = positive("tol", tol)
-    if not models:
-        raise ValueError("`model` must be a model or a list of at least one; got none.")
-    check_options(options)
+    settings = Settings.of(options)
     solver = Ipopt(max_steps=_STEPS) if solver is None else solver
-    grids = choose_grids(trajectories, grid, scheme)
-    search = _Search(key, starts, states, weights, solver, progress)
+    check_solver(solver)
+    file = None
+    if checkpoint is not None:
+        asked = {
+            "model": model, "data": trajectories, "key": key, "grid": grid, "scheme": scheme,
+            "l2": l2, "held_out": held_out, "starts": starts, "states": states, "weights": weights,
+        }  # fmt: skip
+        file = Checkpoint(checkpoint, every, _request(asked, settings))
     stats: dict[str, Any] = {}
     start: Guess | Solution
-    if checkpoint is not None and Path(checkpoint).exists():
-        nlp, start = _resumed(checkpoint, models, trajectories, l2, options)
-    else:
-        penalties = _penalties(l2, trajectories)
-        first = penalties[0]
-        nlps = [transcribe(item, trajectories, grids, l2=first, **options) for item in models]
-        several = len(nlps) * len(penalties) > 1
-        holdout = hold_out(search.coarse(nlps[0]), held_out) if several else None
-        if holdout is None:
-            penalties = penalties if len(penalties) == 1 else [penalties[len(penalties) // 2]]
-            nlp = with_l2(nlps[0], penalties[0])
-            start, stats["starts"] = search.best(nlp)
+    with interruptible() as interrupt:
+        search = Search(key, starts, states, weights, solver, progress, interrupt)
+        if file is not None and file.exists():
+            nlp, start = _resumed(file, models, trajectories, l2, settings)
         else:
-            nlp, start, stats["selection"], stats["starts"] = _selected(
-                nlps, penalties, holdout, held_out, search
-            )
-    title = _title(progress, "fit")
-    sol = solve(nlp, solver, start, throw=False, progress=title, checkpoint=checkpoint, every=every)
-    if continuation and not sol.result.ok and isinstance(start, Guess):
-        sol = _continued(sol, nlp, solver, start, progress)
-    if refinements:
-        title = _title(progress, "refine")
-        sol = refine(sol, tol=tol, rounds=refinements, solver=solver, progress=title)
-    else:
-        sol = dataclasses.replace(sol, verification=verify(sol))
+            grids = choose_grids(trajectories, grid, scheme)
+            nlp, start = _begun(models, trajectories, grids, l2, settings, held_out, search, stats)
+        shown = title(progress, "fit")
+        sol = solve(nlp, solver, start, throw=False, progress=shown, checkpoint=file)
+        if continuation and not sol.result.ok and isinstance(start, Guess):
+            sol = sol if interrupt.pressed else _continued(sol, nlp, solver, start, progress)
+        if refinements and not interrupt.pressed:
+            shown = title(progress, "refine")
+            sol = refine(sol, tol=tol, rounds=refinements, solver=solver, progress=shown)
+        if interrupt.pressed:
+            sol = _best_so_far(sol, start)
+        elif not refinements:
+            sol = dataclasses.replace(sol, verification=verify(sol))
     sol = dataclasses.replace(sol, key=sol.key if key is None else key)
     sol.stats.update(stats, fit_seconds=time.perf_counter() - begin)
-    if checkpoint is not None:
-        sol.save(checkpoint)
+    if file is not None:
+        file.write(sol.content())
     assert sol.verification is not None
     verdict = sol.verification.verdict
     if not verdict.ok:
@@ -164,216 +156,93 @@ def fit(
     return sol
 
 
-class _Search:
-    """How starts are made and compared."""
+def _begun(
+    models: list[Any],
+    trajectories: tuple[Trajectory, ...],
+    grids: Grids,
+    l2: Any,
+    settings: Settings,
+    held_out: float,
+    search: Search,
+    stats: dict[str, Any],
+) -> tuple[NLP, Guess | Solution]:
+    """The NLP of the model and penalty that were chosen, with a start; `stats` says how.
 
-    def __init__(
-        self,
-        key: Any,
-        starts: int,
-        states: Any,
-        weights: str,
-        solver: AbstractSolver,
-        progress: bool,
-    ):
-        self.key, self.starts, self.solver, self.progress = key, starts, solver, progress
-        self.states, self.weights = states, weights
-        # Neither random nor smoothed: all starts would be one.
-        drawn = key is not None and weights != "as_given"
-        if not drawn and not (isinstance(states, str) or callable(states)):
-            self.starts = 1
-
-    def guess(self, nlp: NLP, number: int) -> Guess:
-        """The start of that number; the first is that of `jc.guess`."""
-        key = self.key if self.key is None or number == 0 else jax.random.fold_in(self.key, number)
-        smoothing = _SMOOTHING[number % len(_SMOOTHING)]
-        return guess(nlp, key=key, states=self.states, weights=self.weights, smoothing=smoothing)
-
-    def coarse(self, nlp: NLP) -> NLP:
-        """The NLP on which starts are tried: a coarser one, unless states are given at nodes."""
-        if isinstance(self.states, str) or callable(self.states):
-            return _coarsened(nlp)
-        return nlp
-
-    def _tries(self, nlp: NLP, solver: AbstractSolver) -> Iterator[Solution]:
-        """The solutions from all starts, found as they are asked for."""
-        together = at_a_time(solver, self.starts)
-        for first in range(0, self.starts, together):
-            numbers = range(first, min(first + together, self.starts))
-            if together > 1:
-                guesses = [self.guess(nlp, number) for number in numbers]
-                yield from solve_batch(nlp, solver, guesses, throw=False)
-            else:
-                title = _title(self.progress, f"start {first + 1} of {self.starts}")
-                yield solve(nlp, solver, self.guess(nlp, first), throw=False, progress=title)
-
-    def best(self, nlp: NLP) -> tuple[Guess | Solution, list[dict[str, Any]]]:
-        """The best of the starts, as a start for `nlp`, and how each ended."""
-        if self.starts == 1:
-            return self.guess(nlp, 0), []
-        coarse = self.coarse(nlp)
-        trial = self.solver.loosened(_TRIAL_TOL, _TRIAL_STEPS)
-        log: list[dict[str, Any]] = []
-        best, best_rank = None, (True, np.inf)
-        for sol in self._tries(coarse, trial):
-            verified = sol.result.ok and follows(sol)
-            log.append(
-                {
-                    "objective": sol.objective,
-                    "result": sol.result.name,
-                    "verified": verified,
-                    "num_steps": sol.stats["num_steps"],
-                    "seconds": sol.stats["solve_seconds"],
-                }
-            )
-            rank = (not verified, sol.objective if sol.result.ok else np.inf)
-            if best is None or rank < best_rank:
-                best, best_rank = sol, rank
-            if _settled(log):
-                break
-        assert best is not None
-        return (best if coarse is nlp else transfer(best, nlp)), log
-
-
-def _settled(log: list[dict[str, Any]]) -> bool:
-    """Whether the two best verified starts agree, and none found a clearly lower objective.
-
-    A lower one that did not hold in a rollout is a hint that there is a better optimum nearby.
+    After Ctrl-C the first NLP, with the best start so far.
     """
-    found = sorted(row["objective"] for row in log if row["verified"])
-    if len(found) < 2 or found[1] - found[0] > _AGREE * abs(found[0]):
-        return False
-    return min(row["objective"] for row in log) > found[0] - _LOWER * abs(found[0])
+    penalties = penalties_of(l2, trajectories)
+    middle = penalties[0] if len(penalties) == 1 else penalties[len(penalties) // 2]
+    nlps = [
+        transcribe_with(item, trajectories, grids, settings.changed(l2=middle)) for item in models
+    ]
+    several = len(nlps) * len(penalties) > 1
+    try:
+        holdout = hold_out(search.coarse(nlps[0]), held_out) if several else None
+        if holdout is None:
+            start, stats["starts"] = search.best(nlps[0])
+            return nlps[0], start
+        nlp, start, stats["selection"], stats["starts"] = select(
+            nlps, penalties, holdout, held_out, search
+        )
+    except Interrupted:
+        return nlps[0], search.start_so_far(nlps[0])
+    return nlp, start
 
 
-def _coarsened(nlp: NLP) -> NLP:
-    """On every other boundary, if intervals are many."""
-    if min(grid.num_intervals for grid in nlp.grids) < _COARSENED:
-        return nlp
-    grids = []
-    for grid in nlp.grids:
-        edges = grid.boundaries[::2]
-        if edges[-1] != grid.boundaries[-1]:
-            edges = np.append(edges[:-1], grid.boundaries[-1])
-        grids.append(Grid(edges, grid.scheme))
-    return transcribe_again(nlp, grids)
+def _best_so_far(sol: Solution, start: Guess | Solution) -> Solution:
+    """An interrupted solution, verified; or its start, if only that holds in a rollout."""
+    if sol.verification is not None:
+        return dataclasses.replace(sol, result=RESULTS.interrupted)
+    report = verify(sol)
+    sol = dataclasses.replace(sol, result=RESULTS.interrupted, verification=report)
+    if report.verdict.ok or not isinstance(start, Guess):
+        return sol
+    # No step is taken after Ctrl-C.
+    first = solve(sol.nlp, sol.solver, start, throw=False)
+    report = verify(first)
+    return dataclasses.replace(first, verification=report) if report.verdict.ok else sol
 
 
-def _selected(
-    nlps: list[NLP], penalties: list[Any], holdout: Holdout, share: float, search: _Search
-) -> tuple[NLP, Guess, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The NLP of the model and penalty that predict held-out data best, with a start."""
-    rows: list[dict[str, Any]] = []
-    # Weak penalties hardly move the solution within a loose tolerance.
-    trial = search.solver.loosened(0.0, _TRIAL_STEPS)
-    chosen: tuple[NLP, Holdout, Any, Solution, Score, list[dict[str, Any]]] | None = None
-    best = np.inf
-    for number, nlp in enumerate(nlps):
-        if number:
-            other = hold_out(search.coarse(nlp), share)
-            assert other is not None
-            holdout = other
-        start: Any = None
-        log: list[dict[str, Any]] = []
-        for penalty in penalties:
-            train = with_l2(holdout.train, penalty)
-            if start is None:
-                start, log = search.best(train)
-            title = _title(search.progress, f"l2 {_text(penalty)}")
-            sol = solve(train, trial, start, throw=False, progress=title)
-            score = holdout.score(sol, search.solver)
-            rows.append(
-                {
-                    "model": number,
-                    "l2": penalty,
-                    "held_out_error": score.error,
-                    "objective": sol.objective,
-                    "result": sol.result.name,
-                    "num_steps": sol.stats["num_steps"],
-                }
-            )
-            if sol.result.ok:
-                start = sol.z
-            if chosen is None or score.error < _BETTER * best:
-                chosen, best = (nlp, holdout, penalty, sol, score, log), score.error
-    assert chosen is not None
-    nlp, holdout, penalty, sol, score, log = chosen
-    first = guess(nlp, states=search.states, weights="as_given")
-    start = holdout.whole_start(nlp, sol, score, first)
-    return with_l2(nlp, penalty), start, rows, log
+def _request(asked: dict[str, Any], settings: Settings) -> dict[str, str]:
+    """What a checkpoint is for, as fingerprints by name."""
+    own = settings.fingerprints()
+    return own | {name: fingerprint(item) for name, item in asked.items()}
 
 
 def _continued(
     sol: Solution, nlp: NLP, solver: AbstractSolver, start: Guess, progress: bool
 ) -> Solution:
     """Another try through growing windows; the better of both."""
-    title = _title(progress, "windows")
-    other = solve_growing(nlp, solver, start, throw=False, progress=title)
+    shown = title(progress, "windows")
+    other = solve_growing(nlp, solver, start, throw=False, progress=shown)
     better = (not other.result.ok, other.objective) < (not sol.result.ok, sol.objective)
     return other if better else sol
 
 
-def _penalties(l2: Any, trajectories: tuple[Trajectory, ...]) -> list[Any]:
-    if isinstance(l2, (list, tuple)) or (isinstance(l2, np.ndarray) and l2.ndim == 1):
-        values = sorted((positive("l2", item) for item in l2), reverse=True)
-        if not values:
-            raise ValueError("`l2` must be a number or a list of at least one; got none.")
-        return list(values)
-    if l2 is not None:
-        return [l2]
-    total = sum(
-        float(np.nansum(item.weights * (item.ys - np.nanmean(item.ys, axis=0)) ** 2))
-        if item.measured.any() else 0.0
-        for item in trajectories
-    )  # fmt: skip
-    variance = total / sum(len(item.ts) for item in trajectories)
-    return [factor * (variance if variance > 0 else 1.0) for factor in _LADDER]
-
-
 def _resumed(
-    checkpoint: Any,
+    file: Checkpoint,
     models: list[Any],
     trajectories: tuple[Trajectory, ...],
     l2: Any,
-    options: dict[str, Any],
+    settings: Settings,
 ) -> tuple[NLP, Solution]:
-    """What a checkpoint holds, and its NLP for these data."""
+    """What a checkpoint of the same fit holds, and its NLP."""
+    file.check(stored_request(file.path))
     problems = []
     for model in models:
         try:
-            sol = load(checkpoint, like=model)
+            sol = load(file.path, like=model)
         except ValueError as error:
             problems.append(str(error))
             continue
-        grids = [path.grid for path in sol.paths]
         if sol.problem is None:
             # Functions belong to the problem: it is made anew from the caller's.
-            chosen = stored_setting(checkpoint, "l2", l2)
-            nlp = transcribe(model, trajectories, grids, l2=chosen, **options)
-            sol = load(checkpoint, like=nlp)
-        _check_data(sol, trajectories, checkpoint)
+            chosen = stored_setting(file.path, "l2", l2)
+            grids = [path.grid for path in sol.paths]
+            nlp = transcribe_with(model, trajectories, grids, settings.changed(l2=chosen))
+            sol = load(file.path, like=nlp)
         return sol.nlp, sol
     raise ValueError(
-        f"`checkpoint` holds a fit of another model ({problems[0]}); remove {checkpoint} or "
-        "give another file."
+        f"`checkpoint` cannot be continued ({problems[0]}); remove {file.path} or give another "
+        "file."
     )
-
-
-def _check_data(sol: Solution, trajectories: tuple[Trajectory, ...], checkpoint: Any) -> None:
-    stored = sol.nlp.trajectories
-    same = len(stored) == len(trajectories) and all(
-        np.array_equal(a.ts, b.ts) and np.array_equal(a.ys, b.ys, equal_nan=True)
-        for a, b in zip(stored, trajectories, strict=True)
-    )
-    if not same:
-        raise ValueError(
-            f"`checkpoint` holds a fit of other data; remove {checkpoint} or give another file."
-        )
-
-
-def _title(progress: bool, text: str) -> bool | str:
-    return text if progress else False
-
-
-def _text(penalty: Any) -> str:
-    return f"{penalty:.2g}" if isinstance(penalty, float) else describe(penalty)

@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._args import Unknowns, as_arrays, restore, signature, stack
 from ._check import describe, integer, positive
 from ._data import Trajectory, as_trajectories
-from ._loss import VectorField
 from ._precision import AnyArray, x64
 from ._smooth import SmoothTrajectory, channel_means
 from ._transcription.blocks import Points, over_points
 from ._transcription.layout import Head
 from ._transcription.parameters import Weighted
+from ._transcription.point_functions import VectorField
 
 
 with warnings.catch_warnings():

@@ -1,12 +1,14 @@
 """Grid: the intervals of one trajectory and the nodes inside them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from ._check import float_array, integer
+from ._check import describe, float_array, integer
+from ._data import Trajectory
 from ._scheme import AbstractScheme
 
 
@@ -71,7 +73,12 @@ class Grid(eqx.Module):
     @property
     def num_nodes(self) -> int:
         """The number of nodes, those on boundaries counted once."""
-        return self.num_intervals * self._stride + 1
+        return self.num_intervals * self.stride + 1
+
+    @property
+    def stride(self) -> int:
+        """The number of nodes from one boundary to the next."""
+        return self.scheme.num_nodes - int(self.scheme.includes_end)
 
     @property
     def widths(self) -> Float[np.ndarray, " interval"]:
@@ -81,13 +88,13 @@ class Grid(eqx.Module):
     @property
     def interval_nodes(self) -> Int[np.ndarray, "interval node"]:
         """Which nodes of the grid are the interpolation nodes of each interval."""
-        start = np.arange(self.num_intervals)[:, None] * self._stride
+        start = np.arange(self.num_intervals)[:, None] * self.stride
         return start + np.arange(self.scheme.num_nodes)
 
     @property
     def interval_ends(self) -> Int[np.ndarray, " interval"]:
         """Which node of the grid is the end of each interval."""
-        return (np.arange(self.num_intervals) + 1) * self._stride
+        return (np.arange(self.num_intervals) + 1) * self.stride
 
     @property
     def times(self) -> Float[np.ndarray, " node"]:
@@ -95,7 +102,7 @@ class Grid(eqx.Module):
         times = np.empty(self.num_nodes)
         inner = self.boundaries[:-1, None] + self.widths[:, None] * self.scheme.nodes
         times[self.interval_nodes] = inner
-        times[:: self._stride] = self.boundaries
+        times[:: self.stride] = self.boundaries
         return times
 
     def covers(self, ts: Float[np.ndarray, " time"]) -> bool:
@@ -154,6 +161,26 @@ class Grid(eqx.Module):
             f"{self.num_nodes} nodes)"
         )
 
-    @property
-    def _stride(self) -> int:
-        return self.scheme.num_nodes - int(self.scheme.includes_end)
+
+Grids = Grid | Sequence[Grid]
+
+
+def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
+    """One grid for each trajectory, once it is checked that they cover the data."""
+    if isinstance(grid, Grid):
+        grids: tuple[Any, ...] = (grid,) * len(trajectories)
+    else:
+        grids = tuple(grid) if isinstance(grid, (list, tuple)) else ()
+    if len(grids) != len(trajectories) or not all(isinstance(item, Grid) for item in grids):
+        raise ValueError(
+            f"`grid` must be a Grid or a list of {len(trajectories)} of them, one per trajectory; "
+            f"got {describe(grid)}."
+        )
+    for position, (item, where) in enumerate(zip(trajectories, grids, strict=True)):
+        if not where.covers(item.ts):
+            raise ValueError(
+                f"`grid` must cover the observation times; trajectory {position} spans "
+                f"[{item.ts[0]:g}, {item.ts[-1]:g}], its grid "
+                f"[{where.boundaries[0]:g}, {where.boundaries[-1]:g}]."
+            )
+    return grids

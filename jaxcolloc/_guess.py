@@ -10,26 +10,47 @@ from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from ._check import choice, positive
 from ._gradient_matching import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
-from ._loss import VectorField
 from ._nlp import NLP
 from ._precision import x64
 from ._smooth import SmoothTrajectory
-from ._solution import Multipliers
 from ._states import StateFunction, States, called_states, candidate_states, smooth_curves
+from ._trace import Multipliers
+from ._transcription.point_functions import VectorField
 
 
 class Guess(eqx.Module):
-    """A start for `jc.solve`: the model, the states of each trajectory, and `z` of both.
+    """A start for `jc.solve`: a point of an NLP.
 
     `key` is the PRNG key it was drawn with; `multipliers`, where there are any, make it a warm
-    start.
+    start. `model`, `args` and `states` are what `z` says.
     """
 
-    model: Any
-    states: list[Float[np.ndarray, "_ state"]]
+    nlp: NLP
     z: Float[np.ndarray, " variable"]
     key: PRNGKeyArray | None = None
     multipliers: Multipliers | None = None
+
+    @classmethod
+    def at(
+        cls, nlp: NLP, z: ArrayLike, key: Any = None, multipliers: Multipliers | None = None
+    ) -> "Guess":
+        """The point closest to `z` within the bounds of `nlp`."""
+        return cls(nlp, nlp.inside(z), key, multipliers)
+
+    @property
+    def model(self) -> Any:
+        """The model with the weights in `z`."""
+        return self.nlp.model_at(self.z)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The `args` of each trajectory, with values in the place of its unknowns."""
+        return self.nlp.args(self.z)
+
+    @property
+    def states(self) -> list[Float[np.ndarray, "_ state"]]:
+        """The states of each trajectory."""
+        return self.nlp.states_at(self.z)
 
 
 def guess(
@@ -84,9 +105,8 @@ def guess(
         starts = [called_states(nlp, smooth_curves(nlp, smoothing), states)]
     else:
         starts = [[np.array(item, np.float64) for item in states]]
-    z = _best(nlp, [_clipped(nlp, model, item) for item in starts], slopes, steps)
-    model, placed = nlp.unpack(z)
-    return Guess(model, placed, z, key)
+    points = [nlp.inside(nlp.pack(model, item)) for item in starts]
+    return Guess(nlp, _best(nlp, points, slopes, steps), key)
 
 
 def _best(
@@ -100,22 +120,17 @@ def _best(
     return fits[int(np.argmin(errors))][0]
 
 
-def _clipped(nlp: NLP, model: Any, states: States) -> np.ndarray:
-    return np.clip(np.array(nlp.pack(model, states)), *nlp.bounds)
-
-
 def _matched(
     nlp: NLP, z: np.ndarray, slopes: tuple[Slopes, ...] | None, steps: int
 ) -> tuple[np.ndarray, float]:
     """`z` with weights and unknowns fitted to slopes, those of its own states if not given."""
-    head = nlp.layout.head
     with x64():
-        data = _node_slopes(nlp, nlp.unpack(z)[1]) if slopes is None else slopes
-        start = jnp.asarray(head(z) * head(nlp.units))
+        data = _node_slopes(nlp, nlp.states_at(z)) if slopes is None else slopes
+        start = jnp.asarray(nlp.head(z))
         found, error = fit_slopes(VectorField(nlp.layout.model), start, data, max_steps=steps)
         fitted = z.copy()
-        fitted[: len(found)] = np.asarray(found) / head(nlp.units)
-    return np.clip(fitted, *nlp.bounds), error
+        fitted[: len(found)] = np.asarray(found)
+    return nlp.inside(fitted), error
 
 
 def _curve_slopes(nlp: NLP, curves: list[SmoothTrajectory]) -> tuple[Slopes, ...]:

@@ -1,6 +1,5 @@
 """Held-out data: what a fit has not seen, and how well its model predicts it."""
 
-import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -80,18 +79,29 @@ class Holdout(eqx.Module):
         errors = np.concatenate([np.zeros(0), *parts])
         return Score(float(np.sqrt(np.mean(errors**2))) if len(errors) else np.inf, estimate)
 
-    def whole_start(self, nlp: NLP, sol: Solution, score: Score, first: Guess) -> Guess:
-        """A start for `nlp`, all of the data on any grid, from what a part has shown."""
-        if score.estimate is None:
+    def whole_start(
+        self, nlp: NLP, sol: Solution, estimate: Solution | None, first: Guess
+    ) -> Guess:
+        """A start for `nlp`, all of the data on any grid, from what a part has shown.
+
+        `estimate` is the solution for the trajectories that were held out; where there is none,
+        theirs are the states of `first`.
+        """
+        if self.test is None:
             return extended(nlp, nlp, first, sol)
-        paths: dict[int, Any] = dict(zip(self.members, score.estimate.paths, strict=True))
+        shown = first.states if estimate is None else None
+        paths: dict[int, Any] = {}
+        if estimate is not None:
+            paths = dict(zip(self.members, estimate.paths, strict=True))
         rest = iter(sol.paths)
         states = []
         for k, grid in enumerate(nlp.grids):
+            if shown is not None and k in self.members:
+                states.append(shown[k])
+                continue
             path = paths[k] if k in paths else next(rest)
             states.append(path.grid.interpolate(path.states, grid.times))
-        z = nlp.pack_head(self._weights(sol), states)
-        return Guess(sol.model, states, np.clip(z, *nlp.bounds), first.key)
+        return Guess.at(nlp, nlp.pack_head(self._weights(sol), states), first.key)
 
     @staticmethod
     def _weights(sol: Solution) -> np.ndarray:
@@ -116,19 +126,15 @@ class Holdout(eqx.Module):
     def _estimate(self, test: NLP, sol: Solution, solver: AbstractSolver) -> Solution:
         """States (and unknowns) of the held-out trajectories for the model as it is."""
         assert self.start is not None
-        count = test.num_weights
-        z = test.pack_head(self._weights(sol), self.start)
-        lower, upper = (side.copy() for side in test.bounds)
-        # IPOPT takes a variable between equal bounds out of the problem.
-        lower[:count] = upper[:count] = z[:count]
-        fixed = dataclasses.replace(test, bounds=(lower, upper))
-        return solve(fixed, solver, z, throw=False)
+        weights = self._weights(sol)
+        z = test.pack_head(weights, self.start)
+        return solve(test.with_weights_held(weights), solver, z, throw=False)
 
 
 def hold_out(nlp: NLP, share: float) -> Holdout | None:
     """Part of the NLP's data held out; None where there is not enough for that."""
     count = len(nlp.trajectories)
-    if count >= _WHOLE and not as_constraints(nlp.settings["constraints"], count):
+    if count >= _WHOLE and not as_constraints(nlp.settings.constraints, count):
         step = max(2, round(1 / share))
         members = tuple(range(step // 2, count, step))
         kept = [k for k in range(count) if k not in members]

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import jax.tree_util as jtu
 import numpy as np
 
@@ -12,8 +12,12 @@ from ._check import describe
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array, x64
-from ._solution import Solution
-from ._transcribe import transcribe
+from ._settings import Settings
+from ._solution import Record, Solution
+from ._transcribe import transcribe_with
+
+
+_WRITER = "Solution.save"
 
 
 def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
@@ -30,31 +34,46 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
       can hold, such as `observe` or constraints. With the model alone such a solution is
       complete but for `sol.nlp`.
 
-    **Errors:** `ValueError` for a file of another kind, a model of another shape, an NLP with
-    other variables or grids; `FileNotFoundError`.
+    Options of a stored `jc.Ipopt` that may name files or libraries are left out, with a warning.
+
+    **Errors:** `ValueError` for a file of another kind or version, a model of another shape, an
+    NLP with other variables or grids; `FileNotFoundError`.
     """
-    content = _storage.read(path)
-    if not isinstance(content, dict) or "multipliers" not in content:
-        raise ValueError(f"`path` must be a file that Solution.save has written; got {path}.")
+    content = _content(path)
+    content.pop("request")
     nlp = like.nlp if isinstance(like, Solution) else like if isinstance(like, NLP) else None
     paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
-    stored = content.pop("model")
-    problem = content.pop("problem")
-    args = tuple(None if isinstance(item, _storage.Opaque) else item for item in content["args"])
+    stored, problem = content.pop("model"), content.pop("problem")
+    args = tuple(
+        None if isinstance(item, _storage.Opaque) else item for item in content.pop("args")
+    )
     if nlp is None:
         model = _with_leaves(like, stored)
-        nlp = _rebuilt(problem, like, tuple(item.grid for item in paths))
+        nlp = _rebuilt(problem, model, tuple(item.grid for item in paths))
     if nlp is not None:
         _check_same(nlp, content["z"], content["stats"]["num_constraints"], paths)
-        model, args = nlp.unpack(content["z"])[0], nlp.args(content["z"])
-    return Solution(**(content | {"model": model, "args": args, "paths": paths, "problem": nlp}))
+        return Solution(source=nlp, **content)
+    grids, states = tuple(item.grid for item in paths), tuple(item.states for item in paths)
+    return Solution(source=Record(model, args, grids, states), **content)
 
 
 def stored_setting(path: str | os.PathLike[str], name: str, default: Any) -> Any:
     """An option of the stored NLP; `default` where the file could not hold it."""
-    problem = _storage.read(path)["problem"]
+    problem = _content(path)["problem"]
     found = default if problem is None else problem["settings"][name]
     return default if isinstance(found, _storage.Opaque) else found
+
+
+def stored_request(path: str | os.PathLike[str]) -> Any:
+    """What the file was written for, as fingerprints by name; None if it does not say."""
+    return _content(path)["request"]
+
+
+def _content(path: str | os.PathLike[str]) -> dict[str, Any]:
+    content = _storage.read(path)
+    if not isinstance(content, dict) or not {"multipliers", "request"} <= content.keys():
+        raise ValueError(f"`path` must be a file that {_WRITER} has written; got {path}.")
+    return content
 
 
 def _with_leaves(like: Any, stored: list[np.ndarray]) -> Any:
@@ -68,7 +87,7 @@ def _with_leaves(like: Any, stored: list[np.ndarray]) -> Any:
         )
     with x64():
         for place, item in zip(places, stored, strict=True):
-            leaves[place] = jnp.asarray(item, leaves[place].dtype)
+            leaves[place] = jax.device_put(np.asarray(item, leaves[place].dtype))
     return jtu.tree_unflatten(treedef, leaves)
 
 
@@ -79,10 +98,11 @@ def _rebuilt(problem: Any, model: Any, grids: tuple[Any, ...]) -> NLP | None:
     parts = [problem["data"], *problem["settings"].values()]
     if any(isinstance(part, _storage.Opaque) for part in parts):
         return None
-    return transcribe(model, problem["data"], grids, **problem["settings"])
+    return transcribe_with(model, problem["data"], grids, Settings(**problem["settings"]))
 
 
 def _check_same(nlp: NLP, z: np.ndarray, equations: int, paths: tuple[Path, ...]) -> None:
+    """Refuse an NLP of other sizes or grids than those stored."""
     found, wanted = (len(z), equations), (nlp.num_variables, nlp.num_constraints)
     if found != wanted:
         raise ValueError(

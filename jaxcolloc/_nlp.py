@@ -1,43 +1,33 @@
 """NLP: the nonlinear program as functions of one vector, usable without the rest."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ._args import Unknowns, restore
 from ._callables import OfModel
+from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
-from ._precision import AnyArray, is_array, x64
+from ._precision import x64
+from ._print import screen
+from ._settings import Settings
+from ._transcription import Parts, build
+from ._transcription.bounds import check_freedom, variable_bounds
 from ._transcription.core import Compiled, Core
+from ._transcription.groups import Group
 from ._transcription.layout import Layout
-from ._transcription.sparse import Pattern
+from ._transcription.objective_terms import Quadratic
 
 
 Bounds = tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " variable"]]
 RowBounds = tuple[Float[np.ndarray, " constraint"], Float[np.ndarray, " constraint"]]
-
-
-class Group(eqx.Module):
-    """Trajectories evaluated together: one scheme, `args` of one shape, similar lengths."""
-
-    members: tuple[int, ...] = eqx.field(static=True)
-    args: Any
-    unknowns: Int[AnyArray, "traj unknown"]
-
-    def select(self, positions: Sequence[int]) -> "Group":
-        """Some of its trajectories, by their positions within it."""
-        if len(positions) == len(self.members):
-            return self
-        index = np.array(positions)
-        args = jtu.tree_map(lambda leaf: leaf[index] if is_array(leaf) else leaf, self.args)
-        members = tuple(self.members[position] for position in positions)
-        return Group(members, args, self.unknowns[index])
 
 
 class NLP(eqx.Module):
@@ -62,20 +52,67 @@ class NLP(eqx.Module):
     block structure. Two NLPs are equal if they are the same object.
     """
 
-    layout: Layout
-    model: Any
-    observe: OfModel | None
-    trajectories: tuple[Trajectory, ...]
-    grids: tuple[Grid, ...]
-    groups: tuple[Group, ...]
-    compiled: Compiled
-    bounds: Bounds
-    constraint_bounds: RowBounds
-    units: Float[np.ndarray, " variable"]
-    settings: dict[str, Any]
-    jacobian_pattern: Pattern
-    hessian_pattern: Pattern
-    gauss_newton_pattern: Pattern
+    parts: Parts
+
+    @classmethod
+    def of(cls, parts: Parts) -> "NLP":
+        """From what `build` has made."""
+        return cls(parts)
+
+    @property
+    def layout(self) -> Layout:
+        """The order of the variables."""
+        return self.parts.layout
+
+    @property
+    def model(self) -> Any:
+        """The model that was transcribed."""
+        return self.parts.model
+
+    @property
+    def observe(self) -> OfModel | None:
+        """What is measured; None for the first components of the state."""
+        return self.parts.observe
+
+    @property
+    def trajectories(self) -> tuple[Trajectory, ...]:
+        """The data, with the weights that they have in the objective."""
+        return self.parts.trajectories
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The grid of each trajectory."""
+        return self.parts.grids
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The trajectories that are evaluated together."""
+        return self.parts.groups
+
+    @property
+    def compiled(self) -> Compiled:
+        """The functions, to be called inside `x64()`."""
+        return self.parts.compiled
+
+    @property
+    def bounds(self) -> Bounds:
+        """Lower and upper bounds of `z`."""
+        return self.parts.bounds
+
+    @property
+    def constraint_bounds(self) -> RowBounds:
+        """Lower and upper bounds of `constraints(z)`."""
+        return self.parts.constraint_bounds
+
+    @property
+    def settings(self) -> Settings:
+        """The options of `jc.transcribe`."""
+        return self.parts.settings
+
+    @property
+    def units(self) -> Float[np.ndarray, " variable"]:
+        """What `z` is multiplied by to be in the caller's units: one for weights and unknowns."""
+        return self.parts.scale.variables(self.layout)
 
     def __hash__(self) -> int:
         return id(self)
@@ -91,12 +128,12 @@ class NLP(eqx.Module):
     @property
     def num_constraints(self) -> int:
         """The number of constraints."""
-        return self.jacobian_pattern.shape[0]
+        return self.parts.jacobian_pattern.shape[0]
 
     @property
     def row_factors(self) -> Float[np.ndarray, " constraint"]:
         """What the constraints are multiplied by to bring them near one."""
-        scaling = self.compiled.core.scaling
+        scaling = self.compiled.host.scaling
         return np.ones(self.num_constraints) if scaling is None else np.asarray(scaling.rows)
 
     @property
@@ -112,19 +149,19 @@ class NLP(eqx.Module):
     @property
     def jacobian_structure(self) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"]]:
         """Rows and columns of the Jacobian's non-zeros."""
-        return self.jacobian_pattern.rows, self.jacobian_pattern.columns
+        return self.parts.jacobian_pattern.rows, self.parts.jacobian_pattern.columns
 
     @property
     def hessian_structure(self) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"]]:
         """Rows and columns of the Hessian's non-zeros, lower triangle."""
-        return self.hessian_pattern.rows, self.hessian_pattern.columns
+        return self.parts.hessian_pattern.rows, self.parts.hessian_pattern.columns
 
     @property
     def gauss_newton_structure(
         self,
     ) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"]]:
         """Rows and columns of the Gauss-Newton Hessian's non-zeros, lower triangle."""
-        return self.gauss_newton_pattern.rows, self.gauss_newton_pattern.columns
+        return self.parts.gauss_newton_pattern.rows, self.parts.gauss_newton_pattern.columns
 
     def objective(self, z: ArrayLike) -> Float[Array, ""]:
         """The losses of the data plus the ridge penalty (Eq. 11)."""
@@ -163,12 +200,12 @@ class NLP(eqx.Module):
         """
         z = self.pack_head(self.layout.model.flatten("model", model), states)
         with x64():
-            return jnp.asarray(z)
+            return jax.device_put(z)
 
     def pack_head(
         self, head: Float[np.ndarray, " _"], states: Sequence[ArrayLike]
     ) -> Float[np.ndarray, " variable"]:
-        """`z` from weights and unknowns in the caller's units, as `head(z)` gives them.
+        """`z` from weights and unknowns, as `head(z)` gives them, and states.
 
         Unknowns have their starts if `head` holds the weights only.
         """
@@ -176,27 +213,125 @@ class NLP(eqx.Module):
         if len(head) == self.num_weights:
             starts = [Unknowns.of(item.args).start for item in self.trajectories]
             head = np.concatenate([head, *starts])
-        return self.layout.join(head, flat) / self.units
+        return self.layout.join(head, flat / self.parts.scale.state)
 
     def head(self, z: ArrayLike) -> Float[np.ndarray, " head"]:
-        """The weights and unknowns in `z`, in the caller's units."""
-        return np.asarray(self.layout.head(np.asarray(self._checked(z)) * self.units))
+        """The weights and unknowns in `z`, on the optimizer's scale."""
+        return np.asarray(self.layout.head(np.asarray(self._checked(z))))
 
     def unpack(self, z: ArrayLike) -> tuple[Any, list[Float[np.ndarray, "node state"]]]:
         """The model, in the dtypes it came with, and the states of each trajectory."""
-        flat = np.asarray(self._checked(z)) * self.units
+        return self.model_at(z), self.states_at(z)
+
+    def model_at(self, z: ArrayLike) -> Any:
+        """The model with the weights in `z`, in the dtypes it came with."""
         with x64():
-            model = self.layout.model.restore(self.layout.weights(flat))
-        return model, self.layout.split(flat)
+            return self.layout.model.restore(self.layout.weights(np.asarray(self._checked(z))))
+
+    def states_at(self, z: ArrayLike) -> list[Float[np.ndarray, "node state"]]:
+        """The states of each trajectory in `z`, in the caller's units."""
+        return self.layout.split(np.asarray(self._checked(z)) * self.units)
 
     def args(self, z: ArrayLike) -> tuple[Any, ...]:
         """The `args` of each trajectory, with values in the place of its unknowns."""
-        flat = np.asarray(self._checked(z)) * self.units
+        flat = np.asarray(self._checked(z))
         with x64():
             return tuple(
                 restore(item.args, flat[self.layout.unknowns(position)])
                 for position, item in enumerate(self.trajectories)
             )
+
+    def inside(self, z: ArrayLike) -> Float[np.ndarray, " variable"]:
+        """`z` with every variable moved into its bounds; known initial states are set."""
+        return np.clip(np.array(self._checked(z), np.float64), *self.bounds)
+
+    def with_data(self, data: Trajectory | Sequence[Trajectory]) -> "NLP":
+        """The same problem with other data: other samples, weights, inputs, known starts.
+
+        As many trajectories, on the same grids, in the same units. Where as many samples lie in
+        the same intervals, and `args` have the same structure, nothing is detected or compiled
+        anew, as in moving horizon estimation.
+
+        **Errors:** `ValueError` for other numbers of trajectories or channels, and for data that
+        the grids do not cover.
+        """
+        return NLP.of(build(self.model, data, self.grids, self.settings, self.parts))
+
+    def with_l2(self, l2: Any) -> "NLP":
+        """The same problem with another ridge penalty on the weights, as in `jc.transcribe`.
+
+        Nothing is detected or compiled anew, unless other weights are penalised than before.
+        """
+        settings = self.settings.changed(l2=l2)
+        factor = np.zeros(self.layout.num_head)
+        ridge, *others = self.compiled.host.quadratics
+        factor[ridge.at] = ridge.factor
+        factor[: self.num_weights] = self.layout.model.per_weight("l2", l2, self.model)
+        if not np.array_equal(np.flatnonzero(factor), ridge.at):
+            return NLP.of(build(self.model, self.trajectories, self.grids, settings, self.parts))
+        other = dataclasses.replace(ridge, factor=factor[ridge.at])
+        return self._with_quadratics((other, *others), settings)
+
+    def with_bounds(self, *, state_bounds: Any = None, weight_bounds: Any = None) -> "NLP":
+        """The same problem with other bounds, as in `jc.transcribe`; None for none."""
+        settings = self.settings.changed(state_bounds=state_bounds, weight_bounds=weight_bounds)
+        stated = as_constraints(settings.constraints, len(self.grids))
+        bounds = variable_bounds(
+            self.layout, self.model, self.trajectories, weight_bounds, state_bounds, stated
+        )
+        check_freedom(bounds, self.constraint_bounds)
+        lower, upper = (side / self.units for side in bounds)
+        return self._with(bounds=(lower, upper), settings=settings)
+
+    def with_weights_held(self, weights: Float[np.ndarray, " weight"]) -> "NLP":
+        """The same problem with the weights held at these values, or at the nearest bound."""
+        lower, upper = (side.copy() for side in self.bounds)
+        count = self.num_weights
+        # A solver takes a variable between equal bounds out of the problem.
+        lower[:count] = upper[:count] = np.clip(weights, lower[:count], upper[:count])
+        return self._with(bounds=(lower, upper))
+
+    def with_ridge_shared(self, of_weights: float, of_unknowns: float) -> "NLP":
+        """The same problem with the ridge penalty's factors multiplied by these."""
+        ridge, *others = self.compiled.host.quadratics
+        share = np.where(ridge.at < self.num_weights, of_weights, of_unknowns)
+        other = dataclasses.replace(ridge, factor=ridge.factor * share)
+        return self._with_quadratics((other, *others), self.settings)
+
+    def with_pull(
+        self,
+        at: Int[np.ndarray, " entry"],
+        factor: Float[np.ndarray, " entry"],
+        center: Float[np.ndarray, " entry"],
+    ) -> "NLP":
+        r"""The same problem with $\sum_i \mathtt{factor}_i (x_i - c_i)^2$ added to its objective.
+
+        $x$ are the variables at the positions `at`, in the caller's units. It replaces the pull
+        that the problem has already; one at the same positions changes numbers only.
+        """
+        core = self.compiled.host
+        pull = Quadratic(np.asarray(at, np.int32), factor, center)
+        quadratics = (core.quadratics[0], pull)
+        if len(core.quadratics) == 2 and np.array_equal(core.quadratics[1].at, at):
+            return self._with_quadratics(quadratics, self.settings)
+        more, patterns = Core.build(
+            self.layout, core.equations, core.penalties, quadratics, (self.units, self.row_factors)
+        )
+        assert patterns is not None
+        return self._with(
+            compiled=Compiled(more, self.compiled),
+            jacobian_pattern=patterns[0],
+            hessian_pattern=patterns[1],
+            gauss_newton_pattern=patterns[2],
+        )
+
+    def _with_quadratics(self, quadratics: tuple[Quadratic, ...], settings: Settings) -> "NLP":
+        core = dataclasses.replace(self.compiled.host, quadratics=quadratics)
+        return self._with(compiled=Compiled(core, self.compiled), settings=settings)
+
+    def _with(self, **changes: Any) -> "NLP":
+        """The same problem with some of its parts replaced."""
+        return NLP(dataclasses.replace(self.parts, **changes))
 
     def _call(self, name: str, z: ArrayLike, *inputs: ArrayLike) -> Any:
         with x64():
@@ -215,94 +350,10 @@ class NLP(eqx.Module):
         return z
 
     def __str__(self) -> str:
-        return _screen(self)
+        return screen(self.parts)
 
     def __repr__(self) -> str:
         return (
             f"NLP({self.num_variables} variables, {self.num_constraints} constraints, "
             f"{len(self.trajectories)} trajectories)"
         )
-
-
-def _screen(nlp: NLP) -> str:
-    nodes = sum(grid.num_nodes for grid in nlp.grids)
-    samples = sum(int(item.observed.sum()) for item in nlp.trajectories)
-    lower, upper = nlp.bounds
-    fixed = int(np.sum(lower == upper))
-    bounded = int(np.sum((np.isfinite(lower) | np.isfinite(upper)) & (lower < upper)))
-    row_lower, row_upper = nlp.constraint_bounds
-    equal = int(np.sum(row_lower == row_upper))
-    more = "" if equal == nlp.num_constraints else f", {nlp.num_constraints - equal} inequalities"
-    own = nlp.layout.num_head - nlp.num_weights
-    lines = [
-        f"NLP: {nlp.num_variables} variables, {equal} equality constraints{more}",
-        f"  weights       {nlp.num_weights}" + (f", unknowns {own}" if own else ""),
-        f"  states        {nodes * nlp.num_states} = {nodes} nodes x {nlp.num_states}",
-        f"  bounded       {bounded}, fixed {fixed}",
-        f"  trajectories  {len(nlp.trajectories)} with {samples} observation times",
-    ]
-    lines += [f"  grid          {text}" for text in _grid_lines(nlp.grids)]
-    for name, pattern in (("Jacobian", nlp.jacobian_pattern), ("Hessian", nlp.hessian_pattern)):
-        size = pattern.shape[0] * pattern.shape[1]
-        if name == "Hessian":
-            size = pattern.shape[0] * (pattern.shape[0] + 1) // 2
-        share = 100 * pattern.num_entries / max(size, 1)
-        lines.append(f"  {name:<12}  {pattern.num_entries} non-zeros ({share:.2g}%)")
-    left = _picture(nlp.jacobian_pattern, "Jacobian", nlp.layout.num_head)
-    right = _picture(nlp.hessian_pattern, "Hessian", nlp.layout.num_head)
-    height = max(len(left), len(right))
-    width = max(len(line) for line in left)
-    left += [""] * (height - len(left))
-    right += [""] * (height - len(right))
-    lines.append("")
-    lines += [f"  {a:<{width}}    {b}".rstrip() for a, b in zip(left, right, strict=True)]
-    return "\n".join(lines)
-
-
-def _grid_lines(grids: tuple[Grid, ...]) -> list[str]:
-    texts: dict[str, int] = {}
-    for grid in grids:
-        texts[repr(grid)] = texts.get(repr(grid), 0) + 1
-    shown = [f"{text}" + (f" x {count}" if count > 1 else "") for text, count in texts.items()]
-    return shown if len(shown) <= 3 else [*shown[:2], f"and {len(shown) - 2} others"]
-
-
-def _picture(pattern: Pattern, name: str, num_weights: int, cells: int = 24) -> list[str]:
-    """The pattern on a small raster, weights apart from states."""
-    rows = _cells(pattern.rows, pattern.shape[0], num_weights if name == "Hessian" else 0, cells)
-    columns = _cells(pattern.columns, pattern.shape[1], num_weights, cells)
-    row_of, row_split, num_rows = rows
-    column_of, column_split, num_columns = columns
-    raster = np.zeros((num_rows, num_columns), int)
-    np.add.at(raster, (row_of, column_of), 1)
-    lines = [f"{name} (weights | states)"]
-    for index, row in enumerate(raster):
-        if index == row_split and index:
-            lines.append("-" * (num_columns + 1))
-        marks = ["#" if count else "." for count in row]
-        lines.append("".join(marks[:column_split]) + "|" + "".join(marks[column_split:]))
-    return lines
-
-
-def _cells(
-    index: np.ndarray, size: int, num_weights: int, cells: int
-) -> tuple[np.ndarray, int, int]:
-    """Which raster cell each index falls in, where the states begin, how many cells."""
-    head = min(num_weights, 6)
-    tail = min(size - num_weights, cells - 6)
-    in_weights = index < num_weights
-    first = index * head // max(num_weights, 1)
-    second = head + (index - num_weights) * tail // max(size - num_weights, 1)
-    return np.where(in_weights, first, second), head, head + tail
-
-
-def make_nlp(core: Core, patterns: tuple[Pattern, Pattern, Pattern], **fields: Any) -> NLP:
-    """Put an NLP together."""
-    return NLP(
-        layout=core.layout,
-        compiled=Compiled(core),
-        jacobian_pattern=patterns[0],
-        hessian_pattern=patterns[1],
-        gauss_newton_pattern=patterns[2],
-        **fields,
-    )

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ._check import integer
+from ._check import describe, integer
 from ._solution import Solution
 from ._verification import Verification
-from ._verify import verify
+from ._verify import observed, verify
 
 
 _MOST_STATES = 8
@@ -29,8 +29,9 @@ def _pyplot() -> Any:
 def plot(sol: Solution, trajectory: int = 0) -> Any:
     """Draw one trajectory: data, path, rollout, the grid, errors of the intervals, the verdict.
 
-    One panel per state (the first eight), with the data where they are states, and one with each
-    interval's error and the residual between its nodes.
+    One panel per state (the first eight), with the data where they are states; with `observe` one
+    per channel as well, of the data and of what would be measured on path and rollout; and one with
+    each interval's error and the residual between its nodes.
 
     **Arguments:**
 
@@ -40,6 +41,8 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
     Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib; `ValueError` for
     a trajectory that is not there.
     """
+    if not isinstance(sol, Solution):
+        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
     k = integer("trajectory", trajectory, 0)
     if k >= len(sol.paths):
         raise ValueError(f"`trajectory` must be below {len(sol.paths)}; got {k}.")
@@ -48,9 +51,11 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
     path, data = sol.paths[k], sol.nlp.trajectories[k]
     times, edges = path.grid.times, path.grid.boundaries
     count = min(path.states.shape[1], _MOST_STATES)
+    channels = 0 if sol.nlp.observe is None else min(data.num_channels, _MOST_STATES)
     figure, axes = plt.subplots(
-        count + 1, 1, figsize=(9, 1.9 * count + 2.6), sharex=True, constrained_layout=True
-    )
+        count + channels + 1, 1, figsize=(9, 1.9 * (count + channels) + 2.6), sharex=True,
+        constrained_layout=True,
+    )  # fmt: skip
     dense = np.unique(np.concatenate([times, np.linspace(edges[0], edges[-1], 1000)]))
     curve = path.grid.interpolate(path.states, dense)
     for state in range(count):
@@ -63,12 +68,36 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
         rolled = np.where(np.isfinite(rolled), rolled, np.nan)
         axis.plot(times, rolled, "--", color=_ROLLOUT, lw=1.4, label="rollout")
         axis.set_ylabel(f"state {state}")
-        _limit(axis, curve[:, state], data.ys[:, state] if state < data.num_channels else None)
+        measured = sol.nlp.observe is None and state < data.num_channels
+        _limit(axis, curve[:, state], data.ys[:, state] if measured else None)
+    _draw_channels(axes[count : count + channels], sol, report, k, dense, curve)
     axes[0].legend(loc="best", ncols=3, frameon=False)
     _draw_errors(axes[-1], edges, report, k)
     axes[-1].set_xlabel("time")
     figure.suptitle(_headline(sol, report, k), x=0.02, ha="left")
     return figure
+
+
+def _draw_channels(
+    axes: Any, sol: Solution, report: Verification, k: int, dense: np.ndarray, curve: np.ndarray
+) -> None:
+    """What would be measured on the path, at the times `dense`, and on the rollout; the data."""
+    if not len(axes):
+        return
+    path, data = sol.paths[k], sol.nlp.trajectories[k]
+    states = report.rollouts[k]
+    seen = observed(sol.nlp, sol.model, sol.args[k], dense, curve)
+    rolled = observed(sol.nlp, sol.model, sol.args[k], path.grid.times, states)
+    rolled = np.where(np.isfinite(rolled), rolled, np.nan)
+    for channel, axis in enumerate(axes):
+        _draw_grid(axis, path.grid.boundaries)
+        axis.plot(data.ts, data.ys[:, channel], ".", color=_DATA, ms=4, label="data")
+        axis.plot(dense, seen[:, channel], color=_PATH, lw=2.2, label="path")
+        axis.plot(path.grid.times, rolled[:, channel], "--", color=_ROLLOUT, lw=1.4,
+                  label="rollout")  # fmt: skip
+        axis.set_ylabel(f"channel {channel}")
+        _limit(axis, seen[:, channel], data.ys[:, channel])
+    axes[0].legend(loc="best", ncols=3, frameon=False)
 
 
 def _draw_grid(axis: Any, edges: np.ndarray) -> None:
@@ -102,39 +131,57 @@ def _headline(sol: Solution, report: Verification, k: int) -> str:
     )
 
 
+# What each panel of `plot_trace` below the objective shows, by the columns of the trace.
+_PANELS = {
+    "infeasibility": {
+        "primal_infeasibility": "constraint violation",
+        "dual_infeasibility": "gradient of the Lagrangian",
+        "mu": "barrier parameter",
+        "gradient": "gradient",
+        "primal": "primal residual",
+        "dual": "dual residual",
+    },
+    "step": {
+        "step_size": "accepted share of the step",
+        "step_norm": "length of the step",
+        "rho": "penalty",
+    },
+}
+
+
 def plot_trace(sol: Solution) -> Any:
-    """Draw the iterations of the solve: objective, infeasibilities, barrier, steps.
+    """Draw the iterations: objective, infeasibilities or residuals, steps.
 
     Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib.
     """
+    if not isinstance(sol, Solution):
+        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
     plt = _pyplot()
-    trace = sol.trace
+    columns = sol.trace.columns
+    number = columns["iteration"]
+    regular = ~columns.get("restoration", np.zeros(len(number), bool))
     figure, axes = plt.subplots(3, 1, figsize=(9, 7), sharex=True, constrained_layout=True)
-    regular = ~trace.restoration
-    axes[0].plot(trace.iteration[regular], trace.objective[regular], color=_PATH)
+    objective = columns["objective"][regular]
+    axes[0].plot(number[regular], objective, color=_PATH)
     axes[0].set_ylabel("objective")
-    if len(trace) and np.all(trace.objective[regular] > 0):
+    if len(objective) and np.all(objective > 0):
         axes[0].set_yscale("log")
-    lines = {
-        "constraint violation": trace.primal_infeasibility,
-        "gradient of the Lagrangian": trace.dual_infeasibility,
-        "barrier parameter": trace.mu,
-    }
-    for label, values in lines.items():
-        # Sequential training has neither equations nor a barrier.
-        if len(values) and not np.any(values > 0):
-            continue
-        axes[1].plot(trace.iteration, np.maximum(values, _FLOOR), label=label)
-    axes[1].set_yscale("log")
-    axes[1].set_ylabel("infeasibility")
-    axes[1].legend(frameon=False)
-    axes[2].plot(trace.iteration, trace.step_size, color=_PATH, label="accepted share of the step")
-    axes[2].plot(
-        trace.iteration[~regular], trace.step_size[~regular], "x", color=_ROLLOUT,
-        label="restoration",
-    )  # fmt: skip
-    axes[2].set_ylabel("step")
-    axes[2].set_xlabel("iteration")
-    axes[2].legend(frameon=False)
+    for axis, (title, lines) in zip(axes[1:], _PANELS.items(), strict=True):
+        shown = {name: label for name, label in lines.items() if name in columns}
+        if "step_size" in shown:
+            shown.pop("step_norm", None)
+        for name, label in shown.items():
+            values = columns[name]
+            axis.plot(
+                number, values if title == "step" else np.maximum(values, _FLOOR), label=label
+            )
+        axis.set_ylabel(title)
+        if title != "step":
+            axis.set_yscale("log")
+        if not regular.all() and "step_size" in shown:
+            axis.plot(number[~regular], columns["step_size"][~regular], "x", color=_ROLLOUT,
+                      label="restoration")  # fmt: skip
+        axis.legend(frameon=False)
+    axes[-1].set_xlabel("iteration")
     figure.suptitle(f"{sol.result.name} after {sol.stats['num_steps']} steps", x=0.02, ha="left")
     return figure

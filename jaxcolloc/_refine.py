@@ -16,6 +16,7 @@ from ._scheme import AbstractScheme
 from ._solution import Solution
 from ._solve import solve
 from ._solver import AbstractSolver
+from ._trace import RESULTS
 from ._transcribe import transcribe_again
 from ._transfer import transfer
 from ._verification import VERDICT, Verification
@@ -65,7 +66,7 @@ def refine(
       for one interval or where most would be split.
     - `merge`: join intervals that are needlessly fine.
     - `most_nodes`: a grid with more nodes in all is not tried.
-    - `solver`: the solution's own if not given.
+    - `solver`: the solution's own if not given, `jc.Ipopt()` where it has none.
 
     Returns the last solution, with its verification; `stats["refinement"]` lists the rounds, and
     `stats["refinement_end"]` says why it ended. A warm solve that fails leaves the solution before
@@ -97,6 +98,8 @@ def refine(
         finer = solve(nlp, solver, transfer(sol, nlp), throw=False, progress=progress)
         if not finer.result.ok:
             end = f"the solve on the finer grid ended with {finer.result.name}"
+            if finer.result is RESULTS.interrupted:
+                sol = dataclasses.replace(sol, result=RESULTS.interrupted)
             break
         sol, report = finer, verify(finer)
         log.append(_row(sol, report, time.perf_counter() - begin))

@@ -8,7 +8,8 @@ from scipy.interpolate import CubicSpline
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from ._check import choice, float_array, integer
-from ._data import Trajectory
+from ._data import Trajectory, changed
+from ._fingerprint import fingerprint
 
 
 Samples = Float[np.ndarray, " sample"]
@@ -78,8 +79,23 @@ def choose_neighbours(ts: Samples, ys: Samples) -> int:
     return _common_window([(ts, ys)])
 
 
+# Windows that were chosen before, by the samples' fingerprint.
+_windows: dict[str, int] = {}
+_MOST_KEPT = 1000
+
+
 def _common_window(samples: list[tuple[np.ndarray, np.ndarray]]) -> int:
-    """One window for several channels."""
+    """One window for several channels; the same samples are cross-validated once."""
+    known = fingerprint(samples)
+    if known not in _windows:
+        if len(_windows) >= _MOST_KEPT:
+            _windows.clear()
+        _windows[known] = _best_window(samples)
+    return _windows[known]
+
+
+def _best_window(samples: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    """The window with the least sum of the channels' cross-validation errors."""
     usable = [_stretch(ts, ys) for ts, ys in samples if len(np.unique(ts)) >= _FEWEST]
     if not usable:
         return _FEWEST - 1
@@ -204,10 +220,9 @@ def resample(
         else:
             columns.append(smooth(times, values).value(ts))
         weights.append(np.interp(ts, times, trajectory.weights[there, channel]))
-    return Trajectory(
-        ts,
-        np.stack(columns, axis=1),
-        trajectory.args,
+    return changed(
+        trajectory,
+        ts=ts,
+        ys=np.stack(columns, axis=1),
         weights=np.stack(weights, axis=1) if trajectory.weighted else None,
-        y0=trajectory.y0,
     )

@@ -1,143 +1,30 @@
-"""What a solve returns: RESULTS, the trace, Solution."""
+"""What a solve returns: Solution."""
 
-import dataclasses
-import enum
+import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from . import _storage
+from ._grid import Grid
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array
+from ._trace import RESULTS, Multipliers, Trace
 from ._verification import Verification
 
 
-class RESULTS(enum.Enum):
-    """How a solve ended; the value says what it means and what to try next."""
+class Record(eqx.Module):
+    """What a file has kept of a solution whose problem it could not hold."""
 
-    successful = "An optimum was found to the tolerance asked for."
-    acceptable = (
-        "The solver could not reach the tolerance but stopped at a point within its looser "
-        "acceptable tolerance. Use the result with care, or try another start or scaling."
-    )
-    max_steps_reached = (
-        "The limit of steps was reached. Raise `max_steps`, start from a better guess, or use a "
-        "coarser grid first."
-    )
-    max_seconds_reached = "The limit of wall-clock time was reached. Raise `max_seconds`."
-    stopped = "The callback stopped the solve."
-    interrupted = "The solve was interrupted from the keyboard."
-    infeasible = (
-        "The solver converged to a point where the collocation equations cannot be met. Widen "
-        "the bounds, use more intervals or a better guess."
-    )
-    restoration_failed = (
-        "No point closer to feasibility was found. Try another guess, more weights, or a grid "
-        "that resolves the data."
-    )
-    small_steps = (
-        "The steps became too small to make progress. Scale the data to magnitudes near one, or "
-        "try another guess."
-    )
-    diverging = "The iterates grow without bound. Set bounds, or raise `l2`."
-    not_finite = (
-        "The model returned NaN or infinity and no shorter step avoided it. Check the model near "
-        "the initial guess, or set `state_bounds`."
-    )
-    too_few_freedom = (
-        "There are more equations than free variables. Free the initial state or use a model "
-        "with more weights."
-    )
-    invalid_option = "The solver refused an option. Check its name and type in `options`."
-    failed = "The solver failed inside; its own status is in `stats`."
-    trained = "All steps of the sequential training were taken."
-    early_stopped = (
-        "The error on held-out data stopped falling; the model is the one for which it was least."
-    )
-
-    @property
-    def ok(self) -> bool:
-        """Whether an optimum was found, or sequential training ended as it should."""
-        good = (RESULTS.successful, RESULTS.acceptable, RESULTS.trained, RESULTS.early_stopped)
-        return self in good
-
-    def __repr__(self) -> str:
-        return f"RESULTS.{self.name}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One iteration, as the trace keeps it and the callback sees it.
-
-    `primal_infeasibility` is the largest constraint violation, `dual_infeasibility` the largest
-    gradient of the Lagrangian (as scaled by the solver), `mu` the barrier parameter,
-    `step_size` the accepted fraction of the primal step, `seconds` the time since the solve
-    began. `restoration` marks steps of the feasibility restoration, whose objective is another.
-    For a callback only: `model()` is the trained model so far, or None where IPOPT cannot tell.
-    """
-
-    iteration: int
-    objective: float
-    primal_infeasibility: float
-    dual_infeasibility: float
-    mu: float
-    step_norm: float
-    step_size: float
-    regularization: float
-    trials: int
-    restoration: bool
-    seconds: float
-    model: Callable[[], Any] | None = dataclasses.field(default=None, repr=False, compare=False)
-
-
-_KINDS: dict[Any, Any] = {int: np.int64, float: np.float64, bool: np.bool_}
-
-
-class Trace(eqx.Module):
-    """The iterations of a solve, one array entry each; the fields are those of `Step`."""
-
-    iteration: Int[np.ndarray, " step"]
-    objective: Float[np.ndarray, " step"]
-    primal_infeasibility: Float[np.ndarray, " step"]
-    dual_infeasibility: Float[np.ndarray, " step"]
-    mu: Float[np.ndarray, " step"]
-    step_norm: Float[np.ndarray, " step"]
-    step_size: Float[np.ndarray, " step"]
-    regularization: Float[np.ndarray, " step"]
-    trials: Int[np.ndarray, " step"]
-    restoration: np.ndarray
-    seconds: Float[np.ndarray, " step"]
-
-    @classmethod
-    def collect(cls, steps: list[Step]) -> "Trace":
-        """From the recorded steps."""
-        columns: dict[str, np.ndarray] = {}
-        for field in dataclasses.fields(Step):
-            if field.type in _KINDS:
-                values = [getattr(step, field.name) for step in steps]
-                columns[field.name] = np.array(values, _KINDS[field.type])
-        return cls(**columns)
-
-    def __len__(self) -> int:
-        return len(self.iteration)
-
-
-class Multipliers(eqx.Module):
-    """Lagrange multipliers: of the constraints, of the lower and of the upper bounds.
-
-    `mu` is the barrier parameter they belong to, zero at an optimum.
-    """
-
-    constraints: Float[np.ndarray, " equation"]
-    lower: Float[np.ndarray, " variable"]
-    upper: Float[np.ndarray, " variable"]
-    mu: float = 0.0
+    model: Any
+    args: tuple[Any, ...]
+    grids: tuple[Grid, ...]
+    states: tuple[Float[np.ndarray, "_ state"], ...]
 
 
 class Solution(eqx.Module):
@@ -153,25 +40,46 @@ class Solution(eqx.Module):
       equation or constraint, in the units of the NLP: the state's per time), `solver`, `status`
       and `status_text` (the solver's own).
     - `trace`: the iterations.
-    - `z`, `multipliers`: the optimizer's variables, for a warm start (None after `jc.fine_tune`,
-      which has no multipliers); `nlp`: what was solved; `solver`: with which options; `key`: the
-      PRNG key of its guess.
+    - `z`, `multipliers`: the optimizer's variables, for a warm start (None after `jc.fine_tune`
+      and `jc.fit_admm`, which have no multipliers); `nlp`: what was solved; `solver`: by which
+      solver, None after `jc.fine_tune`; `key`: the PRNG key of its guess.
     - `verification`: the `jc.Verification` that `jc.fit` makes; None after the others.
+
+    `model`, `args` and `paths` are what `z` says, read off when asked for.
     """
 
-    model: Any
-    args: tuple[Any, ...]
-    paths: tuple[Path, ...]
+    source: NLP | Record
+    z: Float[np.ndarray, " variable"]
     result: RESULTS = eqx.field(static=True)
     objective: float
     stats: dict[str, Any]
     trace: Trace
-    z: Float[np.ndarray, " variable"]
     multipliers: Multipliers | None
-    problem: NLP | None
     solver: Any
     key: Any = None
     verification: Verification | None = None
+
+    @functools.cached_property
+    def model(self) -> Any:
+        """The trained module."""
+        return self.source.model_at(self.z) if isinstance(self.source, NLP) else self.source.model
+
+    @functools.cached_property
+    def args(self) -> tuple[Any, ...]:
+        """The `args` of each trajectory."""
+        return self.source.args(self.z) if isinstance(self.source, NLP) else self.source.args
+
+    @functools.cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """The collocated trajectories."""
+        source = self.source
+        states = source.states_at(self.z) if isinstance(source, NLP) else source.states
+        return tuple(Path(grid, item) for grid, item in zip(source.grids, states, strict=True))
+
+    @property
+    def problem(self) -> NLP | None:
+        """The NLP that was solved; None in a solution from a file that could not hold it."""
+        return self.source if isinstance(self.source, NLP) else None
 
     @property
     def nlp(self) -> NLP:
@@ -194,7 +102,7 @@ class Solution(eqx.Module):
         `observe`, constraints) and `args` of foreign classes cannot be stored; a solution with
         these is loaded with `like=nlp`, or without its NLP.
         """
-        _storage.write(path, self._content())
+        _storage.write(path, self.content() | {"request": None})
 
     def to_pandas(self) -> Any:
         """A table of all trajectories: states at the nodes and at the observation times.
@@ -220,13 +128,15 @@ class Solution(eqx.Module):
             frames.append(pd.concat(parts, axis=1))
         return pd.concat(frames, keys=range(len(frames)), names=["trajectory", "time"])
 
-    def _content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
+        """All of it as a tree that a file can hold."""
         problem = None
         if self.problem is not None:
             problem = {
                 "data": _storage.storable(list(self.problem.trajectories)),
                 "settings": {
-                    name: _storage.storable(value) for name, value in self.problem.settings.items()
+                    name: _storage.storable(self.problem.settings[name])
+                    for name in list(self.problem.settings.keys())
                 },
             }
         leaves = [np.asarray(leaf) for leaf in jtu.tree_leaves(self.model) if is_array(leaf)]

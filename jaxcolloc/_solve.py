@@ -1,9 +1,7 @@
 """solve: one driver for every solver."""
 
-import dataclasses
 import os
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +10,10 @@ from ._check import describe, integer
 from ._guess import Guess
 from ._nlp import NLP
 from ._progress import progress_bar
-from ._solution import RESULTS, Multipliers, Solution, SolveError, Step
-from ._solver import AbstractSolver, Callback, Iterate, Outcome, check_solver
+from ._run import Callback, Checkpoint, Run, interruptible
+from ._solution import Solution, SolveError
+from ._solver import AbstractSolver, Iterate, Outcome, check_solver
+from ._trace import RESULTS, Multipliers
 
 
 _LIMITS = (RESULTS.max_steps_reached, RESULTS.max_seconds_reached)
@@ -28,7 +28,7 @@ def solve(
     throw: bool = True,
     progress: bool | str = False,
     callback: Callback | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     every: int = 20,
 ) -> Solution:
     """Solve `nlp` from `guess`.
@@ -52,46 +52,35 @@ def solve(
     is returned (with a warning for a limit, unless `throw=False`). Iterates count as better by
     lower constraint violation, and by objective once that is below 1e-4.
     """
+    check_nlp(nlp)
     check_solver(solver)
-    every = integer("every", every, 1)
+    file = Checkpoint.of(checkpoint, integer("every", every, 1))
     z, multipliers = start_of(nlp, guess)
     key = getattr(guess, "key", None)
-    steps: list[Step] = []
 
-    with progress_bar(progress, solver.step_limit) as update:
+    def content(current: Iterate, run: Run) -> dict[str, Any] | None:
+        if current is None:
+            return None
+        return _unfinished(current, run).solution(nlp, solver, key).content()
 
-        def each_step(step: Step, current: Callable[[], Iterate]) -> bool:
-            update(step)
-            steps.append(step)
-            if checkpoint is not None and step.iteration % every == 0 and step.iteration:
-                iterate = current()
-                if iterate is not None:
-                    _unfinished(iterate, steps).solution(nlp, solver, key).save(checkpoint)
-            return asked_to_stop(callback, step, lambda: _model(nlp, current()))
-
-        outcome = solver.run(nlp, z, multipliers, each_step)
+    with interruptible(), progress_bar(progress, solver.step_limit) as update:
+        run = Run(
+            callback=callback,
+            update=update,
+            max_seconds=solver.time_limit,
+            model=lambda current: None if current is None else nlp.model_at(current[0]),
+            checkpoint=file,
+            content=content,
+        )
+        outcome = solver.run(nlp, z, multipliers, run).ended_by(run)
     solution = outcome.solution(nlp, solver, key)
-    if checkpoint is not None:
-        solution.save(checkpoint)
+    if file is not None:
+        file.write(solution.content())
     report(solution, throw)
     return solution
 
 
-def asked_to_stop(callback: Callback | None, step: Step, model: Callable[[], Any]) -> bool:
-    """Show a step to the caller's callback; whether it wants the solve to end."""
-    if callback is None:
-        return False
-    try:
-        return callback(dataclasses.replace(step, model=model)) is True
-    except StopIteration:
-        return True
-
-
-def _model(nlp: NLP, iterate: Iterate) -> Any:
-    return None if iterate is None else nlp.unpack(iterate[0])[0]
-
-
-def _unfinished(iterate: tuple[np.ndarray, Multipliers], steps: list[Step]) -> Outcome:
+def _unfinished(iterate: tuple[np.ndarray, Multipliers], run: Run) -> Outcome:
     """What a checkpoint holds: the iterate of a solve that still runs."""
     return Outcome(
         z=iterate[0],
@@ -99,11 +88,15 @@ def _unfinished(iterate: tuple[np.ndarray, Multipliers], steps: list[Step]) -> O
         result=RESULTS.interrupted,
         status=5,
         status_text="checkpoint",
-        steps=steps,
-        compile_seconds=0.0,
-        solve_seconds=steps[-1].seconds,
-        evaluation_seconds=0.0,
+        steps=run.rows,
+        solve_seconds=run.rows[-1].seconds,
     )
+
+
+def check_nlp(nlp: Any) -> None:
+    """Refuse what is no NLP."""
+    if not isinstance(nlp, NLP):
+        raise ValueError(f"`nlp` must come from jc.transcribe; got {describe(nlp)}.")
 
 
 def start_of(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from ._check import describe
-from ._interior_point.batch import cores, run_in_threads, run_vectorised
-from ._interior_point.solver import InteriorPoint
 from ._nlp import NLP
+from ._run import interruptible
 from ._solution import Solution
-from ._solve import report, solve, start_of
+from ._solve import report, start_of
 from ._solver import AbstractSolver, check_solver
 
 
@@ -25,9 +23,9 @@ def solve_batch(
 ) -> list[Solution]:
     """Solve from many starts, or many NLPs of one shape, at once.
 
-    `jc.InteriorPoint` solves as many at a time as there are cores, or on an accelerator all of them
-    in one vectorised loop (`jax.vmap`), which ends when the last of them does; other solvers take
-    one after another.
+    How many at a time is up to the solver: `jc.InteriorPoint` takes as many as there are cores, or
+    on an accelerator all of them in one vectorised loop (`jax.vmap`), which ends when the last of
+    them does; others take one after another.
 
         starts = [jc.guess(nlp, key=key) for key in jax.random.split(key, 32)]
         best = min(jc.solve_batch(nlp, jc.InteriorPoint(), starts), key=lambda sol: sol.objective)
@@ -56,14 +54,11 @@ def solve_batch(
             f"`guesses` must be as many as there are NLPs, {len(nlps)}; got {len(guesses)}."
         )
     _check_alike(nlps)
-    if not isinstance(solver, InteriorPoint):
-        return [solve(*pair, throw=throw) for pair in zip(nlps, [solver] * len(nlps), guesses,
-                                                          strict=True)]  # fmt: skip
     starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
-    if vectorize is None:
-        vectorize = _vectorizes()
-    run = run_vectorised if vectorize else run_in_threads
-    outcomes = run(solver, nlps, [z for z, _ in starts], [dual for _, dual in starts])
+    with interruptible():
+        outcomes = solver.run_many(
+            nlps, [z for z, _ in starts], [dual for _, dual in starts], vectorize=vectorize
+        )
     solutions = [
         outcome.solution(item, solver, getattr(guess, "key", None))
         for outcome, item, guess in zip(outcomes, nlps, guesses, strict=True)
@@ -71,18 +66,6 @@ def solve_batch(
     for solution in solutions:
         report(solution, throw)
     return solutions
-
-
-def at_a_time(solver: AbstractSolver, most: int) -> int:
-    """How many starts are best solved together."""
-    if not isinstance(solver, InteriorPoint):
-        return 1
-    return most if _vectorizes() else min(most, cores())
-
-
-def _vectorizes() -> bool:
-    """Whether this device solves many better in one loop than side by side."""
-    return jax.default_backend() != "cpu"
 
 
 def _check_alike(nlps: list[NLP]) -> None:

@@ -1,8 +1,8 @@
-"""The interface between `solve` and a solver."""
+"""The interface between `solve` and a solver: AbstractSolver, Outcome."""
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,38 +11,54 @@ from jaxtyping import Float
 
 from ._check import describe
 from ._nlp import NLP
-from ._path import Path
-from ._solution import RESULTS, Multipliers, Solution, Step, Trace
+from ._run import Run
+from ._solution import Solution
+from ._trace import RESULTS, Multipliers, Row, Step, Trace
 
 
-Callback = Callable[[Step], Any]
 # The point of the current iteration with its multipliers; None where the solver has none.
 Iterate = tuple[Float[np.ndarray, " variable"], Multipliers] | None
 StepCallback = Callable[[Step, Callable[[], Iterate]], bool]
 
 
 class Outcome(eqx.Module):
-    """What a solver found: a point, its multipliers, how it ended, and its own words on it."""
+    """What a solver found: a point, its multipliers, how it ended, and its own words on it.
+
+    - `z`: the point, the best one where the solve failed or was stopped.
+    - `multipliers`: those of that point, for a warm start; None where there are none.
+    - `result`: how it ended; `jc.RESULTS.stopped` where the callback asked for it.
+    - `status`, `status_text`: the solver's own.
+    - `steps`: the rows of the trace, a `jc.Step` for each iteration.
+    - `compile_seconds`, `solve_seconds`, `evaluation_seconds`: times, the last one within the NLP's
+      functions.
+    """
 
     z: Float[np.ndarray, " variable"]
     multipliers: Multipliers | None
     result: RESULTS = eqx.field(static=True)
-    status: int
-    status_text: str
-    steps: list[Step]
-    compile_seconds: float
-    solve_seconds: float
-    evaluation_seconds: float
+    status: int = 0
+    status_text: str = ""
+    steps: Sequence[Row] = ()
+    compile_seconds: float = 0.0
+    solve_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
 
-    def solution(self, nlp: NLP, solver: Any, key: Any) -> Solution:
-        """The solution of `nlp` with this point."""
-        model, states = nlp.unpack(self.z)
+    def ended_by(self, run: Run) -> "Outcome":
+        """The same, with the reason for which the run was to end."""
+        run.over()
+        if self.result is not RESULTS.stopped or run.result is None:
+            return self
+        return dataclasses.replace(self, result=run.result)
+
+    def solution(
+        self, nlp: NLP, solver: "AbstractSolver | None", key: Any, name: str | None = None
+    ) -> Solution:
+        """The solution of `nlp` with this point; `name` says what found it, if not the solver."""
         constraints, (lower, upper) = np.asarray(nlp.constraints(self.z)), nlp.constraint_bounds
         violation = np.maximum(lower - constraints, constraints - upper)
         return Solution(
-            model=model,
-            args=nlp.args(self.z),
-            paths=tuple(Path(grid, item) for grid, item in zip(nlp.grids, states, strict=True)),
+            source=nlp,
+            z=self.z,
             result=self.result,
             objective=float(nlp.objective(self.z)),
             stats={
@@ -52,14 +68,12 @@ class Outcome(eqx.Module):
                 "solve_seconds": self.solve_seconds,
                 "evaluation_seconds": self.evaluation_seconds,
                 "max_defect": float(np.max(violation, initial=0.0)),
-                "solver": type(solver).__name__,
+                "solver": type(solver).__name__ if name is None else name,
                 "status": self.status,
                 "status_text": self.status_text,
             },
             trace=Trace.collect(self.steps),
-            z=self.z,
             multipliers=self.multipliers,
-            problem=nlp,
             solver=solver,
             key=key,
         )
@@ -72,12 +86,17 @@ def check_solver(solver: Any) -> None:
 
 
 class AbstractSolver(eqx.Module):
-    """A method for the NLP, with its options."""
+    """A method for the NLP, with its options; one of your own has `step_limit` and `run`."""
 
     @property
     @abc.abstractmethod
     def step_limit(self) -> int:
         """The largest number of iterations."""
+
+    @property
+    def time_limit(self) -> float | None:
+        """The most seconds that a solve may take, counted from its first step; None for any."""
+        return None
 
     def loosened(self, tol: float, max_steps: int | None = None) -> "AbstractSolver":
         """The same, with a tolerance no tighter and no more steps than these.
@@ -101,6 +120,29 @@ class AbstractSolver(eqx.Module):
     ) -> Outcome:
         """Solve from `z`; with multipliers, as a warm start.
 
-        `callback(step, current)` is called once per iteration; it returns True to stop the
-        solve, and `current()` is the iterate.
+        `callback(step, current)` is to be called once per iteration, the start included. It
+        returns True where the solve is to end (the caller's wish, a limit of time, Ctrl-C), which
+        is then `jc.RESULTS.stopped`; `current()` is to give the iterate.
         """
+
+    def run_many(
+        self,
+        nlps: Sequence[NLP],
+        starts: Sequence[Float[np.ndarray, " variable"]],
+        multipliers: Sequence[Multipliers | None],
+        *,
+        vectorize: bool | None = None,
+    ) -> list[Outcome]:
+        """Solve NLPs of one shape, each from its own start; here, one after another.
+
+        `vectorize` asks for one vectorised loop, or for none, where a solver has it.
+        """
+        outcomes = []
+        for item in zip(nlps, starts, multipliers, strict=True):
+            run = Run(max_seconds=self.time_limit)
+            outcomes.append(self.run(*item, run).ended_by(run))
+        return outcomes
+
+    def together(self, most: int) -> int:
+        """How many of `most` NLPs of one shape this solver best solves at a time."""
+        return min(most, 1)

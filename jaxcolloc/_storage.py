@@ -1,28 +1,51 @@
 """Storage: a tree of numbers, arrays and the library's own objects in one file, written at once.
 
 The file is a NumPy archive (.npz, no pickle): arrays, and one JSON text that says where in the
-tree they belong. It is written beside its destination and then renamed, so that a process that
-is killed while writing leaves the old file whole.
+tree they belong. Objects are named there by the names under which their classes are registered
+here, never by the modules that define them, so that a file stays readable when code moves.
 """
 
+import dataclasses
 import enum
-import importlib
+import errno
+import importlib.metadata
+import io
 import json
+import math
 import os
+import struct
 import types
 import zipfile
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import _atomic_file
+from ._atomic_file import PathLike, as_path
 from ._check import describe
 
 
-_FORMAT = 1
-_PACKAGE = __package__ or "jaxcolloc"
+_FORMAT = 2
+_VERSION = importlib.metadata.version("jaxcolloc")
+# What a damaged or foreign file makes zipfile, json, NumPy and the decoding below raise.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+Item = TypeVar("Item")
+Kinds = Mapping[str, type | tuple[type, ...]]
 
 
 class NotStorable(ValueError):
@@ -39,37 +62,124 @@ class Opaque:
         return f"Opaque({self.text})"
 
 
-def write(path: str | os.PathLike[str], tree: Any) -> None:
-    """Write `tree` to `path` in one step: either all of it is there or the old file."""
-    target = Path(path)
+class _OtherVersion(ValueError):
+    """A well-formed file that names what this version does not have."""
+
+
+class _Entry(NamedTuple):
+    """A registered class or function; for a class its fields and what mends them on loading."""
+
+    item: Any
+    fields: tuple[str, ...]
+    on_load: Callable[[dict[str, Any]], dict[str, Any]] | None
+
+
+_ENTRIES: dict[str, _Entry] = {}
+_NAMES: dict[Any, str] = {}
+
+
+def stored(
+    name: str,
+    *,
+    fields: Sequence[str] | None = None,
+    on_load: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Callable[[Item], Item]:
+    """A decorator: files may hold objects of this class, or this function, under `name`.
+
+        @stored("Consensus")
+        class Consensus(eqx.Module): ...
+
+    **Arguments:**
+
+    - `name`: what stands in files; it must stay when the class is renamed or moved.
+    - `fields`: the names of all attributes, for a class that is neither an enumeration nor a
+      dataclass (an `eqx.Module` is one).
+    - `on_load`: takes the fields of a loaded object and returns those it is to have.
+
+    **Errors:** `ValueError` for a name that is taken and for a class whose fields are not known.
+    """
+
+    def add(item: Item) -> Item:
+        known: Any = item
+        if name in _ENTRIES and _ENTRIES[name].item is not item:
+            raise ValueError(f"`name` must not be taken in files; got {name!r} twice.")
+        names = tuple(fields or ())
+        if fields is None and isinstance(item, type) and not issubclass(item, enum.Enum):
+            if not dataclasses.is_dataclass(item):
+                raise ValueError(f"`fields` must name the attributes of {describe(item)}.")
+            names = tuple(field.name for field in dataclasses.fields(item))
+        _ENTRIES[name] = _Entry(item, names, on_load)
+        _NAMES[known] = name
+        return item
+
+    return add
+
+
+def register(*items: Any) -> None:
+    """Files may hold objects of these classes, and these functions, under their public names."""
+    for item in items:
+        stored(item.__name__)(item)
+
+
+def write(path: PathLike, tree: Any, name: str = "path") -> None:
+    """Write `tree` to `path` in one step: either all of it is there or the old file.
+
+    **Errors:** `NotStorable`; as `_atomic_file.replace`, `name` being the caller's argument.
+    """
     arrays: dict[str, np.ndarray] = {}
-    text = json.dumps({"format": _FORMAT, "tree": _encode(tree, arrays)})
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as file:
-            np.savez(file, text=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    content = {"format": _FORMAT, "version": _VERSION, "tree": _encode(tree, arrays)}
+    text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+
+    def fill(file: BinaryIO) -> None:
+        np.savez(file, text=text, **arrays)  # type: ignore[arg-type]
+
+    _atomic_file.replace(path, fill, name)
 
 
-def read(path: str | os.PathLike[str]) -> Any:
+def read(
+    path: PathLike,
+    name: str = "path",
+    *,
+    entries: Kinds | None = None,
+    writer: str = "jaxcolloc",
+) -> Any:
     """The tree in `path`.
 
-    **Errors:** `ValueError` if it is no file of ours; `FileNotFoundError`.
+    **Arguments:**
+
+    - `path`: the file.
+    - `name`: what the caller's argument is called.
+    - `entries`: the keys of the tree, which must be a dict, with the types of their values;
+      None for any tree. `writer` says in an error who writes such trees.
+
+    **Errors:** `ValueError` naming the argument for a file that is not ours, is damaged, or was
+    written by another version with another format or other objects; `FileNotFoundError`.
     """
+    where, wanted = as_path(path, name), f"`{name}` must be a file written by jaxcolloc"
+    if not where.exists():
+        raise FileNotFoundError(errno.ENOENT, f"`{name}` names no file", os.fspath(path))
+    if not where.is_file():
+        raise ValueError(f"{wanted}; got {path}, no file.")
+    with open(where, "rb") as file:
+        try:
+            arrays = _members(file)
+            content = json.loads(arrays.pop("text").tobytes().decode())
+            found, version = int(content["format"]), str(content.get("version", "0.1"))
+        except _DAMAGE as error:
+            raise ValueError(f"{wanted}; got {path}.") from error
+    _check_format(path, name, found, version)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        content = json.loads(arrays.pop("text").tobytes().decode())
-        found = content["format"]
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise ValueError(f"`path` must be a file written by jaxcolloc; got {path}.") from error
-    if found != _FORMAT:
-        raise ValueError(f"`path` has format {found}, this version reads {_FORMAT}; got {path}.")
-    return _decode(content["tree"], arrays)
+        tree = _decode(content["tree"], arrays)
+    except _OtherVersion as error:
+        raise ValueError(
+            f"`{name}` was written by another version of jaxcolloc ({version}; this is {_VERSION}) "
+            f"and cannot be read: {error}; got {path}."
+        ) from error
+    except _DAMAGE as error:
+        raise ValueError(f"{wanted}; got {path}, which is damaged.") from error
+    if entries is not None and not _has(tree, entries):
+        raise ValueError(f"`{name}` must be a file that {writer} has written; got {path}.")
+    return tree
 
 
 def storable(tree: Any) -> Any:
@@ -81,15 +191,71 @@ def storable(tree: Any) -> Any:
     return tree
 
 
+def _check_format(path: PathLike, name: str, found: int, version: str) -> None:
+    if found == 1:
+        raise ValueError(
+            f"`{name}` was written by jaxcolloc 0.1 (format 1), which this version no longer "
+            f"reads; it reads format {_FORMAT}. Solve again, or load it with the version that "
+            f"wrote it; got {path}."
+        )
+    if found != _FORMAT:
+        raise ValueError(
+            f"`{name}` was written by jaxcolloc {version} (format {found}); this version, "
+            f"{_VERSION}, reads format {_FORMAT}; got {path}."
+        )
+
+
+def _has(tree: Any, entries: Kinds) -> bool:
+    return (
+        isinstance(tree, dict)
+        and tree.keys() == entries.keys()
+        and all(isinstance(tree[key], kind) for key, kind in entries.items())
+    )
+
+
+def _members(file: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of an archive, by name.
+
+    We write members without compression. Refusing any other, and sizes that exceed the file's,
+    keeps a small file from filling the memory.
+    """
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        plain = all(item.compress_type == zipfile.ZIP_STORED for item in members)
+        if not plain or sum(item.file_size for item in members) > size:
+            raise ValueError("the archive is compressed")
+        return {item.filename.removesuffix(".npy"): _array(archive.read(item)) for item in members}
+
+
+def _array(data: bytes) -> np.ndarray:
+    """An array from the text of an .npy file, whose header must state the size that follows."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            header = np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(stream)
+    except MemoryError as error:
+        # The header is an expression, and deep nesting exhausts the parser.
+        raise ValueError("no header of an array") from error
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "biufc" or min(shape, default=0) < 0 or size != len(data) - stream.tell():
+        raise ValueError("the header does not fit the array")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
+
+
 def _encode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     if tree is None or isinstance(tree, (bool, int, str)):
         return tree
-    if isinstance(tree, (float, np.floating)):
+    if isinstance(tree, float):
         # JSON has no infinity or NaN, and repr keeps every digit.
         return {"float": repr(float(tree))}
     if isinstance(tree, enum.Enum):
-        return {"class": _name(type(tree)), "member": tree.name}
-    if isinstance(tree, (list, tuple)) and type(tree) in (list, tuple):
+        return {"enum": _name(type(tree), tree), "member": tree.name}
+    if type(tree) in (list, tuple):
         return {type(tree).__name__: [_encode(item, arrays) for item in tree]}
     if isinstance(tree, dict) and all(isinstance(key, str) for key in tree):
         return {"dict": {key: _encode(item, arrays) for key, item in tree.items()}}
@@ -101,55 +267,77 @@ def _encode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(tree, (np.ndarray, np.generic, jax.Array)) and tree.dtype.kind in "biufc":
         label = f"a{len(arrays)}"
         arrays[label] = np.asarray(tree)
-        return {"array": label}
+        return {"scalar" if isinstance(tree, np.generic) else "array": label}
     if isinstance(tree, types.FunctionType):
-        return {"function": _name(tree)}
-    if type(tree).__module__.startswith(f"{_PACKAGE}._"):
-        fields = {key: _encode(item, arrays) for key, item in vars(tree).items()}
-        return {"class": _name(type(tree)), "fields": fields}
-    raise NotStorable(f"cannot be stored without pickle: {describe(tree)}")
+        return {"function": _name(tree, tree)}
+    name = _name(type(tree), tree)
+    fields = {key: _encode(getattr(tree, key), arrays) for key in _ENTRIES[name].fields}
+    return {"object": name, "fields": fields}
+
+
+def _name(item: Any, shown: Any) -> str:
+    name = _NAMES.get(item)
+    if name is None:
+        raise NotStorable(f"cannot be stored without pickle: {describe(shown)}")
+    return name
 
 
 def _decode(item: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if not isinstance(item, dict):
+    if item is None or isinstance(item, (bool, int, str)):
         return item
-    if "float" in item:
-        return float(item["float"])
-    if "array" in item:
-        return arrays[item["array"]]
-    if "list" in item:
-        return [_decode(part, arrays) for part in item["list"]]
-    if "tuple" in item:
-        return tuple(_decode(part, arrays) for part in item["tuple"])
-    if "dict" in item:
-        return {key: _decode(part, arrays) for key, part in item["dict"].items()}
-    if "opaque" in item:
-        return Opaque(item["opaque"])
-    if "key" in item:
-        return jax.random.wrap_key_data(_decode(item["key"], arrays), impl=item["impl"])
-    if "function" in item:
-        return _named(item["function"], types.FunctionType)
-    kind: Any = _named(item["class"], type)
-    if "member" in item:
-        return kind[item["member"]]
-    result = object.__new__(kind)
-    for key, part in item["fields"].items():
-        object.__setattr__(result, key, _decode(part, arrays))
+    match item:
+        case {"float": str(text)}:
+            return float(text)
+        case {"array": str(label)}:
+            return arrays[label]
+        case {"scalar": str(label)}:
+            return arrays[label][()]
+        case {"list": list(parts)}:
+            return [_decode(part, arrays) for part in parts]
+        case {"tuple": list(parts)}:
+            return tuple(_decode(part, arrays) for part in parts)
+        case {"dict": dict(parts)}:
+            return {key: _decode(part, arrays) for key, part in parts.items()}
+        case {"opaque": str(text)}:
+            return Opaque(text)
+        case {"key": data, "impl": str(impl)}:
+            return jax.random.wrap_key_data(_decode(data, arrays), impl=impl)
+        case {"function": str(name)}:
+            return _entry(name, types.FunctionType).item
+        case {"enum": str(name), "member": str(member)}:
+            return _member(name, member)
+        case {"object": str(name), "fields": dict(fields)}:
+            return _object(name, {key: _decode(part, arrays) for key, part in fields.items()})
+    raise ValueError("a part of the tree is none of ours")
+
+
+def _entry(name: str, kind: type) -> _Entry:
+    """What is registered under that name; a file cannot call for anything else."""
+    entry = _ENTRIES.get(name)
+    if entry is None or not isinstance(entry.item, kind):
+        raise _OtherVersion(f"it holds {name!r}, which this version does not know")
+    return entry
+
+
+def _member(name: str, member: str) -> Any:
+    members = getattr(_entry(name, enum.EnumMeta).item, "__members__", {})
+    if member not in members:
+        raise _OtherVersion(f"it holds {name}.{member}, which this version does not know")
+    return members[member]
+
+
+def _object(name: str, given: dict[str, Any]) -> Any:
+    entry = _entry(name, type)
+    if issubclass(entry.item, enum.Enum):
+        raise ValueError("an enumeration has no fields")
+    missing, unknown = set(entry.fields) - given.keys(), given.keys() - set(entry.fields)
+    if missing or unknown:
+        listed = ", ".join(f"`{field}`" for field in sorted(missing or unknown))
+        said = f"lacks the field {listed}" if missing else f"has the unknown field {listed}"
+        raise _OtherVersion(f"its {name} {said}")
+    if entry.on_load is not None:
+        given = entry.on_load(given)
+    result = object.__new__(entry.item)
+    for key, part in given.items():
+        object.__setattr__(result, key, part)
     return result
-
-
-def _name(item: Any) -> str:
-    """Where a class or a function of this package is found; nothing else can be stored."""
-    if not item.__module__.startswith(f"{_PACKAGE}._") or not item.__qualname__.isidentifier():
-        raise NotStorable(f"cannot be stored without pickle: {describe(item)}")
-    return f"{item.__module__.removeprefix(_PACKAGE + '.')}:{item.__qualname__}"
-
-
-def _named(name: str, kind: type) -> Any:
-    """The class or function of that name in this package; a file cannot call for any other."""
-    module, _, label = name.partition(":")
-    where = f"{_PACKAGE}.{module}"
-    found = getattr(importlib.import_module(where), label, None)
-    if not isinstance(found, kind) or getattr(found, "__module__", None) != where:
-        raise ValueError(f"the file holds an object that this version does not know: {name}")
-    return found

@@ -16,8 +16,9 @@ from ._grid import Grid
 from ._guess import Guess
 from ._nlp import NLP
 from ._scheme import AbstractScheme
-from ._solution import Multipliers, Solution
-from ._transcription.equations import Rows
+from ._solution import Solution
+from ._trace import Multipliers
+from ._transcription.layout import Rows
 
 
 Nodal = Float[np.ndarray, "node state"]
@@ -33,10 +34,8 @@ def transfer(sol: Solution, nlp: NLP) -> Guess:
         path.grid.interpolate(path.states, grid.times)
         for path, grid in zip(sol.paths, nlp.grids, strict=True)
     ]
-    z = np.clip(nlp.pack_head(old.head(sol.z), states), *nlp.bounds)
-    model, placed = nlp.unpack(z)
     multipliers = None if sol.multipliers is None else _multipliers(sol.multipliers, old, nlp)
-    return Guess(model, placed, z, sol.key, multipliers)
+    return Guess.at(nlp, nlp.pack_head(old.head(sol.z), states), sol.key, multipliers)
 
 
 def _multipliers(dual: Multipliers, old: NLP, new: NLP) -> Multipliers:
@@ -48,7 +47,7 @@ def _multipliers(dual: Multipliers, old: NLP, new: NLP) -> Multipliers:
 def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     """Of the equations; those of the caller's constraints if there are as many of them."""
     d = old.num_states
-    collocate_start = bool(old.settings["collocate_start"])
+    collocate_start = old.settings.collocate_start
     rows, to_rows = (Rows(nlp.grids, d, collocate_start) for nlp in (old, new))
     dual = dual * old.row_factors
     result = np.zeros(new.num_constraints)

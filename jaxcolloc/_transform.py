@@ -10,6 +10,7 @@ import numpy as np
 
 from ._check import describe
 from ._precision import AnyArray
+from ._storage import stored
 
 
 class Scale(eqx.Module):
@@ -44,6 +45,7 @@ class Scale(eqx.Module):
             )
 
 
+@stored("LinearScale")
 class Linear(Scale):
     """value = factor * variable."""
 
@@ -63,6 +65,7 @@ class Linear(Scale):
         return f"{self.factor:g}"
 
 
+@stored("LogScale")
 class Log(Scale):
     """value = exp(variable)."""
 
@@ -76,6 +79,7 @@ class Log(Scale):
         return '"log"'
 
 
+@stored("SoftplusScale")
 class Softplus(Scale):
     """value = log(1 + exp(variable))."""
 

@@ -32,6 +32,38 @@ class Linear(eqx.Module):
         return self.matrix @ y
 
 
+class Affine(eqx.Module):
+    """y' = args * (w1, w2 t): linear in weights and states, so that the NLP is convex."""
+
+    w: jax.Array
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return args * self.w * jnp.stack([jnp.ones_like(t), t])
+
+
+class Aliased(eqx.Module):
+    """y' = rate * cos(6 pi t), which is y' = rate at the nodes t = k / 3 of a coarse grid.
+
+    On intervals of length one, Radau(2) has no other nodes: the NLP is convex, its states are
+    straight lines, and every solution of the model comes back to its start at t = k / 3.
+    """
+
+    rate: jax.Array
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.rate * jnp.cos(6 * jnp.pi * t)
+
+
+def aliased_data() -> jc.Trajectory:
+    """A line of slope 1/2 with a little noise, which the coarse grid below lets `Aliased` fit."""
+    ts = np.linspace(0.0, 6.0, 13)
+    noise = 0.01 * np.random.default_rng(0).normal(size=(13, 1))
+    return jc.Trajectory(ts, 0.5 * ts[:, None] + noise)
+
+
+ALIASED_GRID = jc.Grid.uniform(0.0, 6.0, 6, jc.Radau(2))
+
+
 class Driven(eqx.Module):
     """A field that uses time, inputs, and weights that no other equation shares."""
 

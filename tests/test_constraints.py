@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SPIRAL, Linear, Net, spiral
+from helpers import SPIRAL, Affine, Linear, Net, spiral
 
 import jaxcolloc as jc
 
@@ -104,27 +104,28 @@ def test_conserving_leaves_a_field_that_conserves_as_it_is():
 
 
 def test_a_trajectory_cut_in_two_and_tied_has_the_same_optimum():
+    """Of a convex problem, which has no other."""
     noise = 0.05 * np.random.default_rng(1).normal(size=(len(TS), 2))
-    whole = jc.Trajectory(TS, spiral(TS) + noise)
+    unit = np.asarray(1.0)
+    whole = jc.Trajectory(TS, spiral(TS) + noise, unit)
     # The sample at the cut stands in the first half alone.
     halves = [
-        jc.Trajectory(TS[:21], whole.ys[:21]),
-        jc.Trajectory(TS[20:], np.concatenate([np.full((1, 2), np.nan), whole.ys[21:]])),
+        jc.Trajectory(TS[:21], whole.ys[:21], unit),
+        jc.Trajectory(TS[20:], np.concatenate([np.full((1, 2), np.nan), whole.ys[21:]]), unit),
     ]
     grids = [jc.Grid.uniform(a, a + 2.0, 4, jc.Radau(3)) for a in (0.0, 2.0)]
-    start = Net(2, 4, seed=1)
-    one = jc.transcribe(start, whole, GRID, l2=1e-3)
-    two = jc.transcribe(start, halves, grids, l2=1e-3, constraints=jc.Tie(0, 1))
-    apart = jc.transcribe(start, halves, grids, l2=1e-3)
-    first = jc.solve(one, jc.Ipopt(tol=1e-9), jc.guess(one, key=None))
-    states = first.paths[0].states
-    objectives = []
-    for nlp in (two, apart):
-        cut = [states[:13], states[12:]]
-        guess = nlp.pack(first.model, [part + 0.01 for part in cut])
-        objectives.append(jc.solve(nlp, jc.Ipopt(tol=1e-9), guess).objective)
-    assert objectives[0] == pytest.approx(first.objective, rel=1e-7)
-    assert objectives[1] < first.objective * (1 - 1e-5)
+    start = Affine(jnp.ones(2))
+    problems = [
+        jc.transcribe(start, whole, GRID, l2=1e-3),
+        jc.transcribe(start, halves, grids, l2=1e-3, constraints=jc.Tie(0, 1)),
+        jc.transcribe(start, halves, grids, l2=1e-3),
+    ]
+    one, two, apart = (jc.solve(nlp, jc.Ipopt(tol=1e-9), jc.guess(nlp)) for nlp in problems)
+    assert two.objective == pytest.approx(one.objective, rel=1e-7)
+    states = np.concatenate([two.paths[0].states, two.paths[1].states[1:]])
+    np.testing.assert_allclose(states, one.paths[0].states, atol=1e-6)
+    # Without the tie the halves need not meet.
+    assert apart.objective < one.objective * (1 - 1e-3)
 
 
 def test_the_order_of_trajectories_does_not_matter():

@@ -81,13 +81,13 @@ def test_the_objective_is_that_of_the_transcription_with_the_states_eliminated()
             objective_and_gradient(
                 run, jax.tree.map(lambda a, b, h=h: a + h * b, parameters, direction)
             )[0]
-            for h in (1e-5, -1e-5)
+            for h in (1e-3, -1e-3)
         ]
         slope = sum(
             float(jnp.vdot(a, b))
             for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
         )
-        assert float(steps[0] - steps[1]) / 2e-5 == pytest.approx(slope, rel=1e-4)
+        assert float(steps[0] - steps[1]) / 2e-3 == pytest.approx(slope, rel=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", [optax.adam(0.05), optax.lbfgs()], ids=["adam", "lbfgs"])
@@ -151,24 +151,25 @@ def test_windows_grow_and_end_with_all_data():
 
 
 def test_batches_have_the_full_gradient_on_average():
-    model, data = Plant(), plants(5)
+    """To the accuracy of the integrations, whose steps differ with what is integrated together."""
+    model, data = Plant(), plants(3)
     grids = [jc.Grid.uniform(0.0, item.ts[-1], 6, jc.Radau(3)) for item in data]
     nlp = _problem(model, tuple(data), None, grids, 0.0, {"observe": model.observe})
-    states = [[0.5 + 0.1 * k, 1.0] for k in range(5)]
+    states = [[0.5 + 0.1 * k, 1.0] for k in range(3)]
     with x64():
         whole = training(nlp)
         parameters = whole.first(states)
         _, full = objective_and_gradient(whole, parameters)
         run = training(nlp, batch=1)
-        epoch = [next_batch for next_batch, _ in zip(run._batches(), range(5), strict=False)]
+        epoch = [next_batch for next_batch, _ in zip(run._batches(), range(3), strict=False)]
         scale = 1 / run._count(-1.0, 1.0)
         parts = [
             _value_and_gradient(run.loss, parameters, _arrays((item, -1.0, 1.0, factor * scale)))[1]
             for item, factor in epoch
         ]
-        mean = jax.tree.map(lambda *leaves: sum(leaves) / 5, *parts)
+        mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *parts)
     for a, b in zip(jax.tree.leaves(mean), jax.tree.leaves(full), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * np.max(np.abs(b)))
 
 
 def test_batches_train_and_repeat_with_their_key():
@@ -209,7 +210,17 @@ def test_a_solution_brings_its_options_states_and_unknowns():
     model, data = Plant(), plants(2)
     grids = [jc.Grid.uniform(0.0, item.ts[-1], 8, jc.Radau(3)) for item in data]
     nlp = jc.transcribe(model, data, grids, observe=model.observe, l2=1e-2)
-    sol = jc.solve(nlp, jc.Ipopt(max_steps=15), jc.guess(nlp, key=jax.random.key(0)), throw=False)
+    guess = jc.guess(
+        nlp, weights="as_given", states=[np.full((g.num_nodes, 2), 0.8) for g in grids]
+    )
+    z = np.array(guess.z)
+    z[nlp.layout.unknowns(1)] += 0.2
+    z[nlp.layout.num_head :] += 0.1 * np.random.default_rng(0).uniform(
+        size=len(z) - nlp.layout.num_head
+    )
+    # A point known beforehand in the place of an optimum.
+    sol = jc.solve(nlp, jc.Ipopt(max_steps=0), z, throw=False)
+    assert float(sol.args[1]["feed"]) == pytest.approx(1.5 * np.exp(0.2), rel=1e-5)
     tuned = jc.fine_tune(sol.model, data, optax.sgd(0.0), steps=1, start=sol)
     assert tuned.nlp.settings["l2"] == 1e-2
     assert tuned.nlp.observe is not None

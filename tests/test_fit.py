@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SPIRAL, Linear, Net, spiral
+from helpers import ALIASED_GRID, SPIRAL, Aliased, Linear, Net, aliased_data, spiral
 
 import jaxcolloc as jc
 from jaxcolloc import _fit, datasets
@@ -29,11 +29,13 @@ def sol():
 def test_data_to_a_verified_model_in_one_call(sol):
     assert sol.result is jc.RESULTS.successful
     assert sol.verification.verdict is jc.VERDICT.good
-    assert sol.verification.path_rmse[0] == pytest.approx(NOISE, rel=0.2)
+    # No fit is worse than the truth by much, nor are 122 samples interpolated.
+    assert 0.5 * NOISE < sol.verification.path_rmse[0] < 1.2 * NOISE
     assert sol.verification.distance[0] <= 0.01
-    ts = np.linspace(0.0, 9.0, 91)
+    # Between the samples, where every good optimum is close to the truth.
+    ts = np.linspace(0.0, 6.0, 91)
     rollout = np.asarray(jc.simulate(sol.model, ts, sol.paths[0].evaluate(0.0)))
-    assert np.sqrt(np.mean((rollout - spiral(ts)) ** 2)) < 2 * NOISE
+    assert np.sqrt(np.mean((rollout - spiral(ts)) ** 2)) < NOISE
     assert sol.key is KEY
 
 
@@ -74,7 +76,7 @@ def test_choices_can_be_made_by_hand():
     assert sol.stats["starts"] == []
     nlp = jc.transcribe(Linear(jnp.zeros((2, 2))), DATA, grid, l2=0.0, state_bounds=(-3, 3))
     plain = jc.solve(nlp, jc.Ipopt(tol=1e-9), jc.guess(nlp))
-    assert sol.objective == pytest.approx(plain.objective, rel=1e-12)
+    assert sol.objective == pytest.approx(plain.objective, rel=1e-9)
     np.testing.assert_allclose(sol.model.matrix, SPIRAL, atol=0.1)
     other = jc.fit(
         Linear(jnp.zeros((2, 2))), DATA, scheme=jc.Radau(4), l2=0.0, starts=1, refinements=0
@@ -135,18 +137,35 @@ def interpolating(seed):
     return jc.Trajectory(ts, spiral(ts) + 0.2 * rng.normal(size=(13, 2)))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_fit_that_does_not_hold_is_never_called_good(seed):
-    grid = jc.Grid.uniform(0.0, 12.0, 6, jc.Radau(2))
-    with pytest.warns(UserWarning, match=r"The fit is not verified \(\w+\)"):
+def test_a_fit_that_does_not_hold_is_never_called_good():
+    """A convex problem whose only solution no rollout follows."""
+    with pytest.warns(UserWarning, match=r"The fit is not verified \(too_coarse\)"):
         sol = jc.fit(
-            Net(2, 40), interpolating(seed), grid=grid, l2=1e-8, starts=1, refinements=0,
-            key=KEY, solver=jc.Ipopt(max_steps=150), continuation=False,
+            Aliased(jnp.asarray(0.0)), aliased_data(), grid=ALIASED_GRID, l2=0.0, starts=1,
+            refinements=0,
         )  # fmt: skip
     report = sol.verification
     assert report.rollout_rmse[0] > 2 * report.path_rmse[0]
     assert not report.verdict.ok
     assert report.verdict.value in str(sol)
+
+
+@pytest.mark.slow
+def test_a_warning_tells_what_the_verdict_says():
+    """Wherever the solve ends: after few steps, in one optimum or in another."""
+    grid = jc.Grid.uniform(0.0, 12.0, 6, jc.Radau(2))
+    for steps in (5, 150):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sol = jc.fit(
+                Net(2, 40), interpolating(1), grid=grid, l2=1e-8, starts=1, refinements=0,
+                key=KEY, solver=jc.Ipopt(max_steps=steps), continuation=False,
+            )  # fmt: skip
+        verdict = sol.verification.verdict
+        told = [str(item.message) for item in caught if "not verified" in str(item.message)]
+        expected = [] if verdict.ok else [f"The fit is not verified ({verdict.name})."]
+        assert [text[: len(start)] for text, start in zip(told, expected, strict=True)] == expected
+        assert verdict.value in str(sol)
 
 
 def test_refinement_and_penalty_mend_it():
@@ -188,8 +207,16 @@ def test_the_best_verified_start_wins(monkeypatch):
     assert not _fit._settled([log[0], {**log[0], "objective": 0.501}, log[1]])
 
 
-def test_a_failed_solve_goes_through_windows():
-    """The oscillator of test_continuation, from flat states and a wrong frequency."""
+def test_a_failed_solve_goes_through_windows(monkeypatch):
+    """The oscillator of test_continuation, from flat states and a wrong frequency.
+
+    One step, which is never enough here, fails the plain solve; the windows have no such limit.
+    """
+
+    def unlimited(nlp, solver, start, **options):
+        return jc.solve_growing(nlp, jc.Ipopt(), start, **options)
+
+    monkeypatch.setattr(_fit, "solve_growing", unlimited)
 
     class Oscillator(eqx.Module):
         omega: jax.Array
@@ -202,7 +229,7 @@ def test_a_failed_solve_goes_through_windows():
     grid = jc.Grid.uniform(0.0, 24.0, 48, jc.Radau(3))
     options = {
         "grid": grid, "num_states": 2, "l2": 0.0, "weights": "as_given", "refinements": 0,
-        "states": [np.zeros((grid.num_nodes, 2))], "solver": jc.Ipopt(max_steps=12),
+        "states": [np.zeros((grid.num_nodes, 2))], "solver": jc.Ipopt(max_steps=1),
     }  # fmt: skip
     model = Oscillator(jnp.asarray(1.8))
     with warnings.catch_warnings():
@@ -210,8 +237,9 @@ def test_a_failed_solve_goes_through_windows():
         plain = jc.fit(model, data, continuation=False, **options)
         grown = jc.fit(model, data, **options)
     assert not plain.result.ok
-    assert len(grown.stats["window_steps"]) > 0
-    assert grown.objective < plain.objective
+    assert "window_steps" not in plain.stats
+    assert grown.result.ok
+    assert len(grown.stats["window_steps"]) == 3
     assert abs(float(grown.model.omega)) == pytest.approx(2.0, abs=0.01)
 
 

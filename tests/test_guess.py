@@ -9,7 +9,7 @@ from helpers import SPIRAL, Linear, Net, spiral
 import jaxcolloc as jc
 from jaxcolloc._gradient_matching import _differences, _jacobian, points_each
 from jaxcolloc._guess import _curve_slopes
-from jaxcolloc._loss import VectorField
+from jaxcolloc._transcription.point_functions import VectorField
 from jaxcolloc._precision import x64
 from jaxcolloc._states import smooth_curves
 

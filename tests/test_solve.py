@@ -117,17 +117,21 @@ def test_all_hessians_reach_the_same_optimum(hessian):
     nlp = spiral_problem(jc.Grid.uniform(0.0, 4.0, 8, jc.Radau(3)), noisy, l2=1e-3)
     reference = jc.solve(nlp, jc.Ipopt(tol=1e-8), jc.guess(nlp))
     sol = jc.solve(nlp, jc.Ipopt(tol=1e-8, hessian=hessian), jc.guess(nlp))
-    assert sol.result is jc.RESULTS.successful
-    assert sol.objective == pytest.approx(reference.objective, rel=1e-8)
+    assert sol.result.ok
+    assert sol.objective == pytest.approx(reference.objective, rel=1e-6)
+    np.testing.assert_allclose(sol.model.matrix, reference.model.matrix, atol=1e-4)
 
 
 def test_cyipopts_own_interface_takes_the_same_path(nlp, start, monkeypatch):
     direct = jc.solve(nlp, jc.Ipopt(), start)
     monkeypatch.setattr(c_interface, "load", lambda: None)
     wrapped = jc.solve(nlp, jc.Ipopt(), start)
-    np.testing.assert_array_equal(wrapped.trace.objective, direct.trace.objective)
-    np.testing.assert_array_equal(wrapped.z, direct.z)
-    np.testing.assert_array_equal(wrapped.multipliers.upper, direct.multipliers.upper)
+    np.testing.assert_allclose(
+        wrapped.trace.objective, direct.trace.objective, rtol=1e-6, atol=1e-10
+    )
+    np.testing.assert_allclose(wrapped.z, direct.z, atol=1e-8)
+    np.testing.assert_allclose(wrapped.multipliers.constraints, direct.multipliers.constraints,
+                               atol=1e-8)  # fmt: skip
     assert wrapped.stats["status"] == direct.stats["status"] == 0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._args import Unknowns
 from .._check import describe, integer
-from .._data import Trajectory
+from .._data import Trajectory, changed
 from .._grid import Grid
 
 
@@ -116,8 +116,12 @@ def _segments(item: Trajectory, grid: Grid, count: int) -> list[tuple[Trajectory
                 f"`batches` asks for {count} segments of a trajectory with observations at "
                 f"{len(item.ts)} times; one would be empty."
             )
-        weights = item.weights[inside] if item.weighted else None
-        known = item.y0 if first == 0 else None
-        segment = Trajectory(item.ts[inside], item.ys[inside], item.args, weights=weights, y0=known)
+        segment = changed(
+            item,
+            ts=item.ts[inside],
+            ys=item.ys[inside],
+            weights=item.weights[inside] if item.weighted else None,
+            y0=item.y0 if first == 0 else None,
+        )
         parts.append((segment, Grid(grid.boundaries[first : last + 1], grid.scheme)))
     return parts

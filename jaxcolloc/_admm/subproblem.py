@@ -16,12 +16,13 @@ from .._guess import Guess, guess
 from .._nlp import NLP
 from .._precision import x64
 from .._sequential.loss import Integrator, Parameters, all_rollouts, rollout_value, start_columns
-from .._solution import RESULTS, Multipliers, Solution
+from .._settings import Settings
+from .._solution import Solution
 from .._solve import solve
 from .._solver import AbstractSolver
-from .._transcribe import transcribe
-from .._transcription.core import Compiled, Ridge
-from .anchor import anchored, with_anchor
+from .._trace import RESULTS, Multipliers
+from .._transcribe import transcribe_with
+from .._transcription.objective_terms import Quadratic
 from .pickling import unpack
 
 
@@ -47,7 +48,7 @@ class Recipe:
     model: Any
     trajectories: tuple[Trajectory, ...]
     grids: tuple[Grid, ...]
-    options: dict[str, Any]
+    settings: Settings
     share: float
     parts: int
     links: tuple[tuple[int, bool], ...]
@@ -95,8 +96,9 @@ class Subproblem:
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
-        nlp = transcribe(recipe.model, recipe.trajectories, recipe.grids, **recipe.options)
-        nlp = _share_ridge(nlp, recipe)
+        nlp = transcribe_with(recipe.model, recipe.trajectories, recipe.grids, recipe.settings)
+        # The batch's part of the ridge penalty, in the units of its own mean over observations.
+        nlp = nlp.with_ridge_shared(1 / (recipe.share * recipe.parts), 1 / recipe.share)
         layout = nlp.layout
         ends = [
             layout.columns((layout.last_nodes if end else layout.first_nodes)[k])
@@ -106,15 +108,16 @@ class Subproblem:
         self.positions = np.concatenate([np.arange(nlp.num_weights), states])
         # The optimizer's units are the same in all batches, and so are those of what is shared.
         self.units = nlp.units[self.positions]
-        self.nlp = with_anchor(nlp, self.positions)
+        zeros = np.zeros(len(self.positions))
+        self.nlp = nlp.with_pull(self.positions, zeros, zeros)
         self._rollouts: Any = None
 
     def answer(self, job: Job) -> Local:
         """Solve it."""
         factor = np.full(len(self.positions), job.rho / (2 * self.recipe.share)) / self.units**2
-        nlp = anchored(self.nlp, factor, job.center * self.units)
+        nlp = self.nlp.with_pull(self.positions, factor, job.center * self.units)
         if job.held:
-            nlp = self._held(nlp, job.consensus)
+            nlp = nlp.with_weights_held(job.consensus[: nlp.num_weights])
         start = self._start(nlp, job)
         rollout = float("nan")
         if job.rollout and not job.held:
@@ -137,14 +140,6 @@ class Subproblem:
             num_steps=sol.stats["num_steps"],
         )
 
-    def _held(self, nlp: NLP, shared: np.ndarray) -> NLP:
-        """The NLP with its weights at the consensus."""
-        count = nlp.num_weights
-        lower, upper = (side.copy() for side in nlp.bounds)
-        value = np.clip(shared[:count], lower[:count], upper[:count])
-        lower[:count] = upper[:count] = value
-        return dataclasses.replace(nlp, bounds=(lower, upper))
-
     def _start(self, nlp: NLP, job: Job) -> Guess:
         count = nlp.num_weights
         if job.z is None:
@@ -154,8 +149,7 @@ class Subproblem:
             z, multipliers = job.z.copy(), job.multipliers
         if job.held or job.z is None:
             z[:count] = job.consensus[:count]
-        model, states = nlp.unpack(z)
-        return Guess(model, states, np.clip(z, *nlp.bounds), None, multipliers)
+        return Guess.at(nlp, z, multipliers=multipliers)
 
     def _gradient(self, sol: Solution) -> np.ndarray:
         """Of the least objective: that of the Lagrangian, zero for what was free."""
@@ -178,22 +172,12 @@ class Subproblem:
             if self._rollouts is None:
                 # Of the data alone, without penalty.
                 zeros = np.zeros(nlp.layout.num_head)
-                self._rollouts = all_rollouts(nlp, Ridge.of(zeros, zeros), _INTEGRATOR)
+                self._rollouts = all_rollouts(nlp, Quadratic.ridge(zeros, zeros), _INTEGRATOR)
             loss, parts = self._rollouts
             parameters = Parameters(jnp.asarray(head), jnp.asarray(z[columns]))
             count = sum(int(item.observed.sum()) for item in nlp.trajectories)
             ends = (jnp.asarray(-1.0), jnp.asarray(1.0), jnp.asarray(1.0 / count))
             return float(rollout_value(loss, parameters, (parts, *ends)))
-
-
-def _share_ridge(nlp: NLP, recipe: Recipe) -> NLP:
-    """The batch's part of the ridge penalty, in the units of its own mean over observations."""
-    core = nlp.compiled.core
-    factor = np.asarray(core.ridge.l2) / recipe.share
-    factor[: nlp.num_weights] /= recipe.parts
-    ridge = Ridge.of(factor, np.asarray(core.ridge.center))
-    with x64():
-        return dataclasses.replace(nlp, compiled=Compiled(dataclasses.replace(core, ridge=ridge)))
 
 
 # What this process has built: subproblems of one run, by its name and the batch's number.

@@ -5,110 +5,61 @@ With slacks $s$ for the inequalities among the constraints, $c(z) - s = 0$, and 
 $$\min_{z, s} \; \varphi = f(z) - \mu \sum \ln(z - l) - \mu \sum \ln(u - z) - \dots \quad
   \text{subject to} \quad c(z) = 0.$$
 
-Waechter and Biegler, Mathematical Programming 106 (2006); equation numbers are theirs.
+Equation numbers are those of Waechter and Biegler (`options.py`).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._transcription.core import Core
-from . import kkt
-from .structure import Structure
+from . import blocks
+from .blocks import Curvature, Slopes, Structure
+from .box import Box as Box
+from .options import (
+    BARRIER_TOL_FACTOR,
+    MU_LINEAR_DECREASE_FACTOR,
+    MU_MIN_FRACTION,
+    MU_SUPERLINEAR_DECREASE_POWER,
+    S_MAX,
+)
 
 
-# Multipliers stay within this factor of mu over their slack (Eq. 16).
-_NEAR = 1e10
-_MEAN = 100.0
+class Functions(Protocol):
+    """What the method asks of an optimization problem: functions of its variables `z`.
 
+    Sparse matrices come as the values of their non-zeros, in the order that `Structure` knows.
+    """
 
-class Box(eqx.Module):
-    """Bounds of some variables; infinite where there are none, or where they are not varied."""
+    def objective(self, z: Array) -> Array:
+        """The objective $f(z)$, a number."""
+        ...
 
-    lower: Float[Array, " _"]
-    upper: Float[Array, " _"]
+    def constraints(self, z: Array) -> Array:
+        """The constraints $c(z)$."""
+        ...
 
-    def gaps(self, x: Array) -> tuple[Array, Array]:
-        """The distances to both; one where there is no bound."""
-        below = jnp.where(jnp.isfinite(self.lower), x - self.lower, 1.0)
-        above = jnp.where(jnp.isfinite(self.upper), self.upper - x, 1.0)
-        return below, above
+    def point(self, z: Array) -> tuple[Array, Array, Array, Array]:
+        """Objective, its gradient, constraints, and their Jacobian."""
+        ...
 
-    def barrier(self, x: Array) -> Array:
-        """$-\\sum \\ln(x - l) - \\sum \\ln(u - x)$."""
-        below, above = self.gaps(x)
-        return -jnp.sum(jnp.log(below)) - jnp.sum(jnp.log(above))
+    def hessian(self, z: Array, multipliers: Array, factor: Array) -> Array:
+        r"""The Hessian of `factor` $f + \lambda^T c$, lower triangle."""
+        ...
 
-    def push(self, mu: Array, x: Array) -> Array:
-        """The gradient of mu times the barrier."""
-        below, above = self.gaps(x)
-        pull_up = jnp.where(jnp.isfinite(self.lower), mu / below, 0.0)
-        pull_down = jnp.where(jnp.isfinite(self.upper), mu / above, 0.0)
-        return pull_down - pull_up
-
-    def sigma(self, x: Array, low: Array, high: Array) -> Array:
-        """The primal-dual Hessian of the barrier."""
-        below, above = self.gaps(x)
-        return low / below + high / above
-
-    def multiplier_steps(
-        self, mu: Array, x: Array, dx: Array, low: Array, high: Array
-    ) -> tuple[Array, Array]:
-        """Newton steps of the bounds' multipliers (Eq. 12)."""
-        below, above = self.gaps(x)
-        d_low = jnp.where(jnp.isfinite(self.lower), (mu - low * dx) / below - low, 0.0)
-        d_high = jnp.where(jnp.isfinite(self.upper), (mu + high * dx) / above - high, 0.0)
-        return d_low, d_high
-
-    def first_multipliers(self, mu: Array, x: Array) -> tuple[Array, Array]:
-        """Those of the central path at `x`."""
-        below, above = self.gaps(x)
-        return (
-            jnp.where(jnp.isfinite(self.lower), mu / below, 0.0),
-            jnp.where(jnp.isfinite(self.upper), mu / above, 0.0),
-        )
-
-    def kept_near(self, mu: Array, x: Array, low: Array, high: Array) -> tuple[Array, Array]:
-        """The multipliers, not too far from the central path (Eq. 16)."""
-        low_path, high_path = self.first_multipliers(mu, x)
-        return (
-            jnp.clip(low, low_path / _NEAR, low_path * _NEAR),
-            jnp.clip(high, high_path / _NEAR, high_path * _NEAR),
-        )
-
-    def complementarity(self, mu: Array, x: Array, low: Array, high: Array) -> Array:
-        """The largest deviation of gap times multiplier from mu."""
-        below, above = self.gaps(x)
-        off_low = jnp.where(jnp.isfinite(self.lower), jnp.abs(below * low - mu), 0.0)
-        off_high = jnp.where(jnp.isfinite(self.upper), jnp.abs(above * high - mu), 0.0)
-        return jnp.maximum(jnp.max(off_low, initial=0.0), jnp.max(off_high, initial=0.0))
-
-    def longest(self, tau: Array, x: Array, dx: Array) -> Array:
-        """The largest share of a step that keeps 1 - tau of every gap (Eq. 15a)."""
-        below, above = self.gaps(x)
-        down = jnp.where(jnp.isfinite(self.lower) & (dx < 0), -tau * below / dx, 1.0)
-        up = jnp.where(jnp.isfinite(self.upper) & (dx > 0), tau * above / dx, 1.0)
-        return jnp.minimum(jnp.min(down, initial=1.0), jnp.min(up, initial=1.0))
-
-    def inside(self, x: Array, push: float = 1e-2) -> Array:
-        """`x` moved away from the bounds (section 3.6)."""
-        width = self.upper - self.lower
-        low = self.lower + jnp.minimum(push * jnp.maximum(1.0, jnp.abs(self.lower)), push * width)
-        high = self.upper - jnp.minimum(push * jnp.maximum(1.0, jnp.abs(self.upper)), push * width)
-        x = jnp.where(jnp.isfinite(self.lower), jnp.maximum(x, low), x)
-        return jnp.where(jnp.isfinite(self.upper), jnp.minimum(x, high), x)
-
-
-def longest_dual(tau: Array, multipliers: Array, steps: Array) -> Array:
-    """The same for multipliers, which stay positive (Eq. 15b)."""
-    share = jnp.where(steps < 0, -tau * multipliers / jnp.where(steps < 0, steps, -1.0), 1.0)
-    return jnp.min(share, initial=1.0)
+    def gauss_newton(self, z: Array, factor: Array) -> Array:
+        """The Gauss-Newton approximation of the Hessian of `factor` $f$, lower triangle."""
+        ...
 
 
 class Point(NamedTuple):
-    """Variables, slacks, and all multipliers, in the scaled problem."""
+    """Variables, slacks, and all multipliers, in the scaled problem.
+
+    `multipliers` are those of the constraints; `low` and `high` those of the variables' bounds,
+    `s_low` and `s_high` those of the slacks'. Slacks of equations are zero.
+    """
 
     z: Float[Array, " variable"]
     s: Float[Array, " constraint"]
@@ -120,22 +71,52 @@ class Point(NamedTuple):
 
 
 class Values(NamedTuple):
-    """Objective, gradient, residual of the constraints and Jacobian at a point, scaled."""
+    """Objective, gradient, residual of the constraints and Jacobian at a point, scaled.
+
+    `finite`: whether all of them are.
+    """
 
     objective: Array
     gradient: Array
     residual: Array
-    slopes: tuple[kkt.Slopes, ...]
+    slopes: tuple[Slopes, ...]
     finite: Array
+
+    @property
+    def theta(self) -> Array:
+        """The constraint violation: the sum of the residuals' magnitudes."""
+        return jnp.sum(jnp.abs(self.residual))
+
+
+class Errors(NamedTuple):
+    r"""How far a point is from an optimum.
+
+    `total` is the scaled optimality error $E_\mu$ (Eq. 5); `dual` and `primal` are the largest
+    magnitudes of the Lagrangian's gradient and of the constraints' residual.
+    """
+
+    total: Array
+    dual: Array
+    primal: Array
 
 
 class Problem(eqx.Module):
-    """The NLP with its bounds and the factors of objective and constraints (section 3.8).
+    """An optimization problem with its bounds, scaled (section 3.8).
 
-    `metric` is the diagonal matrix of which multiples are added to the Hessian.
+    **Arguments:**
+
+    - `core`: its functions, not scaled.
+    - `structure`: where the blocks of its sparse matrices stand.
+    - `box`: the bounds of the variables; those of fixed variables are infinite.
+    - `slack_box`: the scaled bounds of the constraints; those of equations are infinite.
+    - `target`: the scaled values that equations are to have; zero for inequalities.
+    - `inequality`: which constraints are inequalities, and so have slacks.
+    - `fixed`: which variables never move.
+    - `metric`: the diagonal matrix of which multiples are added to the Hessian.
+    - `scale`, `row_scale`: the factors of the objective and of the constraints.
     """
 
-    core: Core
+    core: Functions
     structure: Structure
     box: Box
     slack_box: Box
@@ -151,43 +132,41 @@ class Problem(eqx.Module):
         return constraints * self.row_scale - jnp.where(self.inequality, s, self.target)
 
     def evaluate(self, z: Array, s: Array) -> Values:
-        """All first derivatives."""
+        """The objective, the residual and all first derivatives."""
         objective, gradient, constraints, jacobian = self.core.point(z)
         gradient = jnp.where(self.fixed, 0.0, gradient * self.scale)
         residual = self.residual(constraints, s)
         finite = jnp.isfinite(objective) & jnp.all(jnp.isfinite(gradient))
         finite = finite & jnp.all(jnp.isfinite(residual)) & jnp.all(jnp.isfinite(jacobian))
-        blocks = kkt.slopes(self.structure, jacobian, self.row_scale)
-        return Values(objective * self.scale, gradient, residual, blocks, finite)
+        slopes = blocks.slopes(self.structure, jacobian, self.row_scale)
+        return Values(objective * self.scale, gradient, residual, slopes, finite)
 
-    def curvature(self, z: Array, multipliers: Array, exact: bool) -> kkt.Curvature:
+    def curvature(self, z: Array, multipliers: Array, exact: bool) -> Curvature:
         """The Hessian of the Lagrangian, or its Gauss-Newton approximation."""
         if exact:
             values = self.core.hessian(z, multipliers * self.row_scale, self.scale)
         else:
             values = self.core.gauss_newton(z, self.scale)
-        return kkt.curvature(self.structure, values)
+        return blocks.curvature(self.structure, values)
 
     def force(self, values: Values, multipliers: Array) -> Array:
-        """$\\nabla f + A^T \\lambda$, zero for what is fixed."""
-        pull = kkt.transposed(self.structure, values.slopes, multipliers)
+        r"""$\nabla f + A^T \lambda$, zero for what is fixed."""
+        pull = blocks.transposed_product(self.structure, values.slopes, multipliers)
         return jnp.where(self.fixed, 0.0, values.gradient + pull)
 
     def trial(self, z: Array, s: Array) -> tuple[Array, Array]:
-        """Objective and residual only."""
+        """The objective and the residual, without derivatives."""
         return (
             self.core.objective(z) * self.scale,
             self.residual(self.core.constraints(z), s),
         )
 
     def barrier(self, mu: Array, objective: Array, z: Array, s: Array) -> Array:
-        """The barrier objective."""
+        r"""The barrier objective $\varphi$, from the objective at `z`."""
         return objective + mu * (self.box.barrier(z) + self.slack_box.barrier(s))
 
-    def error(
-        self, mu: Array, values: Values, point: Point, force: Array
-    ) -> tuple[Array, Array, Array]:
-        """Scaled optimality error (Eq. 5), dual and primal infeasibility, for given `force`."""
+    def errors(self, mu: Array, values: Values, point: Point, force: Array) -> Errors:
+        """How far `point` is from the optimum of the barrier problem, its `force` being given."""
         in_z = force - point.low + point.high
         in_s = jnp.where(self.inequality, -point.multipliers - point.s_low + point.s_high, 0.0)
         dual = jnp.maximum(jnp.max(jnp.abs(in_z)), jnp.max(jnp.abs(in_s), initial=0.0))
@@ -196,10 +175,24 @@ class Problem(eqx.Module):
         bound_total = bound_total + jnp.sum(point.s_low) + jnp.sum(point.s_high)
         count = max(len(point.z), 1)
         total = jnp.sum(jnp.abs(point.multipliers)) + bound_total
-        scale_dual = jnp.maximum(_MEAN, total / (count + len(point.s))) / _MEAN
-        scale_bound = jnp.maximum(_MEAN, bound_total / count) / _MEAN
+        scale_dual = jnp.maximum(S_MAX, total / (count + len(point.s))) / S_MAX
+        scale_bound = jnp.maximum(S_MAX, bound_total / count) / S_MAX
         off = jnp.maximum(
             self.box.complementarity(mu, point.z, point.low, point.high),
             self.slack_box.complementarity(mu, point.s, point.s_low, point.s_high),
         )
-        return jnp.maximum(jnp.maximum(dual / scale_dual, primal), off / scale_bound), dual, primal
+        largest = jnp.maximum(jnp.maximum(dual / scale_dual, primal), off / scale_bound)
+        return Errors(largest, dual, primal)
+
+    def next_mu(self, mu: Array, tol: Array, values: Values, point: Point, force: Array) -> Array:
+        """The barrier parameter, lowered until `point` is no solution of its problem (Eq. 7)."""
+
+        def solved(mu: Array) -> Array:
+            error = self.errors(mu, values, point, force).total
+            return (error <= BARRIER_TOL_FACTOR * mu) & (mu > tol / MU_MIN_FRACTION)
+
+        def lower(mu: Array) -> Array:
+            lower = jnp.minimum(MU_LINEAR_DECREASE_FACTOR * mu, mu**MU_SUPERLINEAR_DECREASE_POWER)
+            return jnp.maximum(lower, tol / MU_MIN_FRACTION)
+
+        return jax.lax.while_loop(solved, lower, mu)

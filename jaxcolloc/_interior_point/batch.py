@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,21 +14,13 @@ import numpy as np
 
 from .._nlp import NLP
 from .._precision import x64
-from .._solution import RESULTS, Multipliers, Step
+from .._run import Run
 from .._solver import Outcome
+from .._trace import RESULTS, Multipliers, Step
 from . import iterate
 from .barrier import Problem
-from .solver import (
-    InteriorPoint,
-    Run,
-    first_inputs,
-    late,
-    make_problem,
-    options_of,
-    outcome_of,
-    problem_of,
-    steps_of,
-)
+from .driver import Iteration, Numbers, first_inputs, options_of, outcome_of, steps_of
+from .problem import make_problem, problem_of
 
 
 def cores() -> int:
@@ -39,34 +30,39 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def vectorizes() -> bool:
+    """Whether this device solves many better in one loop than side by side."""
+    return jax.default_backend() != "cpu"
+
+
 def run_in_threads(
-    solver: InteriorPoint,
+    numbers: Numbers,
+    max_seconds: float | None,
     nlps: Sequence[NLP],
     starts: Sequence[np.ndarray],
     warm: Sequence[Multipliers | None],
 ) -> list[Outcome]:
     """Many NLPs of one shape, as many at a time as there are cores; the result of each."""
-    interrupted = threading.Event()
     with x64():
-        problems = _problems(solver, nlps, starts)
+        problems = _problems(numbers, nlps, starts)
         # Compiles for all of them.
-        first = Run(solver, problems[0], starts[0], warm[0])
+        first = Iteration(numbers, problems[0], starts[0], warm[0])
+    # The limit of time is that of them all.
     begin = time.perf_counter()
-
-    def ending() -> RESULTS | None:
-        return RESULTS.interrupted if interrupted.is_set() else late(solver, begin)
+    runs = [Run(max_seconds=max_seconds, begin=begin) for _ in nlps]
 
     def one(k: int) -> Outcome:
         with x64():
-            run = Run(solver, problems[k], starts[k], warm[k]) if k else first
-            return run.outcome(lambda *_: False, ending)
+            own = Iteration(numbers, problems[k], starts[k], warm[k]) if k else first
+            return own.outcome(runs[k]).ended_by(runs[k])
 
     with concurrent.futures.ThreadPoolExecutor(min(cores(), len(nlps))) as pool:
         futures = [pool.submit(one, k) for k in range(len(nlps))]
         try:
             concurrent.futures.wait(futures)
         except KeyboardInterrupt:
-            interrupted.set()
+            for run in runs:
+                run.interrupt()
     seconds = time.perf_counter() - begin
     return [
         dataclasses.replace(
@@ -76,17 +72,16 @@ def run_in_threads(
     ]
 
 
-def _problems(
-    solver: InteriorPoint, nlps: Sequence[NLP], starts: Sequence[np.ndarray]
-) -> list[Problem]:
+def _problems(numbers: Numbers, nlps: Sequence[NLP], starts: Sequence[np.ndarray]) -> list[Problem]:
     """Their scaled problems, which share one structure."""
-    first = problem_of(solver, nlps[0], starts[0])
+    first = problem_of(nlps[0], starts[0], numbers.gauss_newton)
     others = zip(nlps[1:], starts[1:], strict=True)
     return [first, *(make_problem(*pair, first.structure) for pair in others)]
 
 
 def run_vectorised(
-    solver: InteriorPoint,
+    numbers: Numbers,
+    max_seconds: float | None,
     nlps: Sequence[NLP],
     starts: Sequence[np.ndarray],
     warm: Sequence[Multipliers | None],
@@ -96,14 +91,14 @@ def run_vectorised(
     if any(item is None for item in warm):
         warm = [None] * count
     with x64():
-        problems = _problems(solver, nlps, starts)
-        inputs = [first_inputs(solver, *item) for item in zip(problems, starts, warm, strict=True)]
+        problems = _problems(numbers, nlps, starts)
+        inputs = [first_inputs(numbers, *item) for item in zip(problems, starts, warm, strict=True)]
         problem, axes = _stacked(problems)
         begin = time.perf_counter()
         state = iterate.first_of_batch(problem, axes, *_stacked(inputs, every=True))
         several = functools.partial(
-            iterate.several_of_batch, problem, axes, options_of(solver),
-            solver.hessian == "exact", room=solver.look,
+            iterate.several_of_batch, problem, axes, options_of(numbers),
+            not numbers.gauss_newton, room=numbers.look,
         )  # fmt: skip
         several(state, jnp.asarray(0))
         np.asarray(state.point.z)
@@ -112,15 +107,16 @@ def run_vectorised(
         steps: list[list[Step]] = [[] for _ in range(count)]
         begun = jax.tree.map(lambda item: np.asarray(item)[:, None], state.record)
         _collect(steps, begun, np.ones(count, int), np.zeros(count, int), 0.0)
-        result: RESULTS | None = None if solver.max_steps else RESULTS.max_steps_reached
+        run = Run(max_seconds=max_seconds, begin=begin)
+        result: RESULTS | None = None if numbers.max_steps else RESULTS.max_steps_reached
         try:
             while result is None and np.any(np.asarray(state.status) == iterate.RUNNING):
                 before = np.asarray(state.iteration)
-                state, records = several(state, jnp.asarray(solver.look))
+                state, records = several(state, jnp.asarray(numbers.look))
                 taken = np.asarray(state.iteration) - before
                 seconds = time.perf_counter() - begin
                 _collect(steps, jax.tree.map(np.asarray, records), taken, before + 1, seconds)
-                result = late(solver, begin)
+                result = run.result if run.over() else None
         except KeyboardInterrupt:
             result = RESULTS.interrupted
         seconds = time.perf_counter() - begin

@@ -1,37 +1,17 @@
 """InteriorPoint: a structured interior-point method, all of it JAX."""
 
-import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from .._check import choice, integer, positive
 from .._nlp import NLP
 from .._precision import x64
-from .._solution import RESULTS, Multipliers, Step
-from .._solver import AbstractSolver, Iterate, Outcome, StepCallback
-from . import iterate
-from .barrier import Box, Problem
-from .structure import Structure, structure_of
-
-
-_RESULTS = {
-    iterate.SOLVED: RESULTS.successful,
-    iterate.ACCEPTABLE: RESULTS.acceptable,
-    iterate.LIMIT: RESULTS.max_steps_reached,
-    iterate.TINY: RESULTS.small_steps,
-    iterate.NO_RESTORATION: RESULTS.restoration_failed,
-    iterate.NOT_FINITE: RESULTS.not_finite,
-    iterate.DIVERGING: RESULTS.diverging,
-}
-# Gradients of objective and constraints are scaled down to this (Waechter and Biegler, 3.8).
-_LARGEST_GRADIENT = 100.0
-# Losses are means over samples, but norms are sums over nodes: each weighs this over their number.
-_NODE = 30.0
+from .._solver import AbstractSolver, Outcome, StepCallback
+from .._trace import Multipliers
+from .batch import cores, run_in_threads, run_vectorised, vectorizes
+from .driver import Iteration, Numbers
+from .problem import problem_of
 
 
 class InteriorPoint(AbstractSolver):
@@ -90,6 +70,10 @@ class InteriorPoint(AbstractSolver):
     def step_limit(self) -> int:
         return self.max_steps
 
+    @property
+    def time_limit(self) -> float | None:
+        return self.max_seconds
+
     def run(
         self,
         nlp: NLP,
@@ -98,210 +82,27 @@ class InteriorPoint(AbstractSolver):
         callback: StepCallback,
     ) -> Outcome:
         with x64():
-            run = Run(self, problem_of(self, nlp, z), z, multipliers)
-            return run.outcome(callback, lambda: late(self, run.start))
+            numbers = self._numbers(nlp)
+            problem = problem_of(nlp, z, numbers.gauss_newton)
+            return Iteration(numbers, problem, z, multipliers).outcome(callback)
 
-
-class Run:
-    """One solve; to be used inside `x64()`."""
-
-    def __init__(
+    def run_many(
         self,
-        solver: InteriorPoint,
-        problem: Problem,
-        z: np.ndarray,
-        warm: Multipliers | None,
-    ):
-        self.solver, self.problem = solver, problem
-        begin = time.perf_counter()
-        self.state = iterate.first(problem, *first_inputs(solver, problem, z, warm))
-        # Compile the loop without taking a step.
-        self._advance(0)
-        np.asarray(self.state.point.z)
-        self.compile_seconds = time.perf_counter() - begin
-        self.start = time.perf_counter()
+        nlps: Sequence[NLP],
+        starts: Sequence[np.ndarray],
+        multipliers: Sequence[Multipliers | None],
+        *,
+        vectorize: bool | None = None,
+    ) -> list[Outcome]:
+        if vectorize is None:
+            vectorize = vectorizes()
+        run = run_vectorised if vectorize else run_in_threads
+        return run(self._numbers(nlps[0]), self.max_seconds, nlps, starts, multipliers)
 
-    def _advance(self, count: int) -> Any:
-        solver = self.solver
-        self.state, records = iterate.several(
-            self.problem, options_of(solver), solver.hessian == "exact", self.state,
-            jnp.asarray(count), solver.look,
-        )  # fmt: skip
-        return jax.tree.map(np.asarray, records)
+    def together(self, most: int) -> int:
+        return most if vectorizes() else min(most, cores())
 
-    def outcome(self, callback: StepCallback, ending: Callable[[], RESULTS | None]) -> Outcome:
-        """Iterate until the end, or until `ending` gives a reason to stop."""
-        steps: list[Step] = []
-        result: RESULTS | None = None
-        first = jax.tree.map(lambda item: np.asarray(item)[None], self.state.record)
-        try:
-            if self._told(first, 1, 0, steps, callback):
-                result = RESULTS.stopped
-            elif self.solver.max_steps == 0:
-                result = RESULTS.max_steps_reached
-            else:
-                result = ending()
-            while result is None and int(self.state.status) == iterate.RUNNING:
-                before = int(self.state.iteration)
-                records = self._advance(self.solver.look)
-                taken = int(self.state.iteration) - before
-                if self._told(records, taken, before + 1, steps, callback):
-                    result = RESULTS.stopped
-                if result is None and int(self.state.status) == iterate.RUNNING:
-                    result = ending()
-        except KeyboardInterrupt:
-            result = RESULTS.interrupted
-        seconds = time.perf_counter() - self.start
-        state = jax.tree.map(np.asarray, self.state)
-        return outcome_of(self.problem, state, result, steps, self.compile_seconds, seconds)
-
-    def _told(
-        self, records: Any, count: int, number: int, steps: list[Step], callback: StepCallback
-    ) -> bool:
-        """Show the callback what has happened; whether it wants to stop."""
-        new = steps_of(records, count, number, time.perf_counter() - self.start)
-        steps += new
-        # All of them are shown, whichever asks to stop.
-        return sum(callback(step, self._current) for step in new) > 0
-
-    def _current(self) -> Iterate:
-        return _unscaled(self.problem, self.state)
-
-
-def late(solver: InteriorPoint, start: float) -> RESULTS | None:
-    """That the limit of time since `start` is reached, if it is."""
-    limit = solver.max_seconds
-    over = limit is not None and time.perf_counter() - start > limit
-    return RESULTS.max_seconds_reached if over else None
-
-
-def options_of(solver: InteriorPoint) -> iterate.Options:
-    """The solver's numbers."""
-    return iterate.Options(jnp.asarray(solver.tol), jnp.asarray(solver.max_steps))
-
-
-def first_inputs(
-    solver: InteriorPoint, problem: Problem, z: np.ndarray, warm: Multipliers | None
-) -> tuple[Array, Array | None, Array | None, Array | None, Array]:
-    """Variables, multipliers in the scaled problem, and the first barrier parameter."""
-    if warm is None:
-        first = solver.mu / problem.core.layout.num_nodes
-        return jnp.asarray(z), None, None, None, jnp.asarray(first)
-    rows = jnp.asarray(warm.constraints) * problem.scale / problem.row_scale
-    low, high = (problem.scale * jnp.asarray(item) for item in (warm.lower, warm.upper))
-    mu = max(warm.mu, min(solver.tol, 1e-6))
-    return jnp.asarray(z), rows, low, high, jnp.asarray(mu)
-
-
-def steps_of(records: Any, count: int, number: int, seconds: float) -> list[Step]:
-    """The first rows of the records as steps."""
-    rows = [jax.tree.map(lambda item, row=row: item[row], records) for row in range(count)]
-    return [
-        Step(
-            iteration=number + row,
-            objective=float(record.objective),
-            primal_infeasibility=float(record.primal),
-            dual_infeasibility=float(record.dual),
-            mu=float(record.mu),
-            step_norm=float(record.step_norm),
-            step_size=float(record.step_size),
-            regularization=float(record.delta),
-            trials=int(record.trials),
-            restoration=bool(record.restoration),
-            seconds=seconds,
-        )
-        for row, record in enumerate(rows)
-    ]
-
-
-def _unscaled(problem: Problem, state: Any) -> tuple[np.ndarray, Multipliers]:
-    """The last iterate, its multipliers those of the NLP as it was given."""
-    point, scale = state.point, float(problem.scale)
-    dual = Multipliers(
-        constraints=np.asarray(point.multipliers) * np.asarray(problem.row_scale) / scale,
-        lower=np.asarray(point.low) / scale,
-        upper=np.asarray(point.high) / scale,
-        mu=float(state.mu),
-    )
-    return np.array(point.z), dual
-
-
-def outcome_of(
-    problem: Problem,
-    state: Any,
-    result: RESULTS | None,
-    steps: list[Step],
-    compile_seconds: float,
-    seconds: float,
-) -> Outcome:
-    """How a solve ended, from its last state."""
-    status = int(state.status)
-    if status != iterate.RUNNING or result is None:
-        result = _RESULTS[status] if result is not RESULTS.stopped else result
-    z, dual = _unscaled(problem, state)
-    if not result.ok and np.all(np.isfinite(state.best)):
-        z = np.array(state.best)
-    return Outcome(
-        z=z,
-        multipliers=dual,
-        result=result,
-        status=status,
-        status_text=result.name,
-        steps=steps,
-        compile_seconds=compile_seconds,
-        solve_seconds=seconds,
-        evaluation_seconds=0.0,
-    )
-
-
-def problem_of(solver: InteriorPoint, nlp: NLP, z: np.ndarray) -> Problem:
-    """The scaled problem, with a structure of its own."""
-    structure = structure_of(nlp, solver.hessian == "gauss_newton")
-    return make_problem(nlp, z, jax.tree.map(jnp.asarray, structure))
-
-
-def make_problem(nlp: NLP, z: np.ndarray, structure: Structure) -> Problem:
-    """The scaled problem with slacks."""
-    lower, upper = nlp.bounds
-    row_lower, row_upper = nlp.constraint_bounds
-    fixed, equal = lower == upper, row_lower == row_upper
-    inner = np.ones(nlp.num_variables, bool)
-    inner[: nlp.layout.num_head] = False
-    for first in nlp.layout.first_nodes:
-        at = nlp.layout.columns(first)
-        inner[at : at + nlp.num_states] = False
-    if np.any(fixed & inner):
-        raise ValueError(
-            "`nlp` must have no fixed states but initial ones for jc.InteriorPoint; got "
-            f"{int(np.sum(fixed & inner))} of them. Use jc.Ipopt."
-        )
-    rows, _ = nlp.jacobian_structure
-    _, gradient, _, jacobian = nlp.compiled.function("point")(jnp.asarray(z))
-    largest = np.zeros(nlp.num_constraints)
-    with np.errstate(invalid="ignore"):
-        # Where the start has no values all is scaled by NaN, and replaced.
-        np.maximum.at(largest, rows, np.abs(np.asarray(jacobian)))
-        most = float(np.max(np.abs(np.where(fixed, 0.0, gradient)), initial=0.0))
-    row_scale = np.minimum(1.0, _LARGEST_GRADIENT / np.maximum(largest, 1e-300))
-    scale = min(1.0, _LARGEST_GRADIENT / max(most, 1e-300))
-    if not np.all(np.isfinite(row_scale)) or not np.isfinite(scale):
-        row_scale, scale = np.ones(len(row_scale)), 1.0
-
-    metric = np.ones(nlp.num_variables)
-    metric[nlp.layout.num_head :] = min(1.0, _NODE / nlp.layout.num_nodes)
-
-    def box(low: np.ndarray, high: np.ndarray, free: np.ndarray) -> Box:
-        return Box(jnp.where(free, low, -jnp.inf), jnp.where(free, high, jnp.inf))
-
-    return Problem(
-        core=nlp.compiled.core,
-        structure=structure,
-        box=box(lower, upper, ~fixed),
-        slack_box=box(row_lower * row_scale, row_upper * row_scale, ~equal),
-        target=jnp.asarray(np.where(equal, row_lower * row_scale, 0.0)),
-        inequality=jnp.asarray(~equal),
-        fixed=jnp.asarray(fixed),
-        metric=jnp.asarray(metric),
-        scale=jnp.asarray(scale),
-        row_scale=jnp.asarray(row_scale),
-    )
+    def _numbers(self, nlp: NLP) -> Numbers:
+        first = self.mu / nlp.layout.num_nodes
+        gauss_newton = self.hessian == "gauss_newton"
+        return Numbers(self.tol, self.max_steps, gauss_newton, first, self.look)

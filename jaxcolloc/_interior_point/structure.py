@@ -1,58 +1,23 @@
-"""Where the blocks of a collocation NLP's KKT system stand among its sparse values."""
+"""Where the blocks of an NLP's Jacobian and Hessian stand among their non-zeros.
 
-import equinox as eqx
+This is the only place in the folder, beside the solver itself, that knows of trajectories' grids.
+An interval's unknowns are the states at its nodes, without its left end, in order; its rows are its
+collocation equations and then those of continuity.
+"""
+
 import numpy as np
-from jaxtyping import Int
 
 from .._nlp import NLP
-from .._precision import AnyArray
-from .._transcription.equations import Rows
-
-
-Index = Int[AnyArray, "*_"]
-
-
-class Chain(eqx.Module):
-    """Trajectories of the same interval size, and where their blocks stand in sparse values.
-
-    `jac_*`, `loose_*` and `hess_*` are positions among the non-zeros (one past the last: zero),
-    `first`, `inner` and `head` among the variables, `rows` and `loose` among the constraints (one
-    past the last: none). Intervals beyond a trajectory's own are padding that repeats its end.
-    The first `num_shared` of every row of `head` are the weights, in order.
-    """
-
-    jac_l: Index
-    jac_x: Index
-    jac_w: Index
-    loose_l: Index
-    loose_x: Index
-    loose_w: Index
-    hess_ll: Index
-    hess_lx: Index
-    hess_xx: Index
-    hess_lw: Index
-    hess_xw: Index
-    first: Index
-    inner: Index
-    head: Index
-    rows: Index
-    loose: Index
-    padding: AnyArray
-    num_shared: int = eqx.field(static=True)
-
-
-class Structure(eqx.Module):
-    """All chains, and the Hessian in the head."""
-
-    chains: tuple[Chain, ...]
-    hess_ww: Index
-    num_head: int = eqx.field(static=True)
-    num_variables: int = eqx.field(static=True)
-    num_constraints: int = eqx.field(static=True)
+from .._transcription.groups import alike, length_class
+from .._transcription.layout import Rows
+from .blocks import Chain as Chain
+from .blocks import Structure as Structure
 
 
 def structure_of(nlp: NLP, gauss_newton: bool = False) -> Structure:
-    """Where everything stands, once per NLP.
+    """Where the blocks of this NLP's Jacobian and Hessian stand.
+
+    `gauss_newton` is whether the Hessian is the Gauss-Newton approximation.
 
     **Errors:** `ValueError` for ties and other constraints that join intervals.
     """
@@ -60,38 +25,35 @@ def structure_of(nlp: NLP, gauss_newton: bool = False) -> Structure:
 
 
 class _Builder:
-    """Sorts the non-zeros of both patterns into blocks."""
+    """Sorts the non-zeros of Jacobian and Hessian into blocks.
+
+    `members` are the trajectories of each chain: those with intervals of one size, as many unknowns
+    of their own, and similar numbers of intervals.
+    """
 
     def __init__(self, nlp: NLP, gauss_newton: bool):
         self.nlp, self.layout = nlp, nlp.layout
         self.d = nlp.num_states
         self.jacobian = nlp.jacobian_structure
         self.hessian = nlp.gauss_newton_structure if gauss_newton else nlp.hessian_structure
-        self.strides = [grid.scheme.num_nodes - int(grid.scheme.includes_end) for grid in nlp.grids]
-        members: dict[tuple[int, int, int], list[int]] = {}
-        for k, grid in enumerate(nlp.grids):
-            size = int(np.ceil(np.log2(grid.num_intervals)))
-            key = (self.strides[k], self.layout.unknown_counts[k], size)
-            members.setdefault(key, []).append(k)
-        self.members = list(members.values())
+        self.strides = [grid.stride for grid in nlp.grids]
+        counts = self.layout.unknown_counts
+        self.members = alike(
+            [(grid.stride, counts[k], length_class(grid)) for k, grid in enumerate(nlp.grids)]
+        )
 
-    def build(self) -> Structure:
-        nlp, layout = self.nlp, self.layout
-        head = layout.num_head
-        node = np.arange(layout.num_nodes)
-        trajectory = np.searchsorted(layout.first_nodes, node, side="right") - 1
-        inside = node - layout.first_nodes[trajectory]
-        stride = np.array(self.strides)[trajectory]
-        # The first node belongs to interval 0 as its left end; others to the one that they end.
-        interval = np.maximum(inside - 1, 0) // stride
-        self.trajectory, self.interval = trajectory, interval
-        self.local = np.where(inside == 0, -1, (inside - 1) % stride)
         self.chain_of = np.zeros(len(nlp.grids), int)
         self.member_of = np.zeros(len(nlp.grids), int)
         for number, members in enumerate(self.members):
             self.chain_of[members] = number
             self.member_of[members] = np.arange(len(members))
-        self._rows()
+        self._locate_nodes()
+        self._locate_rows()
+        self._locate_loose_rows()
+
+    def build(self) -> Structure:
+        """The structure of all chains."""
+        nlp, head = self.nlp, self.layout.num_head
         rows, columns = self.hessian
         in_head = (rows < head) & (columns < head)
         ww = np.full((head, head), len(rows), np.int32)
@@ -100,14 +62,31 @@ class _Builder:
         chains = tuple(self._chain(number) for number in range(len(self.members)))
         return Structure(chains, ww, head, nlp.num_variables, nlp.num_constraints)
 
-    def _rows(self) -> None:
-        """Which interval each constraint belongs to, and its place there."""
+    def _locate_nodes(self) -> None:
+        """Find the trajectory, the interval and the place there, `local`, of each node.
+
+        The first node of a trajectory is the left end of its interval 0, with place -1; others
+        belong to the interval that they are inside of or end.
+        """
+        layout = self.layout
+        node = np.arange(layout.num_nodes)
+        self.trajectory = np.searchsorted(layout.first_nodes, node, side="right") - 1
+        inside = node - layout.first_nodes[self.trajectory]
+        stride = np.array(self.strides)[self.trajectory]
+        self.interval = np.maximum(inside - 1, 0) // stride
+        self.local = np.where(inside == 0, -1, (inside - 1) % stride)
+
+    def _locate_rows(self) -> None:
+        """Find the trajectory, the interval and the place there of each equation of the model.
+
+        The other constraints are marked as loose.
+        """
         nlp, d = self.nlp, self.d
         count = nlp.num_constraints
         self.row_trajectory = np.full(count, -1)
         self.row_interval = np.zeros(count, int)
         self.row_local = np.zeros(count, int)
-        table = Rows(nlp.grids, d, bool(nlp.settings["collocate_start"]))
+        table = Rows(nlp.grids, d, nlp.settings.collocate_start)
         for k, grid in enumerate(nlp.grids):
             _, defects, continuity = table.slices(k)
             each = (grid.scheme.num_nodes - 1) * d
@@ -117,10 +96,12 @@ class _Builder:
                 self.row_interval[part] = number // size
                 self.row_local[part] = offset + number % size
         self.is_loose = self.row_trajectory < 0
-        self._loose_rows()
 
-    def _loose_rows(self) -> None:
-        """The interval that holds all states of a constraint."""
+    def _locate_loose_rows(self) -> None:
+        """Find the same for loose constraints: the interval that holds all their states.
+
+        **Errors:** `ValueError` where there is none.
+        """
         rows, columns = self.jacobian
         state = self.is_loose[rows] & (columns >= self.layout.num_head)
         row, node = rows[state], (columns[state] - self.layout.num_head) // self.d
@@ -149,61 +130,63 @@ class _Builder:
         self.most_loose = max(order.values(), default=0)
 
     def _chain(self, number: int) -> Chain:
-        nlp, layout, d = self.nlp, self.layout, self.d
+        """Where the blocks of one chain stand."""
+        layout, d = self.layout, self.d
         members = self.members[number]
-        stride = self.strides[members[0]]
-        m = stride * d
-        count = len(members)
-        longest = max(nlp.grids[k].num_intervals for k in members)
-        own = layout.unknown_counts[members[0]]
-        p, loose = layout.num_weights + own, self.most_loose
+        m = self.strides[members[0]] * d
+        longest = max(self.nlp.grids[k].num_intervals for k in members)
         head = np.stack(
             [np.concatenate([np.arange(layout.num_weights), layout.unknowns(k)]) for k in members]
         )
+        p, shape = head.shape[1], (len(members), longest)
         # Where a column of the head stands among those of its trajectory.
-        head_local = np.full((count, layout.num_head), -1)
-        for member in range(count):
+        head_local = np.full((len(members), layout.num_head), -1)
+        for member in range(len(members)):
             head_local[member, head[member]] = np.arange(p)
-        jac = {
-            "l": np.full((count, longest, m, d), -1),
-            "x": np.full((count, longest, m, m), -1),
-            "w": np.full((count, longest, m, p), -1),
-        }
-        extra = {
-            "l": np.full((count, longest, loose, d), -1),
-            "x": np.full((count, longest, loose, m), -1),
-            "w": np.full((count, longest, loose, p), -1),
-        }
-        rows, columns = self.jacobian
-        mine = self.chain_of[self.row_trajectory[rows]] == number
-        entry = np.flatnonzero(mine)
-        row, column = rows[entry], columns[entry]
-        member = self.member_of[self.row_trajectory[row]]
-        e, r = self.row_interval[row], self.row_local[row]
-        for blocks, chosen in ((jac, ~self.is_loose[row]), (extra, self.is_loose[row])):
-            self._place(blocks, chosen, entry, (member, e, r), column, head_local)
-        hess = {
-            "ll": np.full((count, longest, d, d), -1),
-            "lx": np.full((count, longest, d, m), -1),
-            "xx": np.full((count, longest, m, m), -1),
-            "lw": np.full((count, longest, d, p), -1),
-            "xw": np.full((count, longest, m, p), -1),
-        }
+
+        def empty(**sizes: tuple[int, int]) -> dict[str, np.ndarray]:
+            return {name: np.full((*shape, *size), -1) for name, size in sizes.items()}
+
+        def closed(blocks: dict[str, np.ndarray], prefix: str, none: int) -> dict[str, np.ndarray]:
+            return {
+                prefix + name: np.where(block < 0, none, block).astype(np.int32)
+                for name, block in blocks.items()
+            }
+
+        loose = self.most_loose
+        jac = empty(l=(m, d), x=(m, m), w=(m, p))
+        extra = empty(l=(loose, d), x=(loose, m), w=(loose, p))
+        hess = empty(ll=(d, d), lx=(d, m), xx=(m, m), lw=(d, p), xw=(m, p))
+        self._place_jacobian(jac, extra, number, head_local)
         self._place_hessian(hess, number, head_local)
-        places = self._positions(members, longest, m, loose)
-        num_jac, num_hess = len(rows), len(self.hessian[0])
-
-        def closed(block: np.ndarray, none: int) -> np.ndarray:
-            return np.where(block < 0, none, block).astype(np.int32)
-
+        num_jac, num_hess = len(self.jacobian[0]), len(self.hessian[0])
         return Chain(
-            **{f"jac_{name}": closed(block, num_jac) for name, block in jac.items()},
-            **{f"loose_{name}": closed(block, num_jac) for name, block in extra.items()},
-            **{f"hess_{name}": closed(block, num_hess) for name, block in hess.items()},
+            **closed(jac, "jac_", num_jac),
+            **closed(extra, "loose_", num_jac),
+            **closed(hess, "hess_", num_hess),
+            **self._positions(members, longest, m, loose),
             head=head.astype(np.int32),
             num_shared=layout.num_weights,
-            **places,
         )
+
+    def _place_jacobian(
+        self,
+        jac: dict[str, np.ndarray],
+        extra: dict[str, np.ndarray],
+        number: int,
+        head_local: np.ndarray,
+    ) -> None:
+        """Write where the Jacobian's entries stand into the blocks of one chain.
+
+        Those of the model's equations go into `jac`, those of loose rows into `extra`.
+        """
+        rows, columns = self.jacobian
+        entry = np.flatnonzero(self.chain_of[self.row_trajectory[rows]] == number)
+        row, column = rows[entry], columns[entry]
+        member = self.member_of[self.row_trajectory[row]]
+        where = member, self.row_interval[row], self.row_local[row]
+        for blocks, chosen in ((jac, ~self.is_loose[row]), (extra, self.is_loose[row])):
+            self._place(blocks, chosen, entry, where, column, head_local)
 
     def _place(
         self,
@@ -214,7 +197,10 @@ class _Builder:
         column: np.ndarray,
         head_local: np.ndarray,
     ) -> None:
-        """Jacobian entries into the blocks of their interval."""
+        """Write the positions of the chosen Jacobian entries into the blocks of their interval.
+
+        `where` holds each entry's trajectory in the chain, interval and row.
+        """
         entry, column = entry[chosen], column[chosen]
         member, e, r = (item[chosen] for item in where)
         num_head = self.layout.num_head
@@ -233,6 +219,7 @@ class _Builder:
     def _place_hessian(
         self, hess: dict[str, np.ndarray], number: int, head_local: np.ndarray
     ) -> None:
+        """Write where the Hessian's entries with states stand into the blocks of one chain."""
         num_head = self.layout.num_head
         rows, columns = self.hessian
         entry = np.flatnonzero(np.maximum(rows, columns) >= num_head)

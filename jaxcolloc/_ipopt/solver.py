@@ -2,11 +2,8 @@
 
 import contextlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from types import FrameType
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +11,9 @@ import numpy as np
 from .._check import choice, describe, integer, positive
 from .._nlp import NLP
 from .._precision import x64
-from .._solution import RESULTS, Multipliers, Step
+from .._run import Best
 from .._solver import AbstractSolver, Iterate, Outcome, StepCallback
+from .._trace import RESULTS, Multipliers, Step
 from . import c_interface
 
 
@@ -36,10 +34,10 @@ _STATUS = {
     -11: RESULTS.too_few_freedom,
     -12: RESULTS.invalid_option,
     -13: RESULTS.not_finite,
+    1000: RESULTS.interrupted,
 }
-
-# Constraint violations below this count as feasible when the best iterate is chosen.
-_FEASIBLE = 1e-4
+# Not IPOPT's own: the solve was left by KeyboardInterrupt.
+_INTERRUPTED = 1000
 
 _MISSING = (
     "jc.Ipopt needs the package `cyipopt`, which could not be imported. With pip:\n"
@@ -93,6 +91,10 @@ class Ipopt(AbstractSolver):
         self.options = dict(options or {})
 
     @property
+    def time_limit(self) -> float | None:
+        return self.max_seconds
+
+    @property
     def step_limit(self) -> int:
         limit = self.options.get("max_iter", self.max_steps)
         return int(limit) if isinstance(limit, (int, np.integer)) else self.max_steps
@@ -119,13 +121,13 @@ class Ipopt(AbstractSolver):
                     "zu": multipliers.upper,
                 }
             info: dict[str, Any] = {}
-            with _gentle_interrupt(functions):
-                functions.start = time.perf_counter()
-                try:
-                    _, info = problem.solve(z, **dual)
-                except KeyboardInterrupt:
-                    functions.interrupted = True
-                seconds = time.perf_counter() - functions.start
+            functions.start = time.perf_counter()
+            try:
+                _, info = problem.solve(z, **dual)
+            except KeyboardInterrupt:
+                # A second Ctrl-C, which ends the iteration as well.
+                info = {"status": _INTERRUPTED, "status_msg": "interrupted"}
+            seconds = time.perf_counter() - functions.start
             functions.problem = None
         return _outcome(nlp, functions, info, z, compile_seconds, seconds)
 
@@ -142,8 +144,6 @@ class Ipopt(AbstractSolver):
             # the states away from them, and more often end in a poor optimum.
             "mu_strategy": "adaptive",
         }
-        if self.max_seconds is not None:
-            options["max_wall_time"] = self.max_seconds
         if warm is not None:
             options |= {
                 "mu_strategy": "monotone",
@@ -217,13 +217,10 @@ class _Functions:
         self._key = b""
         self._point: tuple[float, np.ndarray, np.ndarray, np.ndarray] | None = None
         self._accepted = np.full(nlp.num_variables, np.nan)
-        self._best_key = (math.inf, math.inf)
-        self.best: np.ndarray | None = None
+        self.best: Best[np.ndarray] = Best()
         self.steps: list[Step] = []
         self.seconds = 0.0
         self.start = 0.0
-        self.interrupted = False
-        self.stopped = False
         self.problem: Any = None
 
     def warm_up(self, z: np.ndarray) -> float:
@@ -278,12 +275,9 @@ class _Functions:
             seconds=time.perf_counter() - self.start,
         )
         self.steps.append(step)
-        key = (max(primal, _FEASIBLE), objective)
-        if mode == 0 and key < self._best_key:
-            self._best_key, self.best = key, self._accepted
-        if self._callback(step, lambda: None if mode else self._current(mu)):
-            self.stopped = True
-        return not (self.stopped or self.interrupted)
+        if mode == 0:
+            self.best.offer(primal, objective, self._accepted)
+        return not self._callback(step, lambda: None if mode else self._current(mu))
 
     def _current(self, mu: float) -> Iterate:
         found = self.problem.get_current_iterate()
@@ -353,29 +347,6 @@ def _all_finite(values: np.ndarray) -> bool:
         return math.isfinite(values.sum()) or bool(np.isfinite(values).all())
 
 
-@contextlib.contextmanager
-def _gentle_interrupt(functions: _Functions) -> Iterator[None]:
-    """The first Ctrl-C ends the solve after the current iteration, the second at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if functions.interrupted:
-            raise KeyboardInterrupt
-        functions.interrupted = True
-
-    own = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if not own:
-        yield
-        return
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _outcome(
     nlp: NLP,
     functions: _Functions,
@@ -386,11 +357,9 @@ def _outcome(
 ) -> Outcome:
     status = int(info.get("status", 5))
     result = _STATUS.get(status, RESULTS.failed)
-    if functions.interrupted and result is RESULTS.stopped:
-        result = RESULTS.interrupted
     z = info.get("x")
-    if not result.ok and functions.best is not None:
-        z = functions.best
+    if not result.ok and functions.best.point is not None:
+        z = functions.best.point
     if z is None or not np.all(np.isfinite(z)):
         z = start
     empty = np.zeros(nlp.num_variables)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._loss import Observed, PointLoss
-from .._nlp import NLP, Group
+from .._nlp import NLP
 from .._precision import AnyArray, is_array, to_float64
 from .._simulate import integrate
-from .._transcription.core import Ridge
+from .._transcription.groups import Group, padded
+from .._transcription.objective_terms import Quadratic
+from .._transcription.point_functions import Observed, PointLoss
 
 
 class Parameters(eqx.Module):
@@ -43,24 +44,13 @@ class Series(eqx.Module):
         chosen = [nlp.trajectories[k] for k in group.members]
         begin = np.array([nlp.grids[k].boundaries[0] for k in group.members])
         end = np.array([item.ts[-1] for item in chosen])
-        length = max(len(item.ts) for item in chosen)
-        pads = [(0, length - len(item.ts)) for item in chosen]
-        ts = np.stack(
-            [np.pad(item.ts, pad, mode="edge") for item, pad in zip(chosen, pads, strict=True)]
-        )
-
-        def padded(arrays: list[np.ndarray]) -> np.ndarray:
-            pairs = zip(arrays, pads, strict=True)
-            return np.stack(
-                [np.pad(item, (pad, *[(0, 0)] * (item.ndim - 1))) for item, pad in pairs]
-            )
-
-        measured = padded([item.measured for item in chosen])
+        ts = padded([item.ts for item in chosen], None)
+        measured = padded([item.measured for item in chosen], False)
         data = Observed(
-            ys=jnp.where(measured, padded([item.ys for item in chosen]), 0.0),
-            weights=jnp.where(measured, padded([item.weights for item in chosen]), 0.0),
-            measured=jnp.asarray(measured),
-            factor=jnp.asarray(padded([item.observed.astype(float) for item in chosen])),
+            ys=np.where(measured, padded([item.ys for item in chosen]), 0.0),
+            weights=np.where(measured, padded([item.weights for item in chosen]), 0.0),
+            measured=measured,
+            factor=padded([item.observed.astype(float) for item in chosen]),
         )
         span = np.where(end > begin, end - begin, 1.0)
         share = (ts - begin[:, None]) / span[:, None]
@@ -93,7 +83,7 @@ class RolloutLoss(eqx.Module):
     """
 
     function: PointLoss
-    ridge: Ridge
+    ridge: Quadratic
     units: Float[AnyArray, " state"]
     integrator: Integrator
 
@@ -162,10 +152,10 @@ def start_columns(nlp: NLP) -> Int[np.ndarray, "traj state"]:
 
 
 def all_rollouts(
-    nlp: NLP, ridge: Ridge, integrator: Integrator
+    nlp: NLP, ridge: Quadratic, integrator: Integrator
 ) -> tuple[RolloutLoss, tuple[Part, ...]]:
     """The loss of the NLP's data, and all of its trajectories; to be called inside `x64()`."""
-    function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings["loss"])
+    function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings.loss)
     units = nlp.units[start_columns(nlp)[0]]
     series = [Series.of(nlp, group) for group in nlp.groups]
     parts = tuple((item, jnp.arange(len(item.members))) for item in series)

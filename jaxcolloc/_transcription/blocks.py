@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._precision import AnyArray, is_array
-from .pattern import color_columns, hessian_mask, jacobian_mask, read_off
+from .pattern import block_patterns, shape_of
 from .sparse import Entries
 
 
@@ -40,7 +40,7 @@ class Points(eqx.Module):
     `unknowns[k]` are the positions in the head of `z` of trajectory `k`'s unknowns.
     """
 
-    t: Float[Array, "traj point"]
+    t: Float[AnyArray, "traj point"]
     args: Any
     unknowns: Int[AnyArray, "traj unknown"]
     data: Any
@@ -48,7 +48,7 @@ class Points(eqx.Module):
     @classmethod
     def at(cls, times: np.ndarray, args: Any, unknowns: AnyArray, data: Any) -> "Points":
         """From times of any number of axes, the first of them the trajectories."""
-        return cls(jnp.asarray(times.reshape(len(times), -1)), args, unknowns, data)
+        return cls(times.reshape(len(times), -1), args, unknowns, data)
 
     @property
     def num_unknowns(self) -> int:
@@ -61,11 +61,26 @@ class Points(eqx.Module):
         every = np.broadcast_to(shared, (len(self.unknowns), num_weights))
         return np.concatenate([every, np.asarray(self.unknowns)], axis=1)[:, index]
 
-    def example(self, y: Array) -> tuple[Array, Array, Any, Any]:
+    def output_shape(
+        self, function: PointFunction, num_states: int, num_shared: int
+    ) -> tuple[int, ...] | None:
+        """The shape of what `function` returns at one point; None where it is no array."""
+        w = np.zeros(num_shared + self.num_unknowns)
+        example = self.example(np.ones(num_states))
+        return getattr(eqx.filter_eval_shape(function, w, *example), "shape", None)
+
+    def example(self, y: AnyArray) -> tuple[AnyArray, AnyArray, Any, Any]:
         """The first point, for shapes."""
         args = jtu.tree_map(lambda leaf: leaf[0] if is_array(leaf) else leaf, self.args)
         data = jtu.tree_map(lambda leaf: leaf[0, 0], self.data)
         return self.t[0, 0], y, args, data
+
+    def shapes(self) -> tuple[Any, Any, Any]:
+        """Time, `args` and data of one point, shapes in the place of arrays."""
+
+        args = jtu.tree_map(lambda leaf: shape_of(leaf, 1) if is_array(leaf) else leaf, self.args)
+        data = jtu.tree_map(lambda leaf: shape_of(leaf, 2), self.data)
+        return shape_of(self.t, 2), args, data
 
 
 class Blocks(eqx.Module):
@@ -94,38 +109,15 @@ class Blocks(eqx.Module):
     def detect(
         cls, function: PointFunction, points: Points, num_states: int, num_shared: int
     ) -> "Blocks":
-        """Find the patterns of `function` by looking at one point."""
+        """Find the patterns of `function` from the shapes of one point."""
         num_weights = num_shared + points.num_unknowns
-        x = jnp.ones(num_states + num_weights)
-        t, _, args, data = points.example(x[:num_states])
-
-        def stacked(x: Array, t: Array, args: Any, data: Any) -> Array:
-            return function(x[num_states:], t, x[:num_states], args, data)
-
-        num_outputs = jax.eval_shape(stacked, x, t, args, data).shape[0]
-
-        def lagrangian(x: Array, multiplier: Array, t: Array, args: Any, data: Any) -> Array:
-            return multiplier @ stacked(x, t, args, data)
-
-        first = jacobian_mask(stacked, x, t, args, data)
-        second = hessian_mask(lagrangian, x, jnp.ones(num_outputs), t, args, data)
-        ww = second[num_states:, num_states:]
-        color, num_colors = color_columns(ww)
-        rows, columns, ww_color, position = read_off(ww, color)
+        patterns = block_patterns(function, points.shapes(), num_states, num_weights)
         return cls(
             function=function,
-            num_outputs=num_outputs,
             num_states=num_states,
             num_weights=num_weights,
             num_shared=num_shared,
-            num_colors=num_colors,
-            jac_y=Entries(*np.nonzero(first[:, :num_states])),
-            jac_w=Entries(*np.nonzero(first[:, num_states:])),
-            hess_yy=Entries(*np.nonzero(second[:num_states, :num_states])),
-            hess_wy=Entries(*np.nonzero(second[num_states:, :num_states])),
-            hess_ww=Entries(rows, columns),
-            seeds=(color == np.arange(num_colors)[:, None]).astype(np.float64),
-            ww_source=(ww_color * num_weights + position).astype(np.int32),
+            **patterns._asdict(),
         )
 
     @property

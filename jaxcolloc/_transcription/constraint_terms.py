@@ -1,31 +1,20 @@
-"""The terms, rows and bounds that are made of the caller's constraints."""
+"""The terms and rows that are made of the caller's constraints."""
 
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
-from .._callables import OfModel, of_model
-from .._constraints import AnyConstraint, Constraint, StateBounds, Tie
+from .._callables import of_model
+from .._constraints import AnyConstraint, Constraint, Tie
 from .._grid import Grid
-from .._nlp import Group
 from .blocks import Blocks, Points
+from .bounds import fitting
+from .groups import Group, not_padding, padded
 from .layout import Layout
-from .parameters import Weighted
+from .point_functions import PathFunction
 from .terms import Continuity, Pointwise
-
-
-class PathFunction(eqx.Module):
-    """A constraint's function as a point function."""
-
-    model: Weighted
-    function: OfModel
-
-    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
-        model, args = self.model.apply(w, args)
-        return jnp.atleast_1d(jnp.asarray(self.function(t, y, args, model), float))
 
 
 class Terms(eqx.Module):
@@ -40,9 +29,8 @@ class Terms(eqx.Module):
 def constraint_terms(
     constraints: tuple[AnyConstraint, ...],
     model: Any,
-    weighted: Weighted,
     layout: Layout,
-    groups: list[Group],
+    groups: tuple[Group, ...],
     grids: tuple[Grid, ...],
     first_row: int,
     scale: Float[np.ndarray, " state"],
@@ -53,13 +41,13 @@ def constraint_terms(
     row = first_row
     for item in constraints:
         if isinstance(item, Constraint):
-            function = PathFunction(weighted, of_model("function", item.function, model))
+            function = PathFunction(layout.model, of_model("function", item.function, model))
             for group in groups:
                 members = _members(item.trajectories, group)
                 if not members:
                     continue
                 term, size = _pointwise(function, item.at, layout, group, members, grids, row)
-                sides = [_spread(side, size, item) for side in (item.lower, item.upper)]
+                sides = [fitting(side, size, item) for side in (item.lower, item.upper)]
                 count = int(np.sum(np.asarray(term.rows) >= 0))
                 terms.append(term)
                 lower.append(np.tile(sides[0], count))
@@ -84,35 +72,6 @@ def constraint_terms(
     return Terms(tuple(terms), np.concatenate(lower), np.concatenate(upper), np.concatenate(factor))
 
 
-def apply_state_bounds(
-    constraints: tuple[AnyConstraint, ...],
-    layout: Layout,
-    lower: Float[np.ndarray, " variable"],
-    upper: Float[np.ndarray, " variable"],
-) -> None:
-    """Tighten the bounds by those constraints that are bounds, in place."""
-    d = layout.num_states
-    for item in constraints:
-        if not isinstance(item, StateBounds):
-            continue
-        components = tuple(range(d)) if item.components is None else item.components
-        if max(components, default=0) >= d:
-            raise ValueError(f"`components` must be below {d}; got {components}.")
-        sides = [_spread(side, len(components), item) for side in (item.lower, item.upper)]
-        for k, (first, last) in enumerate(zip(layout.first_nodes, layout.last_nodes, strict=True)):
-            if item.trajectories is not None and k not in item.trajectories:
-                continue
-            nodes = _nodes(item.at, first, last)
-            at = layout.columns(nodes)[:, None] + np.array(components, int)
-            lower[at] = np.maximum(lower[at], sides[0])
-            upper[at] = np.minimum(upper[at], sides[1])
-            if np.any(lower[at] > upper[at]):
-                raise ValueError(
-                    f"`constraints` leave no value to components {components} of trajectory {k}: "
-                    "they contradict `state_bounds`, `y0` or each other."
-                )
-
-
 def _pointwise(
     function: PathFunction,
     place: str,
@@ -124,31 +83,22 @@ def _pointwise(
 ) -> tuple[Pointwise, int]:
     """A constraint on some trajectories of a group, and the number of its values."""
     selected = group.select(members)
-    most = max(len(_times(place, grids[k])) for k in selected.members)
-    nodes, times, real = [], [], []
-    for k in selected.members:
-        where = _nodes(place, layout.first_nodes[k], layout.last_nodes[k])
-        pad = (0, most - len(where))
-        nodes.append(np.pad(where, pad, mode="edge"))
-        times.append(np.pad(_times(place, grids[k]), pad, mode="edge"))
-        real.append(np.arange(most) < len(where))
-    points = Points.at(np.stack(times), selected.args, selected.unknowns, None)
-    shape = eqx.filter_eval_shape(
-        lambda w, *point: function(w, *point),
-        jnp.zeros(layout.num_weights + points.num_unknowns),
-        *points.example(jnp.ones(layout.num_states)),
-    ).shape
-    if len(shape) != 1:
+    each = [layout.nodes_at(place, k) for k in selected.members]
+    times = [grids[k].times[at - layout.first_nodes[k]]
+             for k, at in zip(selected.members, each, strict=True)]  # fmt: skip
+    points = Points.at(padded(times, None), selected.args, selected.unknowns, None)
+    shape = points.output_shape(function, layout.num_states, layout.num_weights)
+    if shape is None or len(shape) != 1:
         raise ValueError(
             "`function` of a jc.Constraint must return a scalar or an array of shape (value,); "
             f"got shape {shape}."
         )
-    there = np.stack(real)
+    there = not_padding([len(at) for at in each])
     rows = np.where(there, first_row + shape[0] * (np.cumsum(there).reshape(there.shape) - 1), -1)
     term = Pointwise(
         blocks=Blocks.detect(function, points, layout.num_states, layout.num_weights),
         points=points,
-        nodes=np.stack(nodes).astype(np.int32),
+        nodes=padded(each, None).astype(np.int32),
         rows=rows.astype(np.int32),
     )
     return term, shape[0]
@@ -157,21 +107,3 @@ def _pointwise(
 def _members(chosen: tuple[int, ...] | None, group: Group) -> list[int]:
     """The positions within the group of the trajectories chosen."""
     return [i for i, k in enumerate(group.members) if chosen is None or k in chosen]
-
-
-def _nodes(place: str, first: int, last: int) -> Int[np.ndarray, " point"]:
-    ranges = {"nodes": (first, last + 1), "start": (first, first + 1), "end": (last, last + 1)}
-    return np.arange(*ranges[place])
-
-
-def _times(place: str, grid: Grid) -> Float[np.ndarray, " point"]:
-    return grid.times[_nodes(place, 0, grid.num_nodes - 1)]
-
-
-def _spread(side: Any, size: int, item: Any) -> np.ndarray:
-    if np.shape(side) not in ((), (1,), (size,)):
-        raise ValueError(
-            f"`lower` and `upper` must be numbers or have one entry for each of {size} values of "
-            f"the {type(item).__name__}; got shape {np.shape(side)}."
-        )
-    return np.broadcast_to(side, (size,))

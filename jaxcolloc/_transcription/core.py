@@ -1,8 +1,9 @@
 """The NLP's functions of `z`: pure, traced once per shape, independent of the data's values."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,45 +14,12 @@ from jaxtyping import Array, Float, Int
 
 from .._precision import AnyArray, is_array, x64
 from .layout import Layout, Vector
+from .objective_terms import Quadratic
 from .sparse import Assembly, Pattern
-from .terms import Equations, Structure
+from .terms import Equations, Penalty, Structure
 
 
-class AnyPenalty(Protocol):
-    """A part of the objective."""
-
-    def hessian_structure(self, layout: Layout, gauss_newton: bool) -> Structure: ...
-
-    def value(self, head: Array, states: Array) -> Array: ...
-
-    def second_order(
-        self, head: Array, states: Array, factor: Array, gauss_newton: bool
-    ) -> list[Array]: ...
-
-
-class Ridge(eqx.Module):
-    r"""$\sum_i \mathtt{l2}_i (w_i - c_i)^2$ over weights (with $c_i = 0$) and unknowns."""
-
-    l2: Float[AnyArray, " head"]
-    center: Float[AnyArray, " head"]
-    penalised: Int[AnyArray, " penalised"]
-
-    @classmethod
-    def of(cls, l2: np.ndarray, center: np.ndarray) -> "Ridge":
-        """From the factors and the centres."""
-        return cls(l2, center, np.flatnonzero(l2))
-
-    def value(self, head: Array) -> Float[Array, ""]:
-        """The penalty."""
-        return jnp.sum(self.l2 * (head - self.center) ** 2)
-
-    def hessian_structure(self) -> Structure:
-        """The diagonal, where it is not zero."""
-        return [(np.asarray(self.penalised), np.asarray(self.penalised))]
-
-    def second_order(self, factor: Array) -> list[Array]:
-        """The values of the Hessian's contribution."""
-        return [2 * factor * self.l2[self.penalised]]
+Patterns = tuple[Pattern, Pattern, Pattern]
 
 
 class Scaling(eqx.Module):
@@ -89,8 +57,8 @@ class Core(eqx.Module):
 
     layout: Layout
     equations: tuple[Equations, ...]
-    penalties: tuple[AnyPenalty, ...]
-    ridge: Ridge
+    penalties: tuple[Penalty, ...]
+    quadratics: tuple[Quadratic, ...]
     order: Int[AnyArray, " constraint"]
     jacobian_assembly: Assembly
     hessian_assembly: Assembly
@@ -102,14 +70,22 @@ class Core(eqx.Module):
         cls,
         layout: Layout,
         equations: tuple[Equations, ...],
-        penalties: tuple[AnyPenalty, ...],
-        ridge: Ridge,
+        penalties: tuple[Penalty, ...],
+        quadratics: tuple[Quadratic, ...],
         scales: tuple[np.ndarray, np.ndarray],
-    ) -> tuple["Core", tuple[Pattern, Pattern, Pattern]]:
+        like: "Core | None" = None,
+    ) -> tuple["Core", Patterns | None]:
         """The core and its patterns: Jacobian, exact Hessian, Gauss-Newton Hessian.
 
-        `scales` are the factors of the variables and of the constraints.
+        `scales` are the factors of the variables and of the constraints. Where `like`, another
+        core, has terms of the same structure, its assembly serves, and there are no new patterns.
         """
+        if like is not None:
+            same = dataclasses.replace(
+                like, equations=equations, penalties=penalties, quadratics=quadratics
+            )
+            if layout == like.layout and same.has_structure_of(like):
+                return same, None
         variables, num_constraints = layout.num_variables, len(scales[1])
         first: Structure = []
         curved: Structure = []
@@ -120,8 +96,9 @@ class Core(eqx.Module):
         for penalty in penalties:
             curved += penalty.hessian_structure(layout, gauss_newton=False)
             flat += penalty.hessian_structure(layout, gauss_newton=True)
-        curved += ridge.hessian_structure()
-        flat += ridge.hessian_structure()
+        for quadratic in quadratics:
+            curved += quadratic.hessian_structure()
+            flat += quadratic.hessian_structure()
         jacobian, jacobian_assembly = Assembly.build(first, (num_constraints, variables))
         hessian, hessian_assembly = Assembly.build(curved, (variables, variables))
         gauss_newton, gn_assembly = Assembly.build(flat, (variables, variables))
@@ -130,7 +107,7 @@ class Core(eqx.Module):
             layout=layout,
             equations=equations,
             penalties=penalties,
-            ridge=ridge,
+            quadratics=quadratics,
             order=_order(equations, num_constraints),
             jacobian_assembly=jacobian_assembly,
             hessian_assembly=hessian_assembly,
@@ -139,11 +116,28 @@ class Core(eqx.Module):
         )
         return core, patterns
 
+    def has_structure_of(self, other: "Core") -> bool:
+        """Whether the terms differ in numbers only, so that all non-zeros are where they are."""
+        (mine, mine_def), (theirs, theirs_def) = (
+            jtu.tree_flatten(_terms(core)) for core in (self, other)
+        )
+        if not mine_def == theirs_def:  # type: ignore[operator]
+            return False
+        for a, b in zip(mine, theirs, strict=True):
+            if is_array(a) != is_array(b) or (is_array(a) and a.shape != b.shape):
+                return False
+            if not is_array(a) and a is not b and a != b:
+                return False
+        return all(
+            np.array_equal(a, b) for a, b in zip(_positions(self), _positions(other), strict=True)
+        )
+
     def objective(self, z: Vector) -> Float[Array, ""]:
         """The data's losses plus the penalties."""
         head, states = self._parts(z)
         values = [penalty.value(head, states) for penalty in self.penalties]
-        return sum(values, start=self.ridge.value(head))
+        values += [quadratic.value(self._caller(z)) for quadratic in self.quadratics]
+        return sum(values, start=jnp.zeros(()))
 
     def gradient(self, z: Vector) -> Vector:
         """The objective's gradient."""
@@ -183,7 +177,9 @@ class Core(eqx.Module):
             entries += term.second_order(head, states, multipliers)
         for penalty in self.penalties:
             entries += penalty.second_order(head, states, factor, gauss_newton=False)
-        values = self.hessian_assembly.values(entries + self.ridge.second_order(factor))
+        for quadratic in self.quadratics:
+            entries += quadratic.second_order(factor)
+        values = self.hessian_assembly.values(entries)
         return values if self.scaling is None else values * self.scaling.hessian
 
     def gauss_newton(self, z: Vector, factor: Array) -> Array:
@@ -192,18 +188,37 @@ class Core(eqx.Module):
         entries: list[Array] = []
         for penalty in self.penalties:
             entries += penalty.second_order(head, states, factor, gauss_newton=True)
-        values = self.gauss_newton_assembly.values(entries + self.ridge.second_order(factor))
+        for quadratic in self.quadratics:
+            entries += quadratic.second_order(factor)
+        values = self.gauss_newton_assembly.values(entries)
         return values if self.scaling is None else values * self.scaling.gauss_newton
 
     def _parts(self, z: Vector) -> tuple[Array, Array]:
         """Head and states, in the caller's units."""
-        if self.scaling is not None:
-            z = z * self.scaling.variables
+        z = self._caller(z)
         return self.layout.head(z), self.layout.states(z)
+
+    def _caller(self, z: Vector) -> Vector:
+        """All variables in the caller's units."""
+        return z if self.scaling is None else z * self.scaling.variables
 
     def _ordered(self, values: list[Array]) -> Array:
         flat = jnp.concatenate([jnp.ravel(value) for value in values])[self.order]
         return flat if self.scaling is None else flat * self.scaling.rows
+
+
+def _terms(core: Core) -> tuple[Any, ...]:
+    return core.equations, core.penalties, core.quadratics
+
+
+def _positions(core: Core) -> list[AnyArray]:
+    """The arrays that tell where the terms' derivatives stand."""
+    found = [quadratic.at for quadratic in core.quadratics]
+    for term in core.equations:
+        found += term.positions
+    for penalty in core.penalties:
+        found += penalty.positions
+    return found
 
 
 def _order(terms: tuple[Equations, ...], num_constraints: int) -> np.ndarray:
@@ -240,15 +255,30 @@ class Compiled:
     """A core taken apart into arrays and the rest, ready to be called.
 
     The arrays are arguments of the jitted functions, not constants in them: compilation does
-    not depend on their size, and NLPs of the same shapes share one compilation. A plain class
-    with a flat tuple, because modules cost more to access than a small problem to evaluate.
+    not depend on their size, and NLPs of the same shapes share one compilation. `host` is the core
+    with its arrays in NumPy; those that `like`, another one, has already put on the device are
+    not put there again. A plain class with a flat tuple, because modules cost more to access than
+    a small problem to evaluate.
     """
 
-    def __init__(self, core: Core):
+    def __init__(self, core: Core, like: "Compiled | None" = None):
         arrays, rest = eqx.partition(core, is_array)
+        self.host = core
+        self.leaves: list[Any] = jtu.tree_leaves(arrays)
+        self.arrays: tuple[Array, ...]
         self.static = _Static(arrays, rest)
+        there: dict[int, Array] = {}
+        if like is not None:
+            if like.static == self.static:
+                # Keeps the key that is known to the compilation cache.
+                self.static = like.static
+            there = {id(leaf): item for leaf, item in zip(like.leaves, like.arrays, strict=True)}
         with x64():
-            self.arrays = tuple(jnp.asarray(leaf) for leaf in jtu.tree_leaves(arrays))
+            # `jnp.asarray` would compile a program for every shape.
+            self.arrays = tuple(
+                there[id(leaf)] if id(leaf) in there else jax.device_put(leaf)
+                for leaf in self.leaves
+            )
 
     @property
     def core(self) -> Core:

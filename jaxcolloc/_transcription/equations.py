@@ -4,58 +4,17 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._grid import Grid
-from .._loss import VectorField
-from .._nlp import Group
 from .blocks import Blocks, Points
-from .intervals import Intervals
-from .layout import Layout
+from .groups import Group, Intervals
+from .layout import Layout, Rows
+from .point_functions import VectorField
 from .terms import Continuity, Defects, Pointwise
-
-
-class Rows:
-    """Where each trajectory's equations stand among the constraints.
-
-    First those of its start (with `collocate_start`), then the defects, interval by interval and
-    node by node, then the continuity equations; `count` of them in all trajectories.
-    """
-
-    def __init__(self, grids: tuple[Grid, ...], num_states: int, collocate_start: bool):
-        d = num_states
-        self.start, self.defects, self.continuity = [], [], []
-        self.collocated, self.gaps = [], []
-        row = 0
-        for grid in grids:
-            inside = grid.num_intervals * (grid.scheme.num_nodes - 1)
-            self.collocated.append(inside + int(collocate_start))
-            self.gaps.append(0 if grid.scheme.includes_end else grid.num_intervals)
-            self.start.append(row)
-            self.defects.append(row + d * int(collocate_start))
-            self.continuity.append(row + d * self.collocated[-1])
-            row += d * (self.collocated[-1] + self.gaps[-1])
-        self.count = row
-        self._num_states = d
-
-    def slices(self, trajectory: int) -> tuple[slice, slice, slice]:
-        """The rows of one trajectory's start, defects and continuity."""
-        start, defects = self.start[trajectory], self.defects[trajectory]
-        continuity = self.continuity[trajectory]
-        end = continuity + self._num_states * self.gaps[trajectory]
-        return slice(start, defects), slice(defects, continuity), slice(continuity, end)
-
-    def factors(
-        self, scale: Float[np.ndarray, " state"], time: float
-    ) -> Float[np.ndarray, " equation"]:
-        """What the rows are multiplied by: defects have the unit of state per time."""
-        parts = [np.zeros(0)]
-        for collocated, gaps in zip(self.collocated, self.gaps, strict=True):
-            parts += [np.tile(time / scale, collocated), np.tile(1 / scale, gaps)]
-        return np.concatenate(parts)
 
 
 def equations(
     field: VectorField,
     layout: Layout,
-    groups: list[Group],
+    groups: tuple[Group, ...],
     grids: tuple[Grid, ...],
     scale: Float[np.ndarray, " state"],
     time: float,

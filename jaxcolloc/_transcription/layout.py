@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .._check import describe
+from .._grid import Grid
 from .parameters import Weighted
 
 
@@ -58,6 +59,12 @@ class Layout(eqx.Module):
     def last_nodes(self) -> Int[np.ndarray, " traj"]:
         """The position of each trajectory's last node among all nodes."""
         return np.cumsum(self.node_counts) - 1
+
+    def nodes_at(self, place: str, trajectory: int) -> Int[np.ndarray, " node"]:
+        """The positions among all nodes of one trajectory's "nodes", its "start" or its "end"."""
+        first, last = self.first_nodes[trajectory], self.last_nodes[trajectory]
+        ends = {"nodes": (first, last), "start": (first, first), "end": (last, last)}
+        return np.arange(ends[place][0], ends[place][1] + 1)
 
     def unknowns(self, trajectory: int) -> Int[np.ndarray, " unknown"]:
         """The positions in `z` of the unknowns of one trajectory."""
@@ -109,3 +116,43 @@ class Layout(eqx.Module):
         if not np.all(np.isfinite(flat)):
             raise ValueError("`states` must be finite; got NaN or infinity.")
         return flat
+
+
+class Rows:
+    """Where each trajectory's equations stand among the constraints.
+
+    First those of its start (with `collocate_start`), then the defects, interval by interval and
+    node by node, then the continuity equations; `count` of them in all trajectories.
+    """
+
+    def __init__(self, grids: tuple[Grid, ...], num_states: int, collocate_start: bool):
+        d = num_states
+        self.start, self.defects, self.continuity = [], [], []
+        self.collocated, self.gaps = [], []
+        row = 0
+        for grid in grids:
+            inside = grid.num_intervals * (grid.scheme.num_nodes - 1)
+            self.collocated.append(inside + int(collocate_start))
+            self.gaps.append(0 if grid.scheme.includes_end else grid.num_intervals)
+            self.start.append(row)
+            self.defects.append(row + d * int(collocate_start))
+            self.continuity.append(row + d * self.collocated[-1])
+            row += d * (self.collocated[-1] + self.gaps[-1])
+        self.count = row
+        self._num_states = d
+
+    def slices(self, trajectory: int) -> tuple[slice, slice, slice]:
+        """The rows of one trajectory's start, defects and continuity."""
+        start, defects = self.start[trajectory], self.defects[trajectory]
+        continuity = self.continuity[trajectory]
+        end = continuity + self._num_states * self.gaps[trajectory]
+        return slice(start, defects), slice(defects, continuity), slice(continuity, end)
+
+    def factors(
+        self, scale: Float[np.ndarray, " state"], time: float
+    ) -> Float[np.ndarray, " equation"]:
+        """What the rows are multiplied by: defects have the unit of state per time."""
+        parts = [np.zeros(0)]
+        for collocated, gaps in zip(self.collocated, self.gaps, strict=True):
+            parts += [np.tile(time / scale, collocated), np.tile(1 / scale, gaps)]
+        return np.concatenate(parts)

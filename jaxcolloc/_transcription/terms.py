@@ -35,6 +35,11 @@ class Pointwise(eqx.Module):
     rows: Int[AnyArray, "traj point"]
 
     @property
+    def positions(self) -> list[AnyArray]:
+        """The arrays that tell where the derivatives stand."""
+        return [self.nodes, self.rows, self.points.unknowns]
+
+    @property
     def equations(self) -> np.ndarray:
         """The row of each output, in the order of `values`."""
         return _spread(self.rows[..., None], np.arange(self.blocks.num_outputs))
@@ -89,6 +94,11 @@ class Defects(eqx.Module):
     nodes: Int[AnyArray, "traj interval node"]
     widths: Float[AnyArray, "traj interval"]
     matrix: Float[AnyArray, "collocation node"]
+
+    @property
+    def positions(self) -> list[AnyArray]:
+        """The arrays that tell where the derivatives stand."""
+        return [self.nodes, *self.field.positions]
 
     @property
     def equations(self) -> np.ndarray:
@@ -147,6 +157,11 @@ class Continuity(eqx.Module):
     num_states: int = eqx.field(static=True)
 
     @property
+    def positions(self) -> list[AnyArray]:
+        """The arrays that tell where the derivatives stand."""
+        return [self.nodes, self.ends, self.rows]
+
+    @property
     def equations(self) -> np.ndarray:
         """The row of each equation, in the order of `values`."""
         return np.asarray(self.rows)[:, None] + np.arange(self.num_states)
@@ -199,6 +214,16 @@ class Penalty(eqx.Module):
     nodes: Int[AnyArray, "traj slot node"]
     basis: Float[AnyArray, "traj slot sample part node"]
 
+    @property
+    def positions(self) -> list[AnyArray]:
+        """The arrays that tell where the derivatives stand."""
+        return [self.nodes, self._used, self.points.unknowns]
+
+    @property
+    def _used(self) -> np.ndarray:
+        """Which nodes of a slot any of its points depends on."""
+        return np.asarray(np.abs(np.asarray(self.basis)).max(axis=(2, 3)) > 0)
+
     def hessian_structure(self, layout: Layout, gauss_newton: bool) -> Structure:
         """Rows and columns: states of every pair of nodes in a slot, state-weight, weights."""
         blocks = self._blocks(gauss_newton)
@@ -208,7 +233,7 @@ class Penalty(eqx.Module):
         rows = at[:, :, :, None, None] + yy.rows % d
         columns = at[:, :, None, :, None] + yy.columns % d
         rows, columns = np.broadcast_arrays(rows, columns)
-        used = np.abs(self.basis).max(axis=(2, 3)) > 0
+        used = self._used
         pair = used[:, :, :, None] & used[:, :, None, :]
         keep = pair[..., None] & (rows >= columns)
         weights = self.points.positions(wy.rows, blocks.num_shared)[:, None, None]

@@ -1,20 +1,77 @@
-"""Scaling: the units in which the optimizer sees states and equations, chosen from the data."""
+"""The units in which the optimizer sees states and equations, chosen from the data."""
 
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
 from .._check import describe
-from .._data import Trajectory
+from .._data import Trajectory, changed
 from .._grid import Grid
+from .layout import Layout
 
 
 # Data of a larger or smaller magnitude than this, with no weights given, are weighted by it.
 _EXTREME = 1e3
 
 
-def state_scales(
+class Units(eqx.Module):
+    """The units in which the optimizer sees states and time.
+
+    Weights and unknowns are seen as they are: their units are the scales of `weight_scale` and of
+    `jc.Unknown`.
+    """
+
+    state: Float[np.ndarray, " state"]
+    time: float
+
+    @classmethod
+    def of(
+        cls,
+        given: Any,
+        trajectories: tuple[Trajectory, ...],
+        grids: tuple[Grid, ...],
+        observed: bool,
+        num_states: int,
+    ) -> "Units":
+        """The given units of states, or those chosen from the data; that of time from the grids."""
+        return cls(_state_units(given, trajectories, observed, num_states), _time_unit(grids))
+
+    def variables(self, layout: Layout) -> Float[np.ndarray, " variable"]:
+        """The unit of every variable."""
+        states = np.tile(self.state, (layout.num_nodes, 1))
+        return layout.join(np.ones(layout.num_head), states)
+
+
+def with_weights(trajectories: tuple[Trajectory, ...]) -> tuple[Trajectory, ...]:
+    """The trajectories, weighted by their channels' magnitudes if these are extreme.
+
+    Only where no weights are given at all: a channel in units of 1e6 beside one of 1e-6 would be
+    all that is fitted.
+    """
+    if any(item.weighted for item in trajectories):
+        return trajectories
+    magnitude = _magnitudes(trajectories)
+    if np.all((magnitude >= 1 / _EXTREME) & (magnitude <= _EXTREME)):
+        return trajectories
+    return tuple(changed(item, weights=1 / magnitude**2) for item in trajectories)
+
+
+def _magnitudes(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:
+    """The standard deviation of each channel; its mean's size if it is constant, or one."""
+    ys = np.concatenate([item.ys for item in trajectories])
+    spread, level = np.nanstd(ys, axis=0), np.abs(np.nanmean(ys, axis=0))
+    constant = spread <= 1e-12 * level
+    magnitude = np.where(constant, level, spread)
+    return np.where(magnitude > 0, magnitude, 1.0)
+
+
+def _thousands(value: Any) -> np.ndarray:
+    return 10.0 ** (3 * np.round(np.log10(value) / 3))
+
+
+def _state_units(
     given: Any, trajectories: tuple[Trajectory, ...], observed: bool, num_states: int
 ) -> Float[np.ndarray, " state"]:
     """The unit of each state: a power of a thousand near its channel's standard deviation.
@@ -39,38 +96,7 @@ def state_scales(
     return scale
 
 
-def time_scale(grids: tuple[Grid, ...]) -> float:
+def _time_unit(grids: tuple[Grid, ...]) -> float:
     """The unit of time: a power of a thousand near a third of the mean span."""
     span = np.mean([grid.boundaries[-1] - grid.boundaries[0] for grid in grids])
     return float(_thousands(span / 3))
-
-
-def with_weights(trajectories: tuple[Trajectory, ...]) -> tuple[Trajectory, ...]:
-    """The trajectories, weighted by their channels' magnitudes if these are extreme.
-
-    Only where no weights are given at all: a channel in units of 1e6 beside one of 1e-6 would be
-    all that is fitted.
-    """
-    if any(item.weighted for item in trajectories):
-        return trajectories
-    magnitude = _magnitudes(trajectories)
-    if np.all((magnitude >= 1 / _EXTREME) & (magnitude <= _EXTREME)):
-        return trajectories
-    weights = 1 / magnitude**2
-    return tuple(
-        Trajectory(item.ts, item.ys, item.args, weights=weights, y0=item.y0)
-        for item in trajectories
-    )
-
-
-def _magnitudes(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:
-    """The standard deviation of each channel; its mean's size if it is constant, or one."""
-    ys = np.concatenate([item.ys for item in trajectories])
-    spread, level = np.nanstd(ys, axis=0), np.abs(np.nanmean(ys, axis=0))
-    constant = spread <= 1e-12 * level
-    magnitude = np.where(constant, level, spread)
-    return np.where(magnitude > 0, magnitude, 1.0)
-
-
-def _thousands(value: Any) -> np.ndarray:
-    return 10.0 ** (3 * np.round(np.log10(value) / 3))

@@ -1,0 +1,214 @@
+"""build: model, data, grids and settings to all that a nonlinear program consists of."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from .._args import Unknowns
+from .._callables import OfModel, of_model
+from .._check import describe, integer
+from .._constraints import as_constraints
+from .._data import Trajectory, as_trajectories
+from .._grid import Grid, as_grids
+from .._precision import x64
+from .._settings import Settings
+from .blocks import Points
+from .bounds import Sides, check_freedom, variable_bounds
+from .constraint_terms import constraint_terms
+from .core import Compiled, Core
+from .equations import equations
+from .groups import Group, make_groups
+from .layout import Layout
+from .objective_terms import Quadratic, data_losses, residual_penalties
+from .parameters import Weighted
+from .point_functions import PointLoss, Sensor, VectorField
+from .sparse import Pattern
+from .terms import Equations, Penalty
+from .units import Units, with_weights
+
+
+class Parts(eqx.Module):
+    """What a nonlinear program consists of.
+
+    `bounds` and `constraint_bounds` are in the optimizer's units, those of `units`. `compiled` has
+    the functions, the patterns are those of their sparse derivatives.
+    """
+
+    layout: Layout
+    model: Any
+    observe: OfModel | None
+    trajectories: tuple[Trajectory, ...]
+    grids: tuple[Grid, ...]
+    groups: tuple[Group, ...]
+    compiled: Compiled
+    bounds: Sides
+    constraint_bounds: Sides
+    scale: Units
+    settings: Settings
+    jacobian_pattern: Pattern
+    hessian_pattern: Pattern
+    gauss_newton_pattern: Pattern
+
+
+def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | None = None) -> Parts:
+    """The parts of the problem that `jc.transcribe` documents.
+
+    With `like`, parts of a problem of the same model and grids, its units are kept, and where the
+    structure is the same too, its patterns and compiled functions.
+    """
+    if not callable(model):
+        raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
+    trajectories = with_weights(as_trajectories(data))
+    grids = as_grids(grid, trajectories)
+    observe = None
+    if settings.observe is not None:
+        observe = of_model("observe", settings.observe, model)
+    d = _num_states(settings.num_states, trajectories, observe)
+    with x64():
+        weighted = Weighted.split("model", model, settings.trainable, settings.weight_scale)
+        layout = _layout(weighted, d, trajectories, grids)
+        groups = make_groups(layout, trajectories, grids)
+        _check_shapes(layout, observe, groups, trajectories, grids)
+        units = like.scale if like else Units.of(settings.state_scale, trajectories, grids,
+                                                 observe is not None, d)  # fmt: skip
+        rows = _rows(layout, groups, grids, units, settings, model)
+        bounds = variable_bounds(
+            layout, model, trajectories, settings.weight_bounds, settings.state_bounds,
+            as_constraints(settings.constraints, len(trajectories)),
+        )  # fmt: skip
+        check_freedom(bounds, (rows.lower, rows.upper))
+        penalties = _penalties(layout, observe, groups, trajectories, grids, units, settings)
+        ridge = _ridge(layout, model, trajectories, settings.l2)
+        variables = units.variables(layout)
+        core, patterns = Core.build(
+            layout, rows.terms, penalties, (ridge,), (variables, rows.factors),
+            None if like is None else like.compiled.host,
+        )  # fmt: skip
+        if like is not None and patterns is None:
+            patterns = (like.jacobian_pattern, like.hessian_pattern, like.gauss_newton_pattern)
+        assert patterns is not None
+        return Parts(
+            layout=layout,
+            model=model,
+            observe=observe,
+            trajectories=trajectories,
+            grids=grids,
+            groups=groups,
+            compiled=Compiled(core, None if like is None else like.compiled),
+            bounds=(bounds[0] / variables, bounds[1] / variables),
+            constraint_bounds=(rows.lower * rows.factors, rows.upper * rows.factors),
+            scale=units,
+            settings=settings,
+            jacobian_pattern=patterns[0],
+            hessian_pattern=patterns[1],
+            gauss_newton_pattern=patterns[2],
+        )
+
+
+def _num_states(
+    num_states: int | None, trajectories: tuple[Trajectory, ...], observe: OfModel | None
+) -> int:
+    channels = trajectories[0].num_channels
+    if num_states is None:
+        return channels
+    least = 1 if observe is not None else channels
+    return integer("num_states", num_states, least)
+
+
+def _layout(
+    weighted: Weighted, d: int, trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]
+) -> Layout:
+    counts = tuple(len(Unknowns.of(item.args).start) for item in trajectories)
+    return Layout(weighted, d, counts, tuple(item.num_nodes for item in grids))
+
+
+def _check_shapes(
+    layout: Layout,
+    observe: OfModel | None,
+    groups: tuple[Group, ...],
+    trajectories: tuple[Trajectory, ...],
+    grids: tuple[Grid, ...],
+) -> None:
+    """Call model and observation once, abstractly, for each group of trajectories."""
+    d, size = layout.num_states, layout.num_weights
+    for group in groups:
+        times = np.stack([grids[k].times[:1] for k in group.members])
+        points = Points.at(times, group.args, group.unknowns, None)
+        found = points.output_shape(VectorField(layout.model), d, size)
+        if found != (d,):
+            raise ValueError(
+                f"`model` must return an array of shape (state,) = ({d},); got {found}. "
+                "If the state has more components than the data, pass `num_states`."
+            )
+        if observe is None:
+            continue
+        channels = trajectories[0].num_channels
+        seen = points.output_shape(Sensor(layout.model, observe), d, size)
+        if seen != (channels,):
+            raise ValueError(
+                f"`observe` must return an array of shape (obs,) = ({channels},), "
+                f"as the channels of `ys`; got shape {seen}."
+            )
+
+
+class _Rows(NamedTuple):
+    """All equations and constraints: terms, bounds in the caller's units, factors of the rows."""
+
+    terms: tuple[Equations, ...]
+    lower: Float[np.ndarray, " constraint"]
+    upper: Float[np.ndarray, " constraint"]
+    factors: Float[np.ndarray, " constraint"]
+
+
+def _rows(
+    layout: Layout,
+    groups: tuple[Group, ...],
+    grids: tuple[Grid, ...],
+    units: Units,
+    settings: Settings,
+    model: Any,
+) -> _Rows:
+    """The model's equations, then what the caller has stated."""
+    stated = as_constraints(settings.constraints, len(grids))
+    field = VectorField(layout.model)
+    terms, factors = equations(
+        field, layout, groups, grids, units.state, units.time, bool(settings.collocate_start)
+    )
+    more = constraint_terms(stated, model, layout, groups, grids, len(factors), units.state)
+    zeros = np.zeros(len(factors))
+    return _Rows(
+        (*terms, *more.terms),
+        np.append(zeros, more.lower),
+        np.append(zeros, more.upper),
+        np.concatenate([factors, more.scale]),
+    )
+
+
+def _penalties(
+    layout: Layout,
+    observe: OfModel | None,
+    groups: tuple[Group, ...],
+    trajectories: tuple[Trajectory, ...],
+    grids: tuple[Grid, ...],
+    units: Units,
+    settings: Settings,
+) -> tuple[Penalty, ...]:
+    """The losses of the data, and the residual between the nodes if it is asked for."""
+    loss = PointLoss(layout.model, observe, settings.loss)
+    penalties = data_losses(loss, layout, groups, trajectories, grids)
+    if settings.residual_penalty:
+        penalties += residual_penalties(
+            VectorField(layout.model), layout, groups, grids,
+            float(settings.residual_penalty), units.state / units.time,
+        )  # fmt: skip
+    return penalties
+
+
+def _ridge(layout: Layout, model: Any, trajectories: tuple[Trajectory, ...], l2: Any) -> Quadratic:
+    """The ridge penalty: weights are drawn to zero, unknowns to their start."""
+    unknowns = [Unknowns.of(item.args) for item in trajectories]
+    factor = [layout.model.per_weight("l2", l2, model), *(item.l2 for item in unknowns)]
+    center = [np.zeros(layout.num_weights), *(item.start for item in unknowns)]
+    return Quadratic.ridge(np.concatenate(factor), np.concatenate(center))

@@ -1,0 +1,194 @@
+"""Trajectories that are evaluated together: which they are, and how their arrays become one.
+
+Arrays of several trajectories are stacked with the axis `traj` first, shorter ones filled up to the
+longest. Lengths within a factor of two go together, so that the number of groups, and with it the
+time to compile, grows at most with the logarithm of the lengths' spread.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from .._args import as_arrays, signature, stack
+from .._data import Trajectory
+from .._grid import Grid
+from .._precision import AnyArray, is_array
+from .layout import Layout
+
+
+# A scheme of at most so many nodes has one term for all observations, on nodes or between them.
+_FEW_NODES = 8
+
+
+class Group(eqx.Module):
+    """Trajectories evaluated together: one scheme, `args` of one shape, similar lengths.
+
+    `args` are those of all its members, stacked; `unknowns[k]` are the positions in the head of
+    `z` of the unknowns of its k-th member.
+    """
+
+    members: tuple[int, ...] = eqx.field(static=True)
+    args: Any
+    unknowns: Int[AnyArray, "traj unknown"]
+
+    def select(self, positions: Sequence[int]) -> "Group":
+        """Some of its trajectories, by their positions within it."""
+        if len(positions) == len(self.members):
+            return self
+        index = np.array(positions)
+        args = jtu.tree_map(lambda leaf: leaf[index] if is_array(leaf) else leaf, self.args)
+        members = tuple(self.members[position] for position in positions)
+        return Group(members, args, self.unknowns[index])
+
+
+def make_groups(
+    layout: Layout, trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]
+) -> tuple[Group, ...]:
+    """All trajectories in groups, in the order in which each group's first member comes."""
+    converted = [as_arrays(item.args) for item in trajectories]
+    keys = [
+        (repr(grid.scheme), length_class(grid), signature(args))
+        for grid, args in zip(grids, converted, strict=True)
+    ]
+    groups = []
+    for members in alike(keys):
+        args = stack([converted[k] for k in members])
+        unknowns = np.stack([layout.unknowns(k) for k in members]).astype(np.int32)
+        groups.append(Group(tuple(members), args, unknowns))
+    return tuple(groups)
+
+
+def alike(keys: Sequence[Hashable]) -> list[list[int]]:
+    """The positions of equal keys, in the order in which each key comes first."""
+    members: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        members.setdefault(key, []).append(position)
+    return list(members.values())
+
+
+def length_class(grid: Grid) -> int:
+    """A number that grids have in common whose numbers of intervals are within a factor of two."""
+    return int(np.ceil(np.log2(grid.num_intervals)))
+
+
+def padded(arrays: Sequence[np.ndarray], fill: float | None = 0.0) -> np.ndarray:
+    """Arrays of different lengths as one, shape `(array, longest, ...)`.
+
+    The shorter ones are filled up with `fill`, or with copies of their last entry if it is None.
+    """
+    longest = max(len(item) for item in arrays)
+    rows = []
+    for item in arrays:
+        pad = [(0, longest - len(item))] + [(0, 0)] * (item.ndim - 1)
+        if fill is None:
+            rows.append(np.pad(item, pad, mode="edge"))
+        else:
+            rows.append(np.pad(item, pad, constant_values=fill))
+    return np.stack(rows)
+
+
+def not_padding(lengths: Sequence[int]) -> Bool[np.ndarray, "array longest"]:
+    """Which entries of `padded` arrays of these lengths are their own."""
+    return np.arange(max(lengths)) < np.array(lengths)[:, None]
+
+
+class Intervals(eqx.Module):
+    """The intervals of a group's trajectories as arrays; padding repeats the last interval.
+
+    `nodes` are positions among the nodes of all trajectories; `real` marks what is no padding.
+    """
+
+    nodes: Int[np.ndarray, "traj interval node"]
+    times: Float[np.ndarray, "traj interval node"]
+    widths: Float[np.ndarray, "traj interval"]
+    real: Bool[np.ndarray, "traj interval"]
+
+    @classmethod
+    def of(cls, layout: Layout, group: Group, grids: tuple[Grid, ...]) -> "Intervals":
+        """Those of the trajectories in `group`."""
+        own = [(grids[k], layout.first_nodes[k]) for k in group.members]
+        return cls(
+            nodes=padded([grid.interval_nodes + at for grid, at in own], None).astype(np.int32),
+            times=padded([grid.times[grid.interval_nodes] for grid, _ in own], None),
+            widths=padded([grid.widths for grid, _ in own], None),
+            real=not_padding([grid.num_intervals for grid, _ in own]),
+        )
+
+
+class Slots(eqx.Module):
+    """Observations of one trajectory, those in a slot interpolated from the same nodes.
+
+    `nodes` are nodes of its grid, `basis` the rows that interpolate; `sample` is the position among
+    the trajectory's times, -1 where a slot is not full.
+    """
+
+    nodes: Int[np.ndarray, "slot node"]
+    basis: Float[np.ndarray, "slot sample node"]
+    sample: Int[np.ndarray, "slot sample"]
+
+
+def observation_slots(
+    group: Group, trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]
+) -> list[list[Slots]]:
+    """The slots of each member: first of observations on nodes, then of those between them.
+
+    Kinds that no member has are left out. Where a scheme has few nodes and any observation is
+    between them, all are taken to be: one term compiles in half the time of two.
+    """
+    chosen = [grids[k] for k in group.members]
+    located = [
+        grid.locate(trajectories[k].ts) for grid, k in zip(chosen, group.members, strict=True)
+    ]
+    use = [trajectories[k].observed for k in group.members]
+    hits = [hit for _, _, hit in located]
+    off_nodes = any(np.any(there & (hit < 0)) for hit, there in zip(hits, use, strict=True))
+    if off_nodes and chosen[0].scheme.num_nodes <= _FEW_NODES:
+        hits = [np.full_like(hit, -1) for hit in hits]
+    on_nodes = [_on_nodes(hit, there) for hit, there in zip(hits, use, strict=True)]
+    samples = [np.flatnonzero(there & (hit < 0)) for hit, there in zip(hits, use, strict=True)]
+    rows = [(interval, row) for interval, row, _ in located]
+    between = _between_nodes(rows, samples, chosen)
+    kinds = (on_nodes, between)
+    return [kind for kind in kinds if any(len(item.nodes) for item in kind)]
+
+
+def _on_nodes(hit: np.ndarray, use: np.ndarray) -> Slots:
+    """One slot for each observation on a node."""
+    sample = np.flatnonzero(use & (hit >= 0))
+    return Slots(hit[sample][:, None], np.ones((len(sample), 1, 1)), sample[:, None])
+
+
+def _between_nodes(
+    located: Sequence[tuple[np.ndarray, np.ndarray]],
+    samples: Sequence[np.ndarray],
+    grids: Sequence[Grid],
+) -> list[Slots]:
+    """Slots that hold as many observations as an interval has in the mean.
+
+    A crowded interval gets several slots, so that padding wastes at most as much as it saves.
+    """
+    counts = [
+        np.unique(interval[sample], return_counts=True)[1]
+        for (interval, _), sample in zip(located, samples, strict=True)
+    ]
+    occupied = sum(len(count) for count in counts)
+    size = int(np.ceil(sum(count.sum() for count in counts) / max(occupied, 1))) or 1
+    result = []
+    for (interval, rows), sample, grid in zip(located, samples, grids, strict=True):
+        order = sample[np.argsort(interval[sample], kind="stable")]
+        where = interval[order]
+        rank = np.arange(len(order)) - np.searchsorted(where, where)
+        _, slot = np.unique(np.stack([where, rank // size]), axis=1, return_inverse=True)
+        num_slots = int(slot.max(initial=-1)) + 1
+        nodes = np.zeros((num_slots, grid.scheme.num_nodes), int)
+        nodes[slot] = grid.interval_nodes[where]
+        basis = np.zeros((num_slots, size, grid.scheme.num_nodes))
+        basis[slot, rank % size] = rows[order]
+        of_sample = np.full((num_slots, size), -1)
+        of_sample[slot, rank % size] = order
+        result.append(Slots(nodes, basis, of_sample))
+    return result
