@@ -1,17 +1,35 @@
-# Every target sets up what it needs in .venv; PYTHON picks the interpreter.
+# Every target sets up what it needs in VENV. PYTHON makes it; one that is there keeps its own.
 PYTHON ?= python3
+VENV ?= .venv
+# The oldest Python, which has wheels of the lowest versions that pyproject.toml states.
+LOWEST_PYTHON ?= python3.11
 # Processes that share the tests; each takes one core and up to 2 GiB.
 JOBS ?= 2
-VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo test lint types docs format bench clean
+.PHONY: demo check test test-quick test-lowest lint types docs format bench clean
+.DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready-plot
 	$(BIN)/python examples/van_der_pol.py
 
+# For people at work: all but the slow tests.
+check: lint types test-quick
+
 test: $(VENV)/.ready-dev
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(PYTEST)
+
+test-quick: $(VENV)/.ready-dev
+	$(PYTEST) -m "not slow"
+
+# The same tests with the lowest versions that pyproject.toml states.
+test-lowest: build/lowest.txt
+	PIP_CONSTRAINT=$< $(MAKE) test VENV=.venv-lowest PYTHON=$(LOWEST_PYTHON)
+
+build/lowest.txt: pyproject.toml .ci/lowest.py
+	mkdir -p $(@D)
+	$(LOWEST_PYTHON) .ci/lowest.py > $@
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -20,9 +38,10 @@ lint: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
-# The API reference, as pages in build/docs; a warning is an error.
+# The API reference with its guide, as pages in build/docs; a warning is an error.
 docs: $(VENV)/.ready-dev
-	$(BIN)/python -W error -m pdoc --math --docformat markdown --output-directory build/docs jaxcolloc
+	$(BIN)/python -W error -m pdoc --math --docformat restructuredtext \
+		--output-directory build/docs jaxcolloc
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .
@@ -32,7 +51,7 @@ bench: $(VENV)/.ready-bench
 	$(BIN)/python bench/solve.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-* build .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

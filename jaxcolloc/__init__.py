@@ -27,67 +27,8 @@ The method is that of Shapovalova and Tsay, "Training Neural ODEs Using Fully Di
 Simultaneous Optimization" (arXiv 2502.15642). All computation is in float64, whatever the
 caller's setting, which stays as it was.
 
-## The method
-
-On each interval of a `Grid`, between the boundaries $t_e$ and $t_e + h_e$, the state is the
-polynomial through its values $y_{ej}$ at the nodes $t_e + h_e x_j$ of a scheme (`Chebyshev`,
-`Radau`, `Lobatto`, `GaussLegendre`). With the barycentric weights $b_j$ of the nodes its slope at
-node $i$ is $\frac{1}{h_e} \sum_j D_{ij} y_{ej}$, where
-
-$$D_{ij} = \frac{b_j / b_i}{x_i - x_j} \quad (i \ne j), \qquad D_{ii} = - \sum_{j \ne i} D_{ij}.$$
-
-It equals the model's slope at every node but the first, whose value is the end of the interval
-before, or the trajectory's initial state, which is fitted unless it is known. One interval of 200
-Chebyshev points is the paper's global collocation; many intervals with few nodes make the
-derivatives sparse. The data need not lie on nodes: the loss evaluates the polynomials.
-
-IPOPT then solves for states and weights together. It needs the Jacobian of the equations and the
-Hessian of the Lagrangian. Both consist of blocks of single nodes ($f_y$, $f_w$ and second
-derivatives of $\mu \cdot f$), which `jax.vmap` computes for all nodes at once.
-
-`InteriorPoint` does the same without IPOPT, and uses what a general solver cannot see: within
-an interval there are as many equations as unknown states, intervals form a chain, and only the
-weights are everywhere. Its linear system:
-
-    l0  x0,m0  x1,m1  x2,m2 |  w
-    H    #      .      .    |  #      l0     the first node
-    #    K0     #      .    |  #      x, m   the other nodes of an interval, its end the last
-    .    #      K1     #    |  #             of them, and the multipliers of its equations
-    .    .      #      K2   |  #
-    ------------------------+----
-    #    #      #      #    |  Hw     w      weights and unknowns
-
-Intervals are eliminated for themselves, in parallel; then the chain of their boundaries, by
-orthogonal transformations; then the weights, by a dense Schur complement. With $d$ states, $N$
-nodes in intervals of $n$, $m = n d$, and $P$ weights, a factorisation costs about
-$N/n \, (2 m^3 + 4 m^2 P + 2 m P^2) + N/n \, d P^2 + P^3/3$ operations and holds some $4 N d P$
-numbers. `Ipopt` is the choice where trajectories are tied together, where constraints reach over
-several intervals, and with thousands of weights, whose dense border then costs most.
-
-Data that do not fit one solve are split into batches that agree on one model (`fit_admm`).
-
-## Sequential or simultaneous training
-
-Sequential training (`fine_tune`) integrates the model from an initial state in each step and
-follows the gradient of the rollout's error through the integration. Simultaneous training (`fit`,
-`solve`) lets the states depart from every rollout until, at the optimum, the equations hold.
-
-| | sequential | simultaneous |
-|---|---|---|
-| a step costs | an integration and its gradient | a sparse linear system in states and weights |
-| steps taken | thousands, first order | tens, second order |
-| starts far from the data | gradients vanish or explode on long series | states begin on the data |
-| unstable or stiff models | the integration fails or crawls | an equation like any other |
-| constraints on states | by penalties | as constraints |
-| weights | up to millions, minibatches | up to some thousands |
-| what holds at the end | the integrator's tolerance | the grid's: verify, refine |
-
-Train simultaneously where the model has up to a few thousand weights and the data are few or
-costly: it is faster, and rarely ends in the flat or diverging fits in which sequential training of
-long oscillating series gets stuck. Then, if the rollout from a known start is what counts, polish
-with `fine_tune(sol.model, data, start=sol)`, which removes what the grid leaves. Train sequentially
-where nets are large, where data come in a stream, or where a model cannot be differentiated
-twice.
+.. include:: docs/guide.md
+.. include:: docs/contributing.md
 """
 
 import importlib.metadata
@@ -105,11 +46,11 @@ from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
 from ._data import Trajectory as Trajectory
 from ._fit import fit as fit
-from ._gradient_matching import match_gradients as match_gradients
-from ._gradient_matching import xavier as xavier
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
+from ._guess import match_gradients as match_gradients
+from ._guess import xavier as xavier
 from ._inputs import Input as Input
 from ._interior_point import InteriorPoint as InteriorPoint
 from ._ipopt import Ipopt as Ipopt
@@ -148,6 +89,7 @@ from ._trace import Step as Step
 from ._trace import Trace as Trace
 from ._trace import TrainingStep as TrainingStep
 from ._transcribe import transcribe as transcribe
+from ._transform import Linear, Log, Softplus
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
 from ._verify import verify as verify
@@ -215,7 +157,7 @@ __all__ = [
 
 __version__ = importlib.metadata.version("jaxcolloc")
 
-# What a file may hold under its public name; private classes are registered where they are defined.
+# What a file may hold, by its public name or by one of its own.
 _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep, Verification),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
@@ -223,3 +165,6 @@ _storage.register(
     InteriorPoint,
 )
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)
+_storage.stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))(Unknown)
+for _name, _kind in (("LinearScale", Linear), ("LogScale", Log), ("SoftplusScale", Softplus)):
+    _storage.stored(_name)(_kind)

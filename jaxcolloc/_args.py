@@ -13,11 +13,9 @@ from jaxtyping import Array, ArrayLike, Float
 from ._check import describe
 from ._inputs import Input
 from ._precision import is_array, is_inexact
-from ._storage import stored
 from ._transform import Scale, as_scale
 
 
-@stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))
 class Unknown:
     r"""A constant of one experiment that is to be found, as a leaf of a trajectory's `args`.
 

@@ -132,5 +132,6 @@ def _is_stale(item: os.DirEntry[str], host: str | None, process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:
+        # It runs, as another user's.
         return False
     return False

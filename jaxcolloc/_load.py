@@ -14,10 +14,30 @@ from ._path import Path
 from ._precision import is_array, x64
 from ._settings import Settings
 from ._solution import Record, Solution
+from ._trace import RESULTS, Multipliers, Trace
 from ._transcribe import transcribe_with
+from ._verification import Verification
 
 
 _WRITER = "Solution.save"
+_NONE = type(None)
+# What a solution's file holds, by name, with the types of it.
+_KINDS: dict[str, Any] = {
+    "model": list,
+    "args": list,
+    "paths": list,
+    "result": RESULTS,
+    "objective": float,
+    "stats": dict,
+    "trace": Trace,
+    "z": np.ndarray,
+    "multipliers": (Multipliers, _NONE),
+    "problem": (dict, _NONE),
+    "solver": object,
+    "key": object,
+    "verification": (Verification, _NONE),
+    "request": (dict, _NONE),
+}
 
 
 def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
@@ -42,7 +62,13 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
     content = _content(path)
     content.pop("request")
     nlp = like.nlp if isinstance(like, Solution) else like if isinstance(like, NLP) else None
-    paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
+    try:
+        paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
+        equations = int(content["stats"]["num_constraints"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`path` must be a file that {_WRITER} has written; got {path}."
+        ) from error
     stored, problem = content.pop("model"), content.pop("problem")
     args = tuple(
         None if isinstance(item, _storage.Opaque) else item for item in content.pop("args")
@@ -51,7 +77,7 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
         model = _with_leaves(like, stored)
         nlp = _rebuilt(problem, model, tuple(item.grid for item in paths))
     if nlp is not None:
-        _check_same(nlp, content["z"], content["stats"]["num_constraints"], paths)
+        _check_same(nlp, content["z"], equations, paths)
         return Solution(source=nlp, **content)
     grids, states = tuple(item.grid for item in paths), tuple(item.states for item in paths)
     return Solution(source=Record(model, args, grids, states), **content)
@@ -70,9 +96,7 @@ def stored_request(path: str | os.PathLike[str]) -> Any:
 
 
 def _content(path: str | os.PathLike[str]) -> dict[str, Any]:
-    content = _storage.read(path)
-    if not isinstance(content, dict) or not {"multipliers", "request"} <= content.keys():
-        raise ValueError(f"`path` must be a file that {_WRITER} has written; got {path}.")
+    content: dict[str, Any] = _storage.read(path, entries=_KINDS, writer=_WRITER)
     return content
 
 

@@ -16,7 +16,6 @@ from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
 from ._precision import x64
-from ._print import screen
 from ._settings import Settings
 from ._transcription import Parts, build
 from ._transcription.bounds import check_freedom, variable_bounds
@@ -24,6 +23,7 @@ from ._transcription.core import Compiled, Core
 from ._transcription.groups import Group
 from ._transcription.layout import Layout
 from ._transcription.objective_terms import Quadratic
+from ._transcription.printing import screen
 
 
 Bounds = tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " variable"]]

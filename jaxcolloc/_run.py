@@ -16,7 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
-from . import _storage
+from tqdm.auto import tqdm
+
+from . import _atomic_file, _storage
 from ._check import integer
 from ._trace import RESULTS, Row
 
@@ -84,6 +86,8 @@ class Checkpoint:
         every: int = 1,
         request: dict[str, str] | None = None,
     ):
+        # A folder, or a missing one, is refused before any work is done.
+        _atomic_file.destination(path, "checkpoint")
         self.path, self.every, self.request = path, integer("every", every, 1), request
 
     @classmethod
@@ -209,3 +213,19 @@ class Run:
             return self.callback(shown) is True
         except StopIteration:
             return True
+
+
+@contextlib.contextmanager
+def progress_bar(show: bool | str, total: int) -> Iterator[Callable[[Row], None]]:
+    """A function to call after each step; it draws nothing unless `show`, which may be a title."""
+    if not show:
+        yield lambda row: None
+        return
+    title = show if isinstance(show, str) else "collocation"
+    with tqdm(total=total, unit=" steps", desc=title) as bar:
+
+        def update(row: Row) -> None:
+            bar.n = row.iteration
+            bar.set_postfix_str(row.summary())
+
+        yield update

@@ -9,8 +9,7 @@ import numpy as np
 from ._check import describe, integer
 from ._guess import Guess
 from ._nlp import NLP
-from ._progress import progress_bar
-from ._run import Callback, Checkpoint, Run, interruptible
+from ._run import Callback, Checkpoint, Run, interruptible, progress_bar
 from ._solution import Solution, SolveError
 from ._solver import AbstractSolver, Iterate, Outcome, check_solver
 from ._trace import RESULTS, Multipliers

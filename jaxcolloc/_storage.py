@@ -159,7 +159,7 @@ def read(
     if not where.exists():
         raise FileNotFoundError(errno.ENOENT, f"`{name}` names no file", os.fspath(path))
     if not where.is_file():
-        raise ValueError(f"{wanted}; got {path}, no file.")
+        raise ValueError(f"{wanted}; got {path}, which is no regular file.")
     with open(where, "rb") as file:
         try:
             arrays = _members(file)

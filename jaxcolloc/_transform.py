@@ -10,7 +10,6 @@ import numpy as np
 
 from ._check import describe
 from ._precision import AnyArray
-from ._storage import stored
 
 
 class Scale(eqx.Module):
@@ -45,7 +44,6 @@ class Scale(eqx.Module):
             )
 
 
-@stored("LinearScale")
 class Linear(Scale):
     """value = factor * variable."""
 
@@ -65,7 +63,6 @@ class Linear(Scale):
         return f"{self.factor:g}"
 
 
-@stored("LogScale")
 class Log(Scale):
     """value = exp(variable)."""
 
@@ -79,7 +76,6 @@ class Log(Scale):
         return '"log"'
 
 
-@stored("SoftplusScale")
 class Softplus(Scale):
     """value = log(1 + exp(variable))."""
 

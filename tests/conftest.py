@@ -11,11 +11,6 @@ import pytest
 _MANY_MAPPINGS = 35_000
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker that `pytest -m "not slow"` leaves out for a quick run."""
-    config.addinivalue_line("markers", "slow: takes many seconds; a quick run leaves it out")
-
-
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])
 def caller_x64(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Run the test in a float32 and in a float64 program."""

@@ -51,7 +51,7 @@ class Aliased(eqx.Module):
     rate: jax.Array
 
     def __call__(self, t: Any, y: Any, args: Any) -> Any:
-        return self.rate * jnp.cos(6 * jnp.pi * t)
+        return jnp.stack([self.rate * jnp.cos(6 * jnp.pi * t)])
 
 
 def aliased_data() -> jc.Trajectory:

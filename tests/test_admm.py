@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import Affine, Linear, Net, Plant, spiral
+from jaxcolloc._admm.anchor import anchored
 from scipy.sparse import coo_array
 
 import jaxcolloc as jc
-from jaxcolloc._admm.anchor import anchored
 from jaxcolloc._admm.batches import make_batches
 from jaxcolloc._admm.consensus import Consensus
 from jaxcolloc._admm.executors import InProcess
@@ -67,7 +67,7 @@ def joint_weights():
     return np.asarray(sol.z[:2]), sol.objective
 
 
-@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+@pytest.mark.parametrize("relaxation", [pytest.param(1.0, marks=pytest.mark.slow), 1.6])
 def test_a_convex_model_comes_to_the_joint_optimum(joint_weights, relaxation):
     """Batches of one and two trajectories count by their observations."""
     weights, objective = joint_weights
@@ -78,6 +78,7 @@ def test_a_convex_model_comes_to_the_joint_optimum(joint_weights, relaxation):
     assert sol.stats["members"] == [[0], [1, 2]]
 
 
+@pytest.mark.slow
 def test_the_penalty_is_balanced_from_far_too_large_and_too_small_ones(joint_weights):
     for rho in (1e-3, 1e3):
         sol = convex(rho=rho, max_rounds=80)
@@ -85,6 +86,7 @@ def test_the_penalty_is_balanced_from_far_too_large_and_too_small_ones(joint_wei
         assert len(set(sol.stats["rounds"]["rho"])) > 3
 
 
+@pytest.mark.slow
 def test_a_fixed_point_satisfies_the_joint_problems_conditions():
     """Not convex; joint multipliers by least squares, since ADMM has none."""
     with warnings.catch_warnings():
@@ -116,6 +118,7 @@ def plants():
     return data
 
 
+@pytest.mark.slow
 def test_the_batches_objectives_add_up_to_the_joint_one():
     """Ridge penalties of weights and unknowns, residual penalty, automatic weights and units."""
     model = Plant()
@@ -231,6 +234,7 @@ def test_more_batches_than_trajectories_cut_them_at_boundaries_of_their_grids():
     assert [item.y0 is None for item in parts.trajectories] == [False, True, True, True]
 
 
+@pytest.mark.slow
 def test_continuity_closes_the_gaps_where_a_trajectory_is_cut():
     def gap(continuity):
         with warnings.catch_warnings():
@@ -246,6 +250,7 @@ def test_continuity_closes_the_gaps_where_a_trajectory_is_cut():
     assert gap(True) < 0.1 * gap(False)
 
 
+@pytest.mark.slow
 def test_unknowns_stay_with_their_trajectory_and_come_back():
     def field(t, y, args):
         return -args["rate"] * y
@@ -318,6 +323,7 @@ def test_a_run_in_which_nothing_works_ends_and_returns_the_start():
     np.testing.assert_allclose(sol.z[:2], 1.0)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_does_not_lose_the_run(joint_weights):
     def kill(step):
         if step.iteration == 2:
@@ -330,6 +336,7 @@ def test_a_killed_worker_does_not_lose_the_run(joint_weights):
     np.testing.assert_allclose(sol.z[:2], joint_weights[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_broken_pool_of_the_caller_is_replaced_by_this_process(joint_weights):
     def kill(step):
         if step.iteration == 1:
@@ -358,6 +365,7 @@ def iter_of_nothing():
     yield
 
 
+@pytest.mark.slow
 def test_a_local_dask_cluster_does_the_same(joint_weights):
     distributed = pytest.importorskip("distributed")
     with warnings.catch_warnings():
@@ -422,6 +430,7 @@ def test_a_round_that_leaves_the_start_is_repeated_with_a_larger_penalty():
     assert abs(sol.z[0] - best) < abs(best)
 
 
+@pytest.mark.slow
 def test_starts_apart_keep_their_own_weights_in_the_first_round():
     """Copies of one net with its hidden units permuted: their mean is another function."""
     net = Net(2, 4)

@@ -82,6 +82,7 @@ def test_rows_of_inequalities_follow_the_equations():
     assert f"{len(values) - first} inequalities" in str(nlp)
 
 
+@pytest.mark.slow
 def test_an_invariant_stays_constant_in_the_nlp_and_in_a_rollout():
     rng = np.random.default_rng(0)
     ys = spiral(TS) + 0.05 * rng.normal(size=(len(TS), 2))
@@ -128,6 +129,7 @@ def test_a_trajectory_cut_in_two_and_tied_has_the_same_optimum():
     assert apart.objective < one.objective * (1 - 1e-3)
 
 
+@pytest.mark.slow
 def test_the_order_of_trajectories_does_not_matter():
     rng = np.random.default_rng(2)
     data = [

@@ -34,8 +34,12 @@ def poor_start(grid, omega):
 
 @pytest.mark.parametrize(
     "grid",
-    [jc.Grid.uniform(0.0, 24.0, 48, jc.Radau(3)), jc.Grid.single(0.0, 24.0, jc.Chebyshev(80))],
-    ids=["local", "global"],
+    [
+        pytest.param(jc.Grid.uniform(0.0, 24.0, 48, jc.Radau(3)), id="local"),
+        pytest.param(
+            jc.Grid.single(0.0, 24.0, jc.Chebyshev(80)), id="global", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_a_poor_frequency_is_corrected_on_the_way(grid):
     """The residuals of the truth are the noise; a solve without windows cannot do better."""

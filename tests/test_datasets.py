@@ -98,6 +98,7 @@ def test_what_rests_stays(system, rest):
     assert np.all(np.ptp(ys, axis=0) > 0.1)
 
 
+@pytest.mark.slow
 def test_systems_with_an_input():
     ts = np.linspace(0, 12, 25)
     feed = jc.Input([0.0, 6.0], [0.02, 0.05], kind="hold")

@@ -27,6 +27,7 @@ def run(script, output, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_van_der_pol(tmp_path):
     small = ["--nodes", "40", "--until", "5", "--width", "6", "--seeds", "2"]
     printed = run("van_der_pol.py", tmp_path, *small)
@@ -35,12 +36,14 @@ def test_van_der_pol(tmp_path):
     assert "2 of 2 solved" in printed
 
 
+@pytest.mark.slow
 def test_batches(tmp_path):
     printed = run("batches.py", tmp_path, "--quick")
     assert "2 batches, executor here" in printed
     assert "Solution: successful" in printed
 
 
+@pytest.mark.slow
 def test_lynx_hare(tmp_path):
     printed = run("lynx_hare.py", tmp_path, "--quick")
     # The rates that every text finds, near 0.5, 0.03, 0.02 and 0.8.
@@ -55,6 +58,7 @@ def write(path, header, rows):
         csv.writer(file).writerows([header, *rows])
 
 
+@pytest.mark.slow
 def test_cascaded_tanks(tmp_path):
     """On a made-up record in the place of the real one, which is not part of the project."""
     ts = 4.0 * np.arange(260)
@@ -71,6 +75,7 @@ def test_cascaded_tanks(tmp_path):
     assert max(errors) < 0.5
 
 
+@pytest.mark.slow
 def test_silverbox(tmp_path):
     """On a simulated Duffing oscillator."""
     ts = np.arange(900) / 610.35
@@ -88,6 +93,7 @@ def test_silverbox(tmp_path):
     assert float(re.search(r"test ([\d.]+) mV", printed).group(1)) < 2.0
 
 
+@pytest.mark.slow
 def test_catechol(tmp_path):
     """On yields of a made-up reaction in five solvents."""
     rng = np.random.default_rng(0)
@@ -118,6 +124,7 @@ def test_asks_for_the_data(script, tmp_path):
     assert "Pass --data DIR or set JAXCOLLOC_DATA" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_readmes_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("matplotlib").use("Agg")

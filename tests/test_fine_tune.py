@@ -59,6 +59,7 @@ def objective_and_gradient(run, parameters):
     return _value_and_gradient(run.loss, parameters, problem)[:2]
 
 
+@pytest.mark.slow
 def test_the_objective_is_that_of_the_transcription_with_the_states_eliminated():
     """On a fine grid both agree; several groups, inputs, an unknown, a trained sensor, gaps."""
     model, data = Plant(), plants()
@@ -90,6 +91,7 @@ def test_the_objective_is_that_of_the_transcription_with_the_states_eliminated()
         assert float(steps[0] - steps[1]) / 2e-3 == pytest.approx(slope, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [optax.adam(0.05), optax.lbfgs()], ids=["adam", "lbfgs"])
 def test_recovers_the_matrix_of_a_linear_system(optimizer):
     steps = 25 if optimizer.init is optax.lbfgs().init else 150
@@ -100,6 +102,7 @@ def test_recovers_the_matrix_of_a_linear_system(optimizer):
     assert sol.trace.objective[-1] < 1e-2 * sol.trace.objective[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "adjoint", [diffrax.DirectAdjoint(), diffrax.BacksolveAdjoint()], ids=["direct", "backsolve"]
 )
@@ -110,6 +113,7 @@ def test_adjoints_give_the_same_steps(adjoint):
     np.testing.assert_allclose(other.trace.objective, usual.trace.objective, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_returns_the_least_objective_and_paths_that_are_rollouts():
     # Steps this long rise and fall.
     sol = jc.fine_tune(START, PINNED, optax.adam(0.5), steps=12, grid=GRID)
@@ -121,6 +125,7 @@ def test_returns_the_least_objective_and_paths_that_are_rollouts():
     assert jc.verify(sol).verdict.ok
 
 
+@pytest.mark.slow
 def test_initial_states_are_trained_within_their_bounds_and_known_ones_are_kept():
     data = jc.Trajectory(TS, spiral(TS), y0=[1.0, np.nan])
     sol = jc.fine_tune(
@@ -150,6 +155,7 @@ def test_windows_grow_and_end_with_all_data():
     np.testing.assert_allclose(objective[2:], squares.mean(), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_batches_have_the_full_gradient_on_average():
     """To the accuracy of the integrations, whose steps differ with what is integrated together."""
     model, data = Plant(), plants(3)
@@ -172,6 +178,7 @@ def test_batches_have_the_full_gradient_on_average():
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * np.max(np.abs(b)))
 
 
+@pytest.mark.slow
 def test_batches_train_and_repeat_with_their_key():
     angles = np.linspace(0.0, 2.0, 6)
     data = []
@@ -206,6 +213,7 @@ def test_stops_early_on_held_out_data_and_returns_the_model_that_predicts_best()
     assert np.sum(unseen**2, axis=1).mean() == pytest.approx(looks[:, 1].min(), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_solution_brings_its_options_states_and_unknowns():
     model, data = Plant(), plants(2)
     grids = [jc.Grid.uniform(0.0, item.ts[-1], 8, jc.Radau(3)) for item in data]
@@ -253,6 +261,7 @@ class Bursting(eqx.Module):
         return self.rate * y**2
 
 
+@pytest.mark.slow
 def test_a_step_into_infinity_is_halved():
     ts = np.linspace(0.0, 1.0, 11)
     data = jc.Trajectory(ts, 1 / (1 - 0.5 * ts)[:, None], y0=[1.0])
@@ -333,6 +342,7 @@ def test_bad_arguments(changes, message):
         jc.fine_tune(START, PINNED, **({"grid": GRID} | changes))
 
 
+@pytest.mark.slow
 def test_a_net_is_trained_without_a_grid():
     data = jc.Trajectory(TS, spiral(TS) + 0.02 * np.random.default_rng(0).normal(size=(25, 2)))
     sol = jc.fine_tune(Net(2, 8), data, optax.adam(0.02), steps=(150, 250), windows=(0.4, 1.0))

@@ -1,5 +1,6 @@
 """fit: one call from data to a verified model; what it chooses, what it says, how it goes on."""
 
+import importlib
 import warnings
 
 import equinox as eqx
@@ -10,9 +11,11 @@ import pytest
 from helpers import ALIASED_GRID, SPIRAL, Aliased, Linear, Net, aliased_data, spiral
 
 import jaxcolloc as jc
-from jaxcolloc import _fit, datasets
+from jaxcolloc import datasets
 from jaxcolloc._choose_grid import at_jumps, choose_grid
-from jaxcolloc._holdout import hold_out
+from jaxcolloc._fit import starts as _starts
+from jaxcolloc._fit.holdout import hold_out
+from jaxcolloc._run import Interrupt
 
 
 TS = np.linspace(0.0, 6.0, 61)
@@ -93,6 +96,7 @@ class Constant(eqx.Module):
         return self.slope
 
 
+@pytest.mark.slow
 def test_the_better_model_is_chosen_by_held_out_trajectories():
     """Whole trajectories are held out where there are enough, with starts of their own."""
     rng = np.random.default_rng(0)
@@ -168,6 +172,7 @@ def test_a_warning_tells_what_the_verdict_says():
         assert verdict.value in str(sol)
 
 
+@pytest.mark.slow
 def test_refinement_and_penalty_mend_it():
     """The same data with the choices left to fit: whatever it returns, its verdict is right."""
     with warnings.catch_warnings():
@@ -195,18 +200,19 @@ def test_the_best_verified_start_wins(monkeypatch):
         objective = objectives[len(tried) - 1]
         return eqx.tree_at(lambda item: item.objective, found, objective)
 
-    monkeypatch.setattr(_fit, "solve", fake_solve)
-    monkeypatch.setattr(_fit, "follows", lambda sol: holds[len(tried) - 1])
-    search = _fit._Search(KEY, 4, "smooth", "as_given", jc.Ipopt(), False)
+    monkeypatch.setattr(_starts, "solve", fake_solve)
+    monkeypatch.setattr(_starts, "follows", lambda sol: holds[len(tried) - 1])
+    search = _starts.Search(KEY, 4, "smooth", "as_given", jc.Ipopt(), False, Interrupt())
     best, log = search.best(nlp)
     assert best.objective == 0.3
     assert [row["verified"] for row in log] == holds
     assert tried == [100] * 4
-    assert not _fit._settled(log)
-    assert _fit._settled([log[0], {**log[0], "objective": 0.501}])
-    assert not _fit._settled([log[0], {**log[0], "objective": 0.501}, log[1]])
+    assert not _starts.settled(log)
+    assert _starts.settled([log[0], {**log[0], "objective": 0.501}])
+    assert not _starts.settled([log[0], {**log[0], "objective": 0.501}, log[1]])
 
 
+@pytest.mark.slow
 def test_a_failed_solve_goes_through_windows(monkeypatch):
     """The oscillator of test_continuation, from flat states and a wrong frequency.
 
@@ -216,7 +222,9 @@ def test_a_failed_solve_goes_through_windows(monkeypatch):
     def unlimited(nlp, solver, start, **options):
         return jc.solve_growing(nlp, jc.Ipopt(), start, **options)
 
-    monkeypatch.setattr(_fit, "solve_growing", unlimited)
+    # The package has the function `fit` in the place of its module's name.
+    module = importlib.import_module("jaxcolloc._fit.fit")
+    monkeypatch.setattr(module, "solve_growing", unlimited)
 
     class Oscillator(eqx.Module):
         omega: jax.Array
@@ -243,6 +251,7 @@ def test_a_failed_solve_goes_through_windows(monkeypatch):
     assert abs(float(grown.model.omega)) == pytest.approx(2.0, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_continued(tmp_path):
     path = tmp_path / "fit.jcs"
     options = {"grid": jc.Grid.uniform(0.0, 6.0, 10, jc.Radau(3)), "l2": 1e-3, "key": KEY}
@@ -260,6 +269,7 @@ def test_a_checkpoint_is_continued(tmp_path):
         jc.fit(Net(2, 5), DATA, checkpoint=path, **options)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_with_functions_is_continued_too(tmp_path):
     """A file cannot hold `observe`; the penalty that was chosen comes from it all the same."""
     path = tmp_path / "fit.jcs"

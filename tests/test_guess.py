@@ -7,11 +7,11 @@ import pytest
 from helpers import SPIRAL, Linear, Net, spiral
 
 import jaxcolloc as jc
-from jaxcolloc._gradient_matching import _differences, _jacobian, points_each
-from jaxcolloc._guess import _curve_slopes
-from jaxcolloc._transcription.point_functions import VectorField
+from jaxcolloc._guess.gradient_matching import _differences, _jacobian, points_each
+from jaxcolloc._guess.guess import _curve_slopes
+from jaxcolloc._guess.states import smooth_curves
 from jaxcolloc._precision import x64
-from jaxcolloc._states import smooth_curves
+from jaxcolloc._transcription.point_functions import VectorField
 
 
 TS = np.linspace(0.0, 4.0, 60)
@@ -89,6 +89,7 @@ class Scaled(Linear):
         return args[0] * self.matrix @ y + args[1] * self.bias
 
 
+@pytest.mark.slow
 def test_the_jacobian_of_gradient_matching_is_that_of_its_residuals():
     known, found = jnp.ones(2), jc.Unknown(np.array([1.0, 2.0]))
     data = [jc.Trajectory(TS, spiral(TS) * size, args)

@@ -105,6 +105,7 @@ def test_a_rollout_steps_to_the_jumps(caller_x64):
     np.testing.assert_allclose(ys, _driven(ts, us, 2.0), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_finds_a_known_input_gain(shared, caller_x64):
     """Held inputs of several lengths; the intervals end at the jumps."""

@@ -11,8 +11,10 @@ import pytest
 from helpers import SCHEMES, Linear, Net, Plant, dense, spiral
 
 import jaxcolloc as jc
-from jaxcolloc._interior_point import iterate, kkt
-from jaxcolloc._interior_point.solver import problem_of
+from jaxcolloc._interior_point import blocks, kkt, loop
+from jaxcolloc._interior_point.iteration import iterate
+from jaxcolloc._interior_point.problem import problem_of
+from jaxcolloc._interior_point.state import Options
 from jaxcolloc._interior_point.structure import structure_of
 from jaxcolloc._precision import x64
 
@@ -68,14 +70,14 @@ def matrices(nlp, seed=0):
 
 @eqx.filter_jit
 def _both(structure, jacobian, hessian, diagonal, weight, dual, primal, fixed):
-    blocks = kkt.slopes(structure, jacobian, jnp.ones(structure.num_constraints))
-    curves = kkt.curvature(structure, hessian)
-    factor = kkt.factorise(structure, blocks, curves, diagonal, weight, fixed)
-    return factor.good, kkt.solve(structure, blocks, factor, dual, primal, fixed)
+    slopes = blocks.slopes(structure, jacobian, jnp.ones(structure.num_constraints))
+    curves = blocks.curvature(structure, hessian)
+    factor = kkt.factorise(structure, slopes, curves, diagonal, weight, fixed)
+    return factor.good, kkt.solve(structure, slopes, factor, dual, primal, fixed)
 
 
 def solved(nlp, jacobian, hessian, diagonal, weight, right):
-    """`_kkt` on numbers, compiled."""
+    """`_both` on numbers, compiled."""
     with x64():
         structure = jax.tree.map(jnp.asarray, structure_of(nlp))
         fixed = nlp.bounds[0] == nlp.bounds[1]
@@ -300,16 +302,16 @@ def test_restoration_lowers_the_violation_and_hands_back(linear):
     solver = jc.InteriorPoint()
     z = np.array(jc.guess(linear, weights="as_given").z) + 0.3
     with x64():
-        problem = problem_of(solver, linear, z)
-        options = iterate.Options(jnp.asarray(solver.tol), jnp.asarray(100))
-        state = iterate.first(problem, jnp.asarray(z), None, None, None,
+        problem = problem_of(linear, z)
+        options = Options(jnp.asarray(solver.tol), jnp.asarray(100))
+        state = loop.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
         theta = jnp.sum(jnp.abs(state.values.residual))
         state = eqx.tree_at(
             lambda item: (item.starting, item.restoring, item.restore_from), state,
             (jnp.asarray(False), jnp.asarray(True), theta),
         )  # fmt: skip
-        after, records = iterate.several(problem, options, True, state, jnp.asarray(5), 5)
+        after, records = loop.several(problem, options, True, state, jnp.asarray(5), 5)
         assert bool(records.restoration[0])
         assert not bool(after.restoring)
         assert float(jnp.sum(jnp.abs(after.values.residual))) < 0.9 * float(theta)
@@ -398,15 +400,15 @@ def test_the_loop_calls_nothing_back_on_the_host(linear):
     """What runs on a GPU must be one program."""
     with x64():
         z = np.zeros(linear.num_variables)
-        problem = problem_of(jc.InteriorPoint(), linear, z)
-        options = iterate.Options(jnp.asarray(1e-6), jnp.asarray(100))
-        state = iterate.first(problem, jnp.asarray(z), None, None, None,
+        problem = problem_of(linear, z)
+        options = Options(jnp.asarray(1e-6), jnp.asarray(100))
+        state = loop.first(problem, jnp.asarray(z), None, None, None,
                                jnp.asarray(1e-3))  # fmt: skip
         arrays, rest = eqx.partition((problem, state), eqx.is_array)
 
         def run(arrays):
             problem, state = eqx.combine(arrays, rest)
-            return iterate.iterate(problem, options, True, state)
+            return iterate(problem, options, True, state)
 
         text = str(jax.make_jaxpr(run)(arrays))
     assert "callback" not in text

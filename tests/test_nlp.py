@@ -69,13 +69,20 @@ def _check_derivatives(nlp):
     np.testing.assert_allclose(lower, np.tril(hessian), atol=1e-11)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("global", "radau") else pytest.mark.slow)
+        for name in CASES
+    ],
+)
 def test_sparse_derivatives_match_dense_ones(name):
     nlp = _make(name)
     assert nlp.num_variables != nlp.num_constraints
     _check_derivatives(nlp)
 
 
+@pytest.mark.slow
 def test_derivatives_with_hidden_states_and_an_observation_function():
     grid = jc.Grid.uniform(0.0, 2.0, 3, jc.Radau(2))
     data = _rich_data(grid, (8,))
@@ -84,6 +91,7 @@ def test_derivatives_with_hidden_states_and_an_observation_function():
     _check_derivatives(nlp)
 
 
+@pytest.mark.slow
 def test_derivatives_with_trajectories_of_very_different_lengths():
     """Padding must leave no mark: lengths 1, 3, 4 and 9 intervals, one grid each."""
     grids = [jc.Grid.uniform(0.0, 2.0, count, jc.Radau(2)) for count in (3, 1, 9, 4)]
@@ -93,13 +101,13 @@ def test_derivatives_with_trajectories_of_very_different_lengths():
     _check_derivatives(nlp)
 
 
+@pytest.mark.slow
 def test_derivatives_of_a_model_whose_sparsity_is_unknown():
     def model(t, y, args):
         return jnp.linalg.solve(jnp.eye(2) + 0.1 * jnp.outer(y, y), y)
 
     grid = jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(2))
-    if True:
-        nlp = jc.transcribe(model, jc.Trajectory([0.0, 1.0], np.ones((2, 2)), y0=None), grid)
+    nlp = jc.transcribe(model, jc.Trajectory([0.0, 1.0], np.ones((2, 2)), y0=None), grid)
     _check_derivatives(nlp)
 
 
@@ -151,6 +159,7 @@ PLANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTS)
 def test_derivatives_of_a_hybrid_model_match_dense_ones(name):
     nlp = _plant(**PLANTS[name])
@@ -158,6 +167,7 @@ def test_derivatives_of_a_hybrid_model_match_dense_ones(name):
     _check_derivatives(nlp)
 
 
+@pytest.mark.slow
 def test_gauss_newton_of_a_hybrid_model():
     """The Hessian of the same objective with every residual expanded to first order."""
     nlp = _plant(**PLANTS["constraints"])
@@ -172,7 +182,7 @@ def test_gauss_newton_of_a_hybrid_model():
             over_points(p.gauss_newton.function, head, p.points, p._at(states), nlp.num_weights)
             for p in core.penalties
         ]
-        return 0.7 * sum(map(jnp.sum, values), start=core.ridge.value(head))
+        return 0.7 * sum(map(jnp.sum, values), start=core.quadratics[0].value(head))
 
     with x64():
         expected = np.asarray(jax.jit(jax.hessian(expanded))(z))

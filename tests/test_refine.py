@@ -36,7 +36,9 @@ def coarse():
         (uniform(15, jc.Radau(3)), uniform(24, jc.Radau(3))),
         (uniform(12, jc.GaussLegendre(3)), uniform(12, jc.GaussLegendre(4))),
         (uniform(16, jc.Lobatto(4)), uniform(24, jc.Lobatto(4))),
-        (uniform(1, jc.Chebyshev(40)), uniform(1, jc.Chebyshev(56))),
+        pytest.param(
+            uniform(1, jc.Chebyshev(40)), uniform(1, jc.Chebyshev(56)), marks=pytest.mark.slow
+        ),
     ],
     ids=lambda grid: repr(grid.scheme),
 )
@@ -54,7 +56,7 @@ def test_a_moved_solution_is_a_warm_start(before, after):
     assert warm.stats["num_steps"] < cold.stats["num_steps"]
     assert warm.objective == pytest.approx(cold.objective, rel=1e-4)
     np.testing.assert_allclose(warm.model.matrix, cold.model.matrix, atol=1e-3)
-    np.testing.assert_array_equal(start.z[:4], sol.z[:4])
+    np.testing.assert_allclose(start.z[:4], sol.z[:4], atol=1e-6)
 
 
 def test_multipliers_on_the_same_grid_stay_as_they_are():
@@ -112,6 +114,7 @@ def test_what_is_needlessly_fine_is_joined_but_not_over_a_jump():
     assert len(split(grid, errors, 1e-3, parts, np.zeros(0), merge=False).boundaries) == 9
 
 
+@pytest.mark.slow
 def test_refinement_reaches_the_tolerance_and_says_so(coarse):
     before = jc.verify(coarse)
     assert before.distance[0] > 1e-4

@@ -53,6 +53,7 @@ def test_recovers_the_matrix_of_a_linear_system(grid, tolerance):
     assert sol.stats["max_defect"] < 1e-7
 
 
+@pytest.mark.slow
 def test_the_optimum_does_not_depend_on_the_scheme():
     rng = np.random.default_rng(0)
     noisy = spiral(TS) + 0.1 * rng.normal(size=(25, 2))
@@ -150,6 +151,7 @@ def test_shuffled_trajectories_give_the_same_model():
     np.testing.assert_allclose(found[0].paths[0].states, found[1].paths[1].states, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_very_long_and_very_short_trajectories_in_one_problem():
     """A hundred thousand samples beside two: the matrix to the accuracy that noise allows."""
     rng = np.random.default_rng(0)
@@ -366,6 +368,7 @@ def test_says_how_to_install_ipopt(nlp, start, monkeypatch):
         solver._import()
 
 
+@pytest.mark.slow
 def test_hands_the_model_back_in_its_own_dtypes(caller_x64):
     model = Net(2, 4)
     before = [leaf.dtype for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype")]

@@ -46,6 +46,7 @@ def test_finds_a_hidden_velocity_and_the_constants_with_gaps(caller_x64):
     np.testing.assert_allclose(sol.paths[0].states, truth, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_black_box_with_a_hidden_state_fits():
     nlp = first_channel(num_states=2, l2=1e-5)
     sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp, key=jax.random.key(0)))

@@ -1,14 +1,8 @@
-"""Files: what comes back, what is refused and how, writing at once beside others and kills."""
+"""Files: what comes back, and what is refused and how."""
 
 import enum
 import json
 import os
-import signal
-import stat
-import subprocess
-import sys
-import threading
-import time
 import zipfile
 from pathlib import Path
 
@@ -19,8 +13,7 @@ import numpy as np
 import pytest
 
 import jaxcolloc as jc
-from jaxcolloc import _atomic_file, _storage
-from jaxcolloc._ipopt.options import harmless
+from jaxcolloc import _storage
 
 
 TS = np.linspace(0.0, 1.0, 4)
@@ -38,11 +31,13 @@ PUBLIC = {
     "PseudoHuber": jc.PseudoHuber(0.5),
     "RESULTS": jc.RESULTS.acceptable,
     "Radau": jc.Radau(3),
+    "Round": jc.Round(1, *np.arange(5.0).tolist(), 7, True, 0.5),
     "StateBounds": jc.StateBounds([0, 1], -1.0, at="end"),
     "Step": jc.Step(3, *np.arange(7.0).tolist(), 7, False, 0.5),
     "Tie": jc.Tie(0, 1),
     "Trace": jc.Trace.collect([jc.Step(3, *np.arange(7.0).tolist(), 7, False, 0.5)]),
     "Trajectory": jc.Trajectory(TS, np.ones((4, 1)), {"a": (1, jc.Unknown(2.0))}, y0=[np.nan]),
+    "TrainingStep": jc.TrainingStep(3, *np.arange(4.0).tolist()),
     "Unknown": jc.Unknown([1.0, 2.0], bounds=(0.1, 3.0), scale="log", l2=0.1),
     "VERDICT": jc.VERDICT.good,
     "Verification": jc.Verification(
@@ -375,7 +370,7 @@ def test_paths_of_a_wrong_kind(wrong):
 
 
 def test_folders_and_missing_files(tmp_path, path):
-    with pytest.raises(ValueError, match=rf"`path` must be a file.*{tmp_path}, no file"):
+    with pytest.raises(ValueError, match=rf"`path` must be a file.*{tmp_path}, which is no reg"):
         _storage.read(tmp_path)
     with pytest.raises(
         ValueError, match=rf"`path` must be a file; got {tmp_path}, which is a fold"
@@ -401,199 +396,3 @@ def test_what_is_no_regular_file(path):
         _storage.write(path, 1)
     with pytest.raises(ValueError, match="no regular file"):
         _storage.write(os.devnull, 1)
-
-
-def test_errors_name_the_path_of_the_caller(path, monkeypatch):
-    def denied(*args):
-        raise PermissionError(13, "Permission denied", str(args[0]))
-
-    monkeypatch.setattr(_atomic_file.os, "open", denied)
-    with pytest.raises(PermissionError, match=rf"Permission denied: '{path}'"):
-        _storage.write(path, 1)
-
-
-# Writing at once
-
-
-def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
-    _storage.write(path, "old")
-
-    def broken(number):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(_atomic_file.os, "fsync", broken)
-    with pytest.raises(OSError, match="no space"):
-        _storage.write(path, "new")
-    assert _storage.read(path) == "old"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_symbolic_link_stays(tmp_path):
-    (tmp_path / "folder").mkdir()
-    real, link = tmp_path / "folder" / "real", tmp_path / "link"
-    link.symlink_to(Path("folder") / "real")
-    for text in ("its target does not exist", "its target exists"):
-        _storage.write(link, text)
-        assert link.is_symlink()
-        assert not real.is_symlink()
-        assert _storage.read(real) == _storage.read(link) == text
-    assert [item.name for item in (tmp_path / "folder").iterdir()] == ["real"]
-
-
-def test_a_link_to_itself_is_refused(path):
-    path.symlink_to(path)
-    with pytest.raises(ValueError, match="`path` must be a file"):
-        _storage.write(path, 1)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_permissions(path):
-    """A new file has the usual ones, an existing one keeps its own."""
-    before = os.umask(0o027)
-    try:
-        _storage.write(path, 1)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o640
-        for mode in (0o600, 0o664, 0o444):
-            path.chmod(mode)
-            _storage.write(path, mode)
-            assert stat.S_IMODE(path.stat().st_mode) == mode
-    finally:
-        os.umask(before)
-
-
-def dead_process():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-@pytest.mark.skipif(os.name != "posix", reason="only there processes can be looked up")
-def test_what_killed_processes_left_is_removed(path):
-    """And nothing that a live process, another machine or somebody else may still need."""
-    dead, host = dead_process(), _atomic_file._host()
-    stale = [f".file.jcs.{dead}.tmp", f".file.jcs.{host}-{dead}-77.tmp", f".file.jcs.{10**12}.tmp"]
-    stale += [".file.jcs.00000000-1-2.tmp"]
-    kept = [f".file.jcs.{os.getpid()}.tmp", f".file.jcs.{host}-{os.getppid()}-5.tmp"]
-    kept += [f".other.jcs.{dead}.tmp", f"file.jcs.{dead}.tmp", ".file.jcs.tmp", ".fileXjcs.3.tmp"]
-    kept += [".file.jcs.00000000-3-4.tmp", f".file.jcs.{dead}.tmp.old", ".file.jcs.1.tmp"]
-    for name in stale + kept:
-        (path.parent / name).write_text("part")
-    yesterday = time.time() - 90_000
-    os.utime(path.parent / stale[-1], (yesterday, yesterday))
-    _storage.write(path, 1)
-    assert {item.name for item in path.parent.iterdir()} == {*kept, path.name}
-
-
-def test_threads_that_write_the_same_file(path):
-    """Each write is whole, and no thread takes another's unfinished file."""
-    errors = []
-
-    def work(number):
-        try:
-            for _ in range(20):
-                _storage.write(path, {"number": number, "values": np.full(1000, number)})
-                tree = _storage.read(path)
-                assert np.all(tree["values"] == tree["number"])
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert list(path.parent.iterdir()) == [path]
-
-
-WRITE = """
-import sys, numpy as np
-from jaxcolloc import _storage
-
-sizes = np.random.default_rng(int(sys.argv[2]))
-print("ready", flush=True)
-while True:
-    count = int(sizes.integers(1, 400_000))
-    _storage.write(sys.argv[1], {"count": count, "values": np.full(count, float(count))})
-"""
-
-
-def test_a_kill_while_writing_leaves_a_whole_file(path):
-    """Killed at random moments of an endless stream of writes, the file is always whole."""
-    for attempt in range(4):
-        command = [sys.executable, "-c", WRITE, str(path), str(attempt)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(0.05 + 0.037 * attempt)
-            while not path.exists():
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        tree = _storage.read(path)
-        np.testing.assert_array_equal(tree["values"], np.full(tree["count"], float(tree["count"])))
-    _storage.write(path, 1)
-    assert list(path.parent.iterdir()) == [path]
-
-
-# Options of IPOPT from a file
-
-
-HARMFUL = {
-    "output_file": "victim.txt",
-    "option_file_name": "options.opt",
-    "hsllib": "/tmp/evil.so",
-    "pardisolib": "evil.so",
-    "linear_solver": "./evil",
-    "file_print_level": 5,
-    "file_append": True,
-    "print_options_documentation": "yes",
-    "ma97_dump_matrix": "yes",
-    "not_an_option": 1,
-    "tol": "1e-3/../x",
-    "mu_init": [1.0],
-    "resto.output_file": "x",
-}
-HARMLESS = {
-    "acceptable_tol": 1e-3,
-    "max_iter": 50,
-    "mu_strategy": "monotone",
-    "mu_oracle": "quality-function",
-    "limited_memory_max_history": np.int64(12),
-    "derivative_test": "first-order",
-    "linear_solver": "ma57",
-    "print_level": 5,
-    "warm_start_same_structure": False,
-}
-
-
-def test_harmless_options_are_told_apart():
-    assert harmless(HARMLESS) == (HARMLESS, {})
-    assert harmless(HARMFUL) == ({}, HARMFUL)
-    assert harmless({"linear_solver": "ma77"}) == ({}, {"linear_solver": "ma77"})
-
-
-def test_loading_leaves_harmful_options_out(path):
-    """Wherever in the tree the solver stands."""
-    solver = jc.Ipopt(tol=1e-5, options=HARMLESS | HARMFUL)
-    _storage.write(path, {"inside": (solver,)})
-    with pytest.warns(UserWarning, match=r"left out: file_append, .*output_file, "):
-        back = _storage.read(path)["inside"][0]
-    kept = {name: value for name, value in HARMLESS.items() if name not in HARMFUL}
-    assert back.options == kept
-    assert back.tol == 1e-5
-
-
-def test_ipopt_knows_the_options_that_stay():
-    """The numbers and words of `HARMLESS` are IPOPT's own."""
-    quiet = {"print_level": 0, "linear_solver": "mumps", "derivative_test": "none"}
-    nlp = jc.transcribe(Decay(jnp.array(1.0)), jc.Trajectory(TS, np.exp(-TS)[:, None]), GRID)
-    sol = jc.solve(nlp, jc.Ipopt(options=HARMLESS | quiet), jc.guess(nlp, weights="as_given"))
-    assert sol.result.ok
-
-
-class Decay(eqx.Module):
-    rate: jax.Array
-
-    def __call__(self, t, y, args):
-        return -self.rate * y

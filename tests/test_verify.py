@@ -114,6 +114,7 @@ class Lorenz(eqx.Module):
         return jnp.stack([self.rate * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
 
 
+@pytest.mark.slow
 def test_chaos_is_told_from_a_coarse_grid():
     ts = np.linspace(0.0, 20.0, 401)
     model = Lorenz(jnp.asarray(10.0))
@@ -130,6 +131,7 @@ def test_chaos_is_told_from_a_coarse_grid():
     assert report.verdict is jc.VERDICT.unstable
 
 
+@pytest.mark.slow
 def test_a_rollout_that_ends_in_infinity(fine):
     class Exploding(Linear):
         def __call__(self, t, y, args):

@@ -19,6 +19,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
+from .._storage import stored
+
 
 # Residuals further apart than this, each relative to its tolerance, change rho by the factor.
 _UNBALANCED = 20.0
@@ -51,6 +53,7 @@ class Residuals(NamedTuple):
         return max(self.primal / self.primal_tolerance, self.dual / self.dual_tolerance)
 
 
+@stored("Consensus")
 class Consensus(eqx.Module):
     """The shared vector with, for each batch, which entries it has and their dual variables."""
 

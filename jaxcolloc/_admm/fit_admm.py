@@ -30,7 +30,7 @@ from .._trace import RESULTS
 from .._verify import verify
 from .batches import Batches
 from .executors import Workers
-from .rounds import COLUMNS, Rounds
+from .rounds import CHECKPOINT, COLUMNS, Rounds
 from .split import Admm, recipes_of, split_data
 
 
@@ -205,9 +205,9 @@ def _request(joint: NLP, parts: Batches, admm: Admm, start: Any, key: Any) -> di
 
 def _resumed(file: Checkpoint) -> dict[str, Any]:
     """What a checkpoint holds, once it is known to be for the same problem."""
-    content = _storage.read(file.path, "checkpoint")
-    if not isinstance(content, dict) or "consensus" not in content:
-        raise ValueError(f"`checkpoint` must be a file that fit_admm has written; got {file.path}.")
+    content: dict[str, Any] = _storage.read(
+        file.path, "checkpoint", entries=CHECKPOINT, writer="jc.fit_admm"
+    )
     file.check(content["request"])
     return content
 

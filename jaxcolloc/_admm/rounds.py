@@ -10,8 +10,7 @@ import numpy as np
 from .._guess import guess
 from .._nlp import NLP
 from .._precision import x64
-from .._progress import progress_bar
-from .._run import Callback, Checkpoint, Run
+from .._run import Callback, Checkpoint, Run, progress_bar
 from .._solver import Outcome
 from .._trace import RESULTS, Multipliers, Round
 from .batches import Batches
@@ -36,6 +35,18 @@ COLUMNS = (
     "objective", "primal", "dual", "primal_tolerance", "dual_tolerance", "rho", "rollout_mse",
     "num_steps", "left_out", "rejected", "seconds",
 )  # fmt: skip
+# What a checkpoint holds, by name, with the types of it.
+CHECKPOINT: dict[str, Any] = {
+    "consensus": Consensus,
+    "points": list,
+    "table": list,
+    "steps": list,
+    "tol": float,
+    "worst": float,
+    "widest": float,
+    "least_rho": float,
+    "request": dict,
+}
 
 
 class Rounds:

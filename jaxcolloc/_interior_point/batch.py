@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._interior_point import iterate
 from .._nlp import NLP
 from .._precision import x64
 from .._run import Run
 from .._solver import Outcome
 from .._trace import RESULTS, Multipliers, Step
-from . import iterate
 from .barrier import Problem
 from .driver import Iteration, Numbers, first_inputs, options_of, outcome_of, steps_of
 from .problem import make_problem, problem_of

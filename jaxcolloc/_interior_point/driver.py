@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._interior_point import iterate
 from .._solver import Iterate, Outcome, StepCallback
 from .._trace import RESULTS, Multipliers, Step
-from . import iterate
 from .barrier import Problem
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from . import kkt
+from .._interior_point import kkt
 from .barrier import Problem
 from .blocks import Curvature, Slopes
 from .options import (

@@ -17,8 +17,7 @@ from .._data import Trajectory, as_trajectories
 from .._grid import Grids
 from .._nlp import NLP
 from .._precision import x64
-from .._progress import progress_bar
-from .._run import Callback, Run, interruptible
+from .._run import Callback, Run, interruptible, progress_bar
 from .._settings import Options, Settings, check_options
 from .._solution import Solution, SolveError
 from .._trace import RESULTS

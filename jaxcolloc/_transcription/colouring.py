@@ -31,8 +31,8 @@ _LARGE = 200_000
 class Products(NamedTuple):
     """Hessian-vector products that hold every entry of a symmetric matrix.
 
-    Product `c` of `num_colors` is the matrix times the sum of the unit vectors of those columns whose
-    `color` is `c`. Entry `(rows[e], columns[e])` of the lower triangle is element `position[e]` of
+    Product `c` of `num_colors` is the matrix times the sum of the unit vectors of the columns of
+    colour `c`. Entry `(rows[e], columns[e])` of the lower triangle is element `position[e]` of
     product `product[e]`.
     """
 

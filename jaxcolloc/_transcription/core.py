@@ -121,7 +121,7 @@ class Core(eqx.Module):
         (mine, mine_def), (theirs, theirs_def) = (
             jtu.tree_flatten(_terms(core)) for core in (self, other)
         )
-        if not mine_def == theirs_def:  # type: ignore[operator]
+        if mine_def != theirs_def:  # type: ignore[operator]
             return False
         for a, b in zip(mine, theirs, strict=True):
             if is_array(a) != is_array(b) or (is_array(a) and a.shape != b.shape):

@@ -126,7 +126,11 @@ class _Structure:
         return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Structure) and self._key == other._key
+        try:
+            return isinstance(other, _Structure) and bool(self._key == other._key)
+        except (TypeError, ValueError):
+            # Static parts that cannot be compared, as NumPy arrays.
+            return False
 
     @property
     def inputs(self) -> Any:

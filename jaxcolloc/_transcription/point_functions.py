@@ -82,7 +82,8 @@ class PointLoss(eqx.Module):
             return jnp.where(data.measured, predicted - data.ys, 0.0)
 
         difference = _expanded(residual, w, y) if self.linearise else residual(w, y)
-        return (data.factor * self.loss(difference, jnp.asarray(data.weights)))[None]
+        value = jnp.asarray(data.factor) * self.loss(difference, jnp.asarray(data.weights))
+        return value[None]
 
 
 class PointResidual(eqx.Module):

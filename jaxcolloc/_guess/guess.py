@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
-from ._check import choice, positive
-from ._gradient_matching import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
-from ._nlp import NLP
-from ._precision import x64
-from ._smooth import SmoothTrajectory
-from ._states import StateFunction, States, called_states, candidate_states, smooth_curves
-from ._trace import Multipliers
-from ._transcription.point_functions import VectorField
+from .._check import choice, positive
+from .._nlp import NLP
+from .._precision import x64
+from .._smooth import SmoothTrajectory
+from .._trace import Multipliers
+from .._transcription.point_functions import VectorField
+from .gradient_matching import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
+from .states import StateFunction, States, called_states, candidate_states, smooth_curves
 
 
 class Guess(eqx.Module):

@@ -9,29 +9,29 @@ from typing import Any, Unpack
 
 from jaxtyping import PRNGKeyArray
 
-from ._check import integer, positive, share
-from ._choose_grid import choose_grids
-from ._continuation import solve_growing
-from ._data import Trajectory, as_trajectories
-from ._fingerprint import fingerprint
-from ._grid import Grids
-from ._guess import Guess
-from ._holdout import hold_out
-from ._ipopt import Ipopt
-from ._load import load, stored_request, stored_setting
-from ._nlp import NLP
-from ._refine import refine
-from ._run import Checkpoint, interruptible
-from ._scheme import AbstractScheme
-from ._selection import penalties_of, select
-from ._settings import Options, Settings
-from ._solution import Solution
-from ._solve import solve
-from ._solver import AbstractSolver, check_solver
-from ._starts import Interrupted, Search, title
-from ._trace import RESULTS
-from ._transcribe import transcribe_with
-from ._verify import verify
+from .._check import integer, positive, share
+from .._choose_grid import choose_grids
+from .._continuation import solve_growing
+from .._data import Trajectory, as_trajectories
+from .._fingerprint import fingerprint
+from .._grid import Grids
+from .._guess import Guess
+from .._ipopt import Ipopt
+from .._load import load, stored_request, stored_setting
+from .._nlp import NLP
+from .._refine import refine
+from .._run import Checkpoint, interruptible
+from .._scheme import AbstractScheme
+from .._settings import Options, Settings
+from .._solution import Solution
+from .._solve import solve
+from .._solver import AbstractSolver, check_solver
+from .._trace import RESULTS
+from .._transcribe import transcribe_with
+from .._verify import verify
+from .holdout import hold_out
+from .selection import penalties_of, select
+from .starts import Interrupted, Search, title
 
 
 # A solve that takes longer has gone astray.

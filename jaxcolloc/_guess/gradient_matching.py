@@ -11,15 +11,15 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._args import Unknowns, as_arrays, restore, signature, stack
-from ._check import describe, integer, positive
-from ._data import Trajectory, as_trajectories
-from ._precision import AnyArray, x64
-from ._smooth import SmoothTrajectory, channel_means
-from ._transcription.blocks import Points, over_points
-from ._transcription.layout import Head
-from ._transcription.parameters import Weighted
-from ._transcription.point_functions import VectorField
+from .._args import Unknowns, as_arrays, restore, signature, stack
+from .._check import describe, integer, positive
+from .._data import Trajectory, as_trajectories
+from .._precision import AnyArray, x64
+from .._smooth import SmoothTrajectory, channel_means
+from .._transcription.blocks import Points, over_points
+from .._transcription.layout import Head
+from .._transcription.parameters import Weighted
+from .._transcription.point_functions import VectorField
 
 
 with warnings.catch_warnings():

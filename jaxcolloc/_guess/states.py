@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._args import Unknowns, as_arrays, restore
-from ._callables import OfModel
-from ._nlp import NLP
-from ._precision import x64
-from ._smooth import SmoothTrajectory, channel_means
+from .._args import Unknowns, as_arrays, restore
+from .._callables import OfModel
+from .._nlp import NLP
+from .._precision import x64
+from .._smooth import SmoothTrajectory, channel_means
 
 
 States = list[Float[np.ndarray, "_ state"]]

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ._grid import Grid
-from ._transcription.build import Parts
-from ._transcription.sparse import Pattern
+from .._grid import Grid
+from .build import Parts
+from .sparse import Pattern
 
 
 def screen(nlp: Parts) -> str:

@@ -5,17 +5,17 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from ._constraints import as_constraints
-from ._continuation import extended, first_window
-from ._data import Trajectory, measured_channels
-from ._guess import Guess, guess
-from ._nlp import NLP
-from ._smooth import channel_spread
-from ._solution import Solution
-from ._solve import solve
-from ._solver import AbstractSolver
-from ._transcribe import transcribe_again
-from ._verify import observed, rollout
+from .._constraints import as_constraints
+from .._continuation import extended, first_window
+from .._data import Trajectory, measured_channels
+from .._guess import Guess, guess
+from .._nlp import NLP
+from .._smooth import channel_spread
+from .._solution import Solution
+from .._solve import solve
+from .._solver import AbstractSolver
+from .._transcribe import transcribe_again
+from .._verify import observed, rollout
 
 
 # With so many trajectories whole ones are held out, with fewer the end of each.

@@ -6,18 +6,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._grid import Grid
-from ._guess import Guess, guess
-from ._holdout import Holdout
-from ._nlp import NLP
-from ._run import Interrupt
-from ._solution import Solution
-from ._solve import solve
-from ._solve_batch import solve_batch
-from ._solver import AbstractSolver
-from ._transcribe import transcribe_again
-from ._transfer import transfer
-from ._verify import follows
+from .._grid import Grid
+from .._guess import Guess, guess
+from .._nlp import NLP
+from .._run import Interrupt
+from .._solution import Solution
+from .._solve import solve
+from .._solve_batch import solve_batch
+from .._solver import AbstractSolver
+from .._transcribe import transcribe_again
+from .._transfer import transfer
+from .._verify import follows
+from .holdout import Holdout
 
 
 # Widths of the smoothing window, one start after another.

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from ._check import describe, positive
-from ._data import Trajectory
-from ._guess import Guess, guess
-from ._holdout import Holdout, Score, hold_out
-from ._nlp import NLP
-from ._solution import Solution
-from ._solve import solve
-from ._starts import TRIAL_STEPS, Search, title
+from .._check import describe, positive
+from .._data import Trajectory
+from .._guess import Guess, guess
+from .._nlp import NLP
+from .._solution import Solution
+from .._solve import solve
+from .holdout import Holdout, Score, hold_out
+from .starts import TRIAL_STEPS, Search, title
 
 
 # Factors of the data's variance that are tried as `l2`, the strongest first.

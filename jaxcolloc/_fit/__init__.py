@@ -1,0 +1,3 @@
+"""The whole way from data to a verified model."""
+
+from .fit import fit as fit
