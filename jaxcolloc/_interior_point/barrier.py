@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._interior_point import blocks
+from . import blocks
 from .blocks import Curvature, Slopes, Structure
 from .box import Box as Box
 from .options import (

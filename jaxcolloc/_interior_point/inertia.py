@@ -6,13 +6,13 @@ it has (Waechter and Biegler, section 3.1, algorithm IC; `options.py` says where
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._interior_point import kkt
+from . import kkt
 from .barrier import Problem
 from .blocks import Curvature, Slopes
 from .options import (
@@ -117,6 +117,11 @@ def factorised(
     """
     first = jnp.where(metric_only, 1.0, memory.first())
 
+    def tried(hessian: Curvature, delta: Array, tries: Array, flattened: Array) -> Attempt:
+        diagonal = sigma + delta * problem.metric
+        factor = kkt.factorise(problem.structure, slopes, hessian, diagonal, weight, problem.fixed)
+        return Attempt(factor, hessian, delta, tries, flattened)
+
     def another(last: Attempt) -> Attempt:
         # The first attempt is one of the loop's, so that the factorisation is compiled once.
         delta = jnp.where(last.tries == 0, first, memory.larger(last.delta))
@@ -129,25 +134,13 @@ def factorised(
             lambda _: last.hessian,
             jnp.zeros(()),
         )
-        diagonal = sigma + delta * problem.metric
-        factor = kkt.factorise(problem.structure, slopes, hessian, diagonal, weight, problem.fixed)
-        return Attempt(factor, hessian, delta, last.tries + 1, flattened)
+        return tried(hessian, delta, last.tries + 1, flattened)
 
     def bad(last: Attempt) -> Array:
         return ~last.factor.good & (last.delta < MAX_HESSIAN_PERTURBATION)
 
-    return jax.lax.while_loop(bad, another, _none(curvature, another))
-
-
-def _none(
-    curvature: Callable[[Array], Curvature], another: Callable[[Attempt], Attempt]
-) -> Attempt:
-    """No attempt yet: zeros in the shapes of one, to begin the loop with."""
-
-    def zeros(tree: Any) -> Any:
-        return jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), tree)
-
     no = jnp.asarray(False)
-    hessian = zeros(jax.eval_shape(curvature, no))
-    shape: Any = Attempt(None, hessian, jnp.asarray(0.0), jnp.asarray(0), no)  # type: ignore[arg-type]
-    return shape._replace(factor=zeros(jax.eval_shape(another, shape).factor))
+    hessian = jax.eval_shape(curvature, no)
+    untried = jax.eval_shape(tried, hessian, jnp.asarray(0.0), jnp.asarray(0), no)
+    zeros = jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), untried)
+    return jax.lax.while_loop(bad, another, zeros)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._interior_point import inertia, newton, restoration, termination
+from . import inertia, newton, restoration, termination
 from .barrier import Errors, Point, Problem, Values
 from .blocks import Curvature
 from .line_search import Found, line_search

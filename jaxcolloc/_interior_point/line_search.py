@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._interior_point import restoration
+from . import restoration
 from .barrier import Problem
 from .filter import Search
 from .newton import Step

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .._interior_point import blocks, kkt
+from . import blocks, kkt
 from .barrier import Point, Problem
 from .blocks import Slopes
 from .box import longest_dual

@@ -19,7 +19,7 @@ from .bounds import Sides, check_freedom, variable_bounds
 from .constraint_terms import constraint_terms
 from .core import Compiled, Core
 from .equations import equations
-from .groups import Group, make_groups
+from .groups import Group, make_groups, same_inputs
 from .layout import Layout
 from .objective_terms import Quadratic, data_losses, residual_penalties
 from .parameters import Weighted
@@ -70,7 +70,8 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
         weighted = Weighted.split("model", model, settings.trainable, settings.weight_scale)
         layout = _layout(weighted, d, trajectories, grids)
         groups = make_groups(layout, trajectories, grids)
-        _check_shapes(layout, observe, groups, trajectories, grids)
+        if like is None or not same_inputs(groups, like.groups):
+            _check_shapes(layout, observe, groups, trajectories, grids)
         units = like.scale if like else Units.of(settings.state_scale, trajectories, grids,
                                                  observe is not None, d)  # fmt: skip
         rows = _rows(layout, groups, grids, units, settings, model)

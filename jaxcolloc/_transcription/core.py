@@ -273,12 +273,11 @@ class Compiled:
                 # Keeps the key that is known to the compilation cache.
                 self.static = like.static
             there = {id(leaf): item for leaf, item in zip(like.leaves, like.arrays, strict=True)}
+        new = [leaf for leaf in self.leaves if id(leaf) not in there]
         with x64():
             # `jnp.asarray` would compile a program for every shape.
-            self.arrays = tuple(
-                there[id(leaf)] if id(leaf) in there else jax.device_put(leaf)
-                for leaf in self.leaves
-            )
+            there |= zip(map(id, new), jax.device_put(new), strict=True)
+        self.arrays = tuple(there[id(leaf)] for leaf in self.leaves)
 
     @property
     def core(self) -> Core:

@@ -62,6 +62,13 @@ def make_groups(
     return tuple(groups)
 
 
+def same_inputs(groups: Sequence[Group], others: Sequence[Group]) -> bool:
+    """Whether the groups have the same members, with `args` that differ in numbers only."""
+    return [(item.members, signature(item.args)) for item in groups] == [
+        (item.members, signature(item.args)) for item in others
+    ]
+
+
 def alike(keys: Sequence[Hashable]) -> list[list[int]]:
     """The positions of equal keys, in the order in which each key comes first."""
     members: dict[Hashable, list[int]] = {}
