@@ -62,7 +62,11 @@ def input_jumps(args: object) -> Times:
 
 
 def at_jumps(edges: Times, jumps: Times) -> Times:
-    """The boundaries with those jumps added that are few, or moved to the nearest of many."""
+    """Boundaries that hold the jumps of inputs: all of them, or as many as there are boundaries.
+
+    Jumps that are fewer than the boundaries are added to them; where they are more, each inner
+    boundary moves to the nearest jump.
+    """
     inside = jumps[(jumps > edges[0]) & (jumps < edges[-1])]
     if len(inside) == 0:
         return edges

@@ -48,7 +48,7 @@ def verify(sol: Solution) -> Verification:
     The verdict is good only if in every trajectory the rollout's error on the data is at most 1.5
     times the path's (or its distance from the path is at most 1e-4 of the states' spread).
     """
-    spread = _spread(sol)
+    spread = _state_spread(sol)
     rows = [_trajectory(sol, k, spread) for k in range(len(sol.paths))]
     return Verification(
         verdict=_verdict(sol, rows),
@@ -145,7 +145,7 @@ def _cause(row: _Row) -> VERDICT:
     return VERDICT.unstable if amplified else VERDICT.too_coarse
 
 
-def _spread(sol: Solution) -> Float[np.ndarray, " state"]:
+def _state_spread(sol: Solution) -> Float[np.ndarray, " state"]:
     states = np.concatenate([path.states for path in sol.paths])
     spread = states.std(axis=0)
     return np.where(spread > 0, spread, np.maximum(np.abs(states).max(axis=0), 1e-300))

@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import Affine, Linear, Net, Plant, spiral
-from jaxcolloc._admm.anchor import anchored
 from scipy.sparse import coo_array
 
 import jaxcolloc as jc
 from jaxcolloc._admm.batches import make_batches
 from jaxcolloc._admm.consensus import Consensus
 from jaxcolloc._admm.executors import InProcess
-from jaxcolloc._admm.fit_admm import Admm, _recipes, _split
 from jaxcolloc._admm.pickling import pack, unpack
+from jaxcolloc._admm.split import Admm, recipes_of, split_data
 from jaxcolloc._admm.subproblem import Subproblem
+from jaxcolloc._settings import Settings
 
 
 TS = np.linspace(0.0, 2.0, 21)
@@ -126,8 +126,10 @@ def test_the_batches_objectives_add_up_to_the_joint_one():
                "loss": jc.PseudoHuber(0.5)}  # fmt: skip
     grids = [jc.Grid.uniform(0.0, 1.0 + 0.5 * k, 2 + k, jc.Radau(2)) for k in range(3)]
     admm = Admm(1.0, 1.0, True, False, 10, 1e-3, 1e-3, jc.Ipopt())
-    parts, joint = _split(model, plants(), [[0, 2], [1]], grids, None, 0.2, options)
-    problems = [Subproblem(recipe) for recipe in _recipes(joint, parts, admm)]
+    parts, joint = split_data(
+        model, plants(), [[0, 2], [1]], grids, None, Settings(l2=0.2, **options)
+    )
+    problems = [Subproblem(recipe) for recipe in recipes_of(joint, parts, admm)]
     rng = np.random.default_rng(3)
     head = joint.head(jc.guess(joint).z) + 0.1 * rng.normal(size=joint.layout.num_head)
     states = [rng.normal(size=(count, 2)) for count in joint.layout.node_counts]
@@ -144,15 +146,15 @@ def test_subproblems_pull_weights_and_states_at_cuts_in_the_units_of_the_joint_p
     """The anchor's value, gradient and Hessian, by a dense check of the subproblem's objective."""
     data = [jc.Trajectory(TS, 5e3 * spiral(TS), weights=1e-6)]
     admm = Admm(1.0, 1.0, True, True, 10, 1e-3, 1e-3, jc.Ipopt())
-    parts, joint = _split(START, data, 2, [GRID], None, 1e-3, {})
-    problem = Subproblem(_recipes(joint, parts, admm)[1])
+    parts, joint = split_data(START, data, 2, [GRID], None, Settings(l2=1e-3))
+    problem = Subproblem(recipes_of(joint, parts, admm)[1])
     assert problem.recipe.links == ((0, False),)
     plain = problem.nlp
     rng = np.random.default_rng(0)
     z = rng.normal(size=plain.num_variables)
     center, rho = rng.normal(size=6), 3.0
     factor = np.full(6, rho / (2 * problem.recipe.share)) / problem.units**2
-    pulled = anchored(problem.nlp, factor, center * problem.units)
+    pulled = problem.nlp.with_pull(problem.positions, factor, center * problem.units)
     copy = z[problem.positions]
     expected = float(plain.objective(z)) * problem.recipe.share + rho / 2 * np.sum(
         (copy - center) ** 2
@@ -392,7 +394,7 @@ def test_a_checkpoint_goes_on_where_the_run_was_stopped(tmp_path):
     assert len(resumed.trace) == 12
     np.testing.assert_allclose(resumed.trace.objective, whole.trace.objective, rtol=1e-9)
     np.testing.assert_allclose(resumed.z, whole.z, atol=1e-9)
-    with pytest.raises(ValueError, match="`checkpoint` must be from the same model"):
+    with pytest.raises(ValueError, match="`checkpoint` holds a fit of another problem: `batches`"):
         convex(batches=[[0, 1], [2]], checkpoint=file)
 
 
@@ -462,9 +464,9 @@ def test_starts_apart_keep_their_own_weights_in_the_first_round():
 def test_the_trace_and_the_table_of_rounds_agree():
     sol = unfinished(4)
     rounds = sol.stats["rounds"]
-    np.testing.assert_allclose(sol.trace.primal_infeasibility, rounds["primal"])
-    np.testing.assert_allclose(sol.trace.dual_infeasibility, rounds["dual"])
-    np.testing.assert_allclose(sol.trace.regularization, rounds["rho"])
+    np.testing.assert_allclose(sol.trace.primal, rounds["primal"])
+    np.testing.assert_allclose(sol.trace.dual, rounds["dual"])
+    np.testing.assert_allclose(sol.trace.rho, rounds["rho"])
     assert np.all(np.isfinite(rounds["rollout_mse"]))
     # The last rollout is of the model returned: exact in time, as the grid is for this model.
     assert rounds["rollout_mse"][-1] == pytest.approx(sol.objective - 1e-2 * np.sum(sol.z[:2] ** 2),

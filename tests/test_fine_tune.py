@@ -13,14 +13,9 @@ from helpers import SPIRAL, Linear, Net, Plant, spiral
 
 import jaxcolloc as jc
 from jaxcolloc._precision import x64
-from jaxcolloc._sequential.fine_tune import (
-    FineTuning,
-    Integrator,
-    _arrays,
-    _problem,
-    _Training,
-    _value_and_gradient,
-)
+from jaxcolloc._sequential.fine_tune import _problem
+from jaxcolloc._sequential.loss import Integrator
+from jaxcolloc._sequential.training import FineTuning, Training, arrays, value_and_gradient
 
 
 TS = np.linspace(0.0, 4.0, 25)
@@ -50,13 +45,13 @@ def training(nlp, **changes):
             diffrax.Tsit5(), diffrax.RecursiveCheckpointAdjoint(), 1e-9, 1e-11, 4096
         ),
     )  # fmt: skip
-    return _Training(nlp, dataclasses.replace(tuning, **changes), jax.random.key(0))
+    return Training(nlp, dataclasses.replace(tuning, **changes), jax.random.key(0))
 
 
 def objective_and_gradient(run, parameters):
-    parts, until, factor, _ = next(run._plan())
-    problem = _arrays((parts, -1.0, until, factor))
-    return _value_and_gradient(run.loss, parameters, problem)[:2]
+    parts, until, factor, _ = next(run.schedule.tasks())
+    problem = arrays((parts, -1.0, until, factor))
+    return value_and_gradient(run.loss, parameters, problem)[:2]
 
 
 @pytest.mark.slow
@@ -167,10 +162,12 @@ def test_batches_have_the_full_gradient_on_average():
         parameters = whole.first(states)
         _, full = objective_and_gradient(whole, parameters)
         run = training(nlp, batch=1)
-        epoch = [next_batch for next_batch, _ in zip(run._batches(), range(3), strict=False)]
-        scale = 1 / run._count(-1.0, 1.0)
+        epoch = [
+            next_batch for next_batch, _ in zip(run.schedule._batches(), range(3), strict=False)
+        ]
+        scale = 1 / run.schedule.count(-1.0, 1.0)
         parts = [
-            _value_and_gradient(run.loss, parameters, _arrays((item, -1.0, 1.0, factor * scale)))[1]
+            value_and_gradient(run.loss, parameters, arrays((item, -1.0, 1.0, factor * scale)))[1]
             for item, factor in epoch
         ]
         mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *parts)

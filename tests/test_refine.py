@@ -7,7 +7,7 @@ from helpers import SCHEMES, Linear, spiral
 
 import jaxcolloc as jc
 from jaxcolloc._refine import _parts, split
-from jaxcolloc._transcribe import transcribe_again, with_l2
+from jaxcolloc._transcribe import transcribe_again
 from jaxcolloc._transfer import _collocated_quadrature, _costate, transfer
 
 
@@ -169,7 +169,7 @@ def test_why_refinement_stops(coarse):
 
 def test_another_penalty_without_transcribing_anew(coarse):
     nlp = coarse.nlp
-    other = with_l2(nlp, 0.5)
+    other = nlp.with_l2(0.5)
     z = np.random.default_rng(0).normal(size=nlp.num_variables)
     fresh = transcribe_again(nlp, nlp.grids, l2=0.5)
     assert float(other.objective(z)) == pytest.approx(float(fresh.objective(z)), rel=1e-12)
@@ -177,7 +177,7 @@ def test_another_penalty_without_transcribing_anew(coarse):
     np.testing.assert_allclose(other.hessian(z, multipliers), fresh.hessian(z, multipliers))
     assert float(nlp.objective(z)) != float(other.objective(z))
     assert other.settings["l2"] == 0.5
-    none = with_l2(nlp, 0.0)
-    assert len(none.hessian_pattern.rows) == len(
-        transcribe_again(nlp, nlp.grids, l2=0.0).hessian_pattern.rows
+    none = nlp.with_l2(0.0)
+    assert len(none.hessian_structure[0]) == len(
+        transcribe_again(nlp, nlp.grids, l2=0.0).hessian_structure[0]
     )

@@ -1,4 +1,4 @@
-"""Settings and fingerprints: equal where two problems are the same, different where they are not."""
+"""Settings and fingerprints: equal where two problems are the same, else different."""
 
 import functools
 import subprocess

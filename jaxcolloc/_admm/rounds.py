@@ -165,50 +165,57 @@ class Rounds:
             self.table[-1]["rollout_mse"] = self._rollout(answers)
         objective = sum(item.objective for item in found)
         rejected = not objective <= self.worst or residuals.primal > self.widest
-        num_steps = sum(item.num_steps for item in found)
-        row = {
-            "objective": objective,
-            "primal": residuals.primal,
-            "dual": residuals.dual,
-            "primal_tolerance": residuals.primal_tolerance,
-            "dual_tolerance": residuals.dual_tolerance,
-            "rho": rho,
-            "rollout_mse": float("nan"),
-            "num_steps": num_steps,
-            "left_out": len(problems),
-            "rejected": rejected,
-            "seconds": time.perf_counter() - begin,
-        }
-        self.table.append(row)
-        self.steps.append(
-            Round(
-                iteration=len(self.table),
-                objective=objective,
-                primal=residuals.primal,
-                dual=residuals.dual,
-                rho=rho,
-                moved=residuals.moved,
-                num_steps=num_steps,
-                rejected=rejected,
-                seconds=row["seconds"],
-            )
-        )
+        self._record(found, residuals, len(problems), rejected, time.perf_counter() - begin)
         if rejected:
             self.consensus, self.points = before
             self.least_rho = _RAISE * rho
             self.consensus = self.consensus.with_rho(self.least_rho)
         else:
-            if np.isfinite(self.worst):
-                apart = max(residuals.primal, _NO_GAP * residuals.size)
-                self.widest = min(self.widest, _APART * apart)
-            self.tol = float(np.clip(_EXACT * admm.rtol * residuals.share, 0.0, _LOOSE))
-            if admm.balance and len(self.table) < _BALANCED_ROUNDS:
-                new_rho = max(self.consensus.balanced(residuals).rho, self.least_rho)
-                # Gaps grow as the pull weakens.
-                self.widest *= max(1.0, rho / new_rho)
-                self.consensus = self.consensus.with_rho(new_rho)
+            self._adapt(residuals)
         self._save()
         return residuals, len(problems), rejected
+
+    def _record(
+        self,
+        found: list[Local],
+        residuals: Residuals,
+        left_out: int,
+        rejected: bool,
+        seconds: float,
+    ) -> None:
+        """Add the round to the table and to the trace."""
+        row: dict[str, Any] = {
+            "objective": sum(item.objective for item in found),
+            "primal": residuals.primal,
+            "dual": residuals.dual,
+            "rho": self.consensus.rho,
+            "num_steps": sum(item.num_steps for item in found),
+            "rejected": rejected,
+            "seconds": seconds,
+        }
+        self.steps.append(Round(iteration=len(self.table) + 1, moved=residuals.moved, **row))
+        self.table.append(
+            row
+            | {
+                "primal_tolerance": residuals.primal_tolerance,
+                "dual_tolerance": residuals.dual_tolerance,
+                "rollout_mse": float("nan"),
+                "left_out": left_out,
+            }
+        )
+
+    def _adapt(self, residuals: Residuals) -> None:
+        """After a round that is kept: the limits of the next, its exactness and its penalty."""
+        admm, rho = self.admm, self.consensus.rho
+        if np.isfinite(self.worst):
+            apart = max(residuals.primal, _NO_GAP * residuals.size)
+            self.widest = min(self.widest, _APART * apart)
+        self.tol = float(np.clip(_EXACT * admm.rtol * residuals.share, 0.0, _LOOSE))
+        if admm.balance and len(self.table) < _BALANCED_ROUNDS:
+            new_rho = max(self.consensus.balanced(residuals).rho, self.least_rho)
+            # Gaps grow as the pull weakens.
+            self.widest *= max(1.0, rho / new_rho)
+            self.consensus = self.consensus.with_rho(new_rho)
 
     def outcome(self, result: RESULTS) -> Outcome:
         """The consensus model with its own paths."""

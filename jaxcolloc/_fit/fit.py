@@ -149,11 +149,16 @@ def fit(
     sol.stats.update(stats, fit_seconds=time.perf_counter() - begin)
     if file is not None:
         file.write(sol.content())
+    _report(sol)
+    return sol
+
+
+def _report(sol: Solution) -> None:
+    """Warn where the verdict is not good."""
     assert sol.verification is not None
     verdict = sol.verification.verdict
     if not verdict.ok:
-        warnings.warn(f"The fit is not verified ({verdict.name}). {verdict.value}", stacklevel=2)
-    return sol
+        warnings.warn(f"The fit is not verified ({verdict.name}). {verdict.value}", stacklevel=3)
 
 
 def _begun(

@@ -156,6 +156,9 @@ def _stacked(trees: Sequence[Any], every: bool = False) -> tuple[Any, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Axis:
-    """A leaf of a tree, where None would be none."""
+    """The axis along which a leaf is mapped; None where all problems share the leaf.
+
+    An object, since JAX takes a bare None in a tree for no leaf at all.
+    """
 
     number: int | None

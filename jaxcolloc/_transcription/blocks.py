@@ -66,18 +66,12 @@ class Points(eqx.Module):
     ) -> tuple[int, ...] | None:
         """The shape of what `function` returns at one point; None where it is no array."""
         w = np.zeros(num_shared + self.num_unknowns)
-        example = self.example(np.ones(num_states))
-        return getattr(eqx.filter_eval_shape(function, w, *example), "shape", None)
-
-    def example(self, y: AnyArray) -> tuple[AnyArray, AnyArray, Any, Any]:
-        """The first point, for shapes."""
-        args = jtu.tree_map(lambda leaf: leaf[0] if is_array(leaf) else leaf, self.args)
-        data = jtu.tree_map(lambda leaf: leaf[0, 0], self.data)
-        return self.t[0, 0], y, args, data
+        t, args, data = self.shapes()
+        found = eqx.filter_eval_shape(function, w, t, np.ones(num_states), args, data)
+        return getattr(found, "shape", None)
 
     def shapes(self) -> tuple[Any, Any, Any]:
         """Time, `args` and data of one point, shapes in the place of arrays."""
-
         args = jtu.tree_map(lambda leaf: shape_of(leaf, 1) if is_array(leaf) else leaf, self.args)
         data = jtu.tree_map(lambda leaf: shape_of(leaf, 2), self.data)
         return shape_of(self.t, 2), args, data

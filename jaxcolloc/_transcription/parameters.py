@@ -109,7 +109,7 @@ class Weighted(eqx.Module):
                 raise ValueError(
                     f"`{name}` must be a finite number at least zero; got {describe(value)}."
                 )
-            return self._spread(name, array, shape)
+            return self._per_entry(name, array, shape)
 
         wanted = "a finite number at least zero"
         values = self._values(name, prefix, tree, is_numbers, wanted)
@@ -129,7 +129,7 @@ class Weighted(eqx.Module):
                 limit = np.asarray(missing if given is None else given, np.float64)
                 if np.any(np.isnan(limit)):
                     raise ValueError(f"`{name}` must not be NaN; got {describe(value)}.")
-                side.append(np.ravel(scale.limit(self._spread(name, limit, shape))))
+                side.append(np.ravel(scale.limit(self._per_entry(name, limit, shape))))
             if np.any(sides[0][-1] >= sides[1][-1]):
                 raise ValueError(f"`{name}` must have lower < upper; got {describe(value)}.")
         if not sides[0]:
@@ -143,7 +143,7 @@ class Weighted(eqx.Module):
         return [value for value, used in zip(values, self.mask, strict=True) if used]
 
     @staticmethod
-    def _spread(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def _per_entry(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         try:
             return np.broadcast_to(value, shape)
         except ValueError as error:

@@ -42,7 +42,7 @@ class Pointwise(eqx.Module):
     @property
     def equations(self) -> np.ndarray:
         """The row of each output, in the order of `values`."""
-        return _spread(self.rows[..., None], np.arange(self.blocks.num_outputs))
+        return _with_offsets(self.rows[..., None], np.arange(self.blocks.num_outputs))
 
     def jacobian_structure(self, layout: Layout) -> Structure:
         """Rows and columns of the blocks $F_y$ and $F_w$."""
@@ -50,8 +50,8 @@ class Pointwise(eqx.Module):
         f_y, f_w = self.blocks.jac_y, self.blocks.jac_w
         weights = self.points.positions(f_w.columns, self.blocks.num_shared)[:, None]
         return [
-            _both(_spread(rows, f_y.rows), at + f_y.columns),
-            _both(_spread(rows, f_w.rows), weights),
+            _both(_with_offsets(rows, f_y.rows), at + f_y.columns),
+            _both(_with_offsets(rows, f_w.rows), weights),
         ]
 
     def hessian_structure(self, layout: Layout) -> Structure:
@@ -109,7 +109,7 @@ class Defects(eqx.Module):
         """Rows and columns of the derivative matrix, the blocks $-f_y$ and the blocks $-f_w$."""
         state = np.arange(layout.num_states)
         rows = np.asarray(self.field.rows).reshape(*self.widths.shape, -1)
-        linear_rows = _spread(rows[:, :, :, None, None], state)
+        linear_rows = _with_offsets(rows[:, :, :, None, None], state)
         linear_columns = layout.columns(self.nodes)[:, :, None, :, None] + state
         return [_both(linear_rows, linear_columns), *self.field.jacobian_structure(layout)]
 
@@ -169,7 +169,7 @@ class Continuity(eqx.Module):
     def jacobian_structure(self, layout: Layout) -> Structure:
         """Rows and columns: the interval's nodes, then its end."""
         state = np.arange(layout.num_states)
-        rows = _spread(self.rows[:, None, None], state)
+        rows = _with_offsets(self.rows[:, None, None], state)
         inside = layout.columns(self.nodes)[:, :, None] + state
         return [
             _both(rows, inside),
@@ -293,7 +293,7 @@ def _contract(rows: AnyArray, states: Array) -> Array:
     return jnp.matmul(rows, states)
 
 
-def _spread(rows: AnyArray, offsets: np.ndarray) -> np.ndarray:
+def _with_offsets(rows: AnyArray, offsets: np.ndarray) -> np.ndarray:
     """Rows plus offsets, with the mark of a missing row kept."""
     return np.where(rows >= 0, rows + offsets, -1)
 
