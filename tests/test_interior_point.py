@@ -12,7 +12,7 @@ from helpers import SCHEMES, Linear, Net, Plant, dense, spiral
 
 import jaxcolloc as jc
 from jaxcolloc._interior_point import blocks, kkt, loop
-from jaxcolloc._interior_point.iteration import iterate
+from jaxcolloc._interior_point.iterate import iterate
 from jaxcolloc._interior_point.problem import problem_of
 from jaxcolloc._interior_point.state import Options
 from jaxcolloc._interior_point.structure import structure_of

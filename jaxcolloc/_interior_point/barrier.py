@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from . import blocks
 from .blocks import Curvature, Slopes, Structure
-from .box import Box as Box
+from .box import Box
 from .options import (
     BARRIER_TOL_FACTOR,
     MU_LINEAR_DECREASE_FACTOR,

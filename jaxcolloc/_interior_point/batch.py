@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._interior_point import iterate
 from .._nlp import NLP
 from .._precision import x64
 from .._run import Run
 from .._solver import Outcome
 from .._trace import RESULTS, Multipliers, Step
+from . import loop
 from .barrier import Problem
 from .driver import Iteration, Numbers, first_inputs, options_of, outcome_of, steps_of
 from .problem import make_problem, problem_of
+from .state import RUNNING
 
 
 def cores() -> int:
@@ -95,9 +96,9 @@ def run_vectorised(
         inputs = [first_inputs(numbers, *item) for item in zip(problems, starts, warm, strict=True)]
         problem, axes = _stacked(problems)
         begin = time.perf_counter()
-        state = iterate.first_of_batch(problem, axes, *_stacked(inputs, every=True))
+        state = loop.first_of_batch(problem, axes, *_stacked(inputs, every=True))
         several = functools.partial(
-            iterate.several_of_batch, problem, axes, options_of(numbers),
+            loop.several_of_batch, problem, axes, options_of(numbers),
             not numbers.gauss_newton, room=numbers.look,
         )  # fmt: skip
         several(state, jnp.asarray(0))
@@ -110,7 +111,7 @@ def run_vectorised(
         run = Run(max_seconds=max_seconds, begin=begin)
         result: RESULTS | None = None if numbers.max_steps else RESULTS.max_steps_reached
         try:
-            while result is None and np.any(np.asarray(state.status) == iterate.RUNNING):
+            while result is None and np.any(np.asarray(state.status) == RUNNING):
                 before = np.asarray(state.iteration)
                 state, records = several(state, jnp.asarray(numbers.look))
                 taken = np.asarray(state.iteration) - before

@@ -8,20 +8,31 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._interior_point import iterate
 from .._solver import Iterate, Outcome, StepCallback
 from .._trace import RESULTS, Multipliers, Step
+from . import loop
 from .barrier import Problem
+from .state import (
+    ACCEPTABLE,
+    DIVERGING,
+    LIMIT,
+    NO_RESTORATION,
+    NOT_FINITE,
+    RUNNING,
+    SOLVED,
+    TINY,
+    Options,
+)
 
 
 _RESULTS = {
-    iterate.SOLVED: RESULTS.successful,
-    iterate.ACCEPTABLE: RESULTS.acceptable,
-    iterate.LIMIT: RESULTS.max_steps_reached,
-    iterate.TINY: RESULTS.small_steps,
-    iterate.NO_RESTORATION: RESULTS.restoration_failed,
-    iterate.NOT_FINITE: RESULTS.not_finite,
-    iterate.DIVERGING: RESULTS.diverging,
+    SOLVED: RESULTS.successful,
+    ACCEPTABLE: RESULTS.acceptable,
+    LIMIT: RESULTS.max_steps_reached,
+    TINY: RESULTS.small_steps,
+    NO_RESTORATION: RESULTS.restoration_failed,
+    NOT_FINITE: RESULTS.not_finite,
+    DIVERGING: RESULTS.diverging,
 }
 
 
@@ -41,7 +52,7 @@ class Iteration:
     def __init__(self, numbers: Numbers, problem: Problem, z: np.ndarray, warm: Multipliers | None):
         self.numbers, self.problem = numbers, problem
         begin = time.perf_counter()
-        self.state = iterate.first(problem, *first_inputs(numbers, problem, z, warm))
+        self.state = loop.first(problem, *first_inputs(numbers, problem, z, warm))
         # Compile the loop without taking a step.
         self._advance(0)
         np.asarray(self.state.point.z)
@@ -50,7 +61,7 @@ class Iteration:
 
     def _advance(self, count: int) -> Any:
         numbers = self.numbers
-        self.state, records = iterate.several(
+        self.state, records = loop.several(
             self.problem, options_of(numbers), not numbers.gauss_newton, self.state,
             jnp.asarray(count), numbers.look,
         )  # fmt: skip
@@ -66,7 +77,7 @@ class Iteration:
                 result = RESULTS.stopped
             elif self.numbers.max_steps == 0:
                 result = RESULTS.max_steps_reached
-            while result is None and int(self.state.status) == iterate.RUNNING:
+            while result is None and int(self.state.status) == RUNNING:
                 before = int(self.state.iteration)
                 records = self._advance(self.numbers.look)
                 taken = int(self.state.iteration) - before
@@ -91,9 +102,9 @@ class Iteration:
         return _unscaled(self.problem, self.state)
 
 
-def options_of(numbers: Numbers) -> iterate.Options:
+def options_of(numbers: Numbers) -> Options:
     """Those numbers that are arguments of the compiled loop."""
-    return iterate.Options(jnp.asarray(numbers.tol), jnp.asarray(numbers.max_steps))
+    return Options(jnp.asarray(numbers.tol), jnp.asarray(numbers.max_steps))
 
 
 def first_inputs(
@@ -151,7 +162,7 @@ def outcome_of(
 ) -> Outcome:
     """How a solve ended, from its last state."""
     status = int(state.status)
-    if result is None or (status != iterate.RUNNING and result is not RESULTS.stopped):
+    if result is None or (status != RUNNING and result is not RESULTS.stopped):
         result = _RESULTS[status]
     z, dual = _unscaled(problem, state)
     if not result.ok and np.all(np.isfinite(state.best)):

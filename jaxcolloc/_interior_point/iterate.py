@@ -1,15 +1,186 @@
-"""The names that `solver.py` and `batch.py` use, from `loop.py` and `state.py`."""
+r"""One iteration of the interior-point method, which reads as a table of its contents.
 
-from .loop import first as first
-from .loop import first_of_batch as first_of_batch
-from .loop import several as several
-from .loop import several_of_batch as several_of_batch
-from .state import ACCEPTABLE as ACCEPTABLE
-from .state import DIVERGING as DIVERGING
-from .state import LIMIT as LIMIT
-from .state import NO_RESTORATION as NO_RESTORATION
-from .state import NOT_FINITE as NOT_FINITE
-from .state import RUNNING as RUNNING
-from .state import SOLVED as SOLVED
-from .state import TINY as TINY
-from .state import Options as Options
+Its parts: the barrier parameter (`barrier.py`), the factorised KKT system (`inertia.py`, `kkt.py`),
+the Newton step (`newton.py`), the line search (`line_search.py`, `filter.py`), restoration
+(`restoration.py`), and the status (`termination.py`). `options.py` names the source of the
+algorithm and all its constants. An iteration knows functions and blocks of matrices, but neither
+what they come from nor who asks for iterations.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from . import inertia, newton, restoration, termination
+from .barrier import Errors, Point, Problem, Values
+from .blocks import Curvature
+from .line_search import Found, line_search
+from .newton import Step
+from .options import CONSTR_MULT_INIT_MAX, TAU_MIN
+from .restoration import Transition
+from .state import Options, Record, State, rank
+
+
+def iterate(problem: Problem, options: Options, exact: bool, state: State) -> State:
+    """The state after one iteration.
+
+    The first iteration of a cold start finds the constraints' multipliers and moves nothing else.
+    `exact` is whether the Hessian is, or the Gauss-Newton approximation.
+    """
+    state = _with_next_mu(problem, options, state)
+    tau = jnp.maximum(TAU_MIN, 1 - state.mu)
+    equations = newton.equations(problem, state)
+
+    def curvature(flattened: Array) -> Curvature:
+        multipliers = jnp.where(flattened, 0.0, equations.multipliers)
+        return problem.curvature(state.point.z, multipliers, exact)
+
+    attempt = inertia.factorised(
+        problem, state.values.slopes, curvature, equations.sigma, equations.weight(problem),
+        equations.metric_only, state.memory,
+    )  # fmt: skip
+    system = newton.System(problem, state.values.slopes, equations, attempt)
+    step = system.step(state.mu, state.point, state.starting)
+    found = line_search(problem, state, step, system.correction, tau)
+    after = _after(problem, options, state, step, found, attempt, tau)
+    started = _with_multipliers(state, after)
+    return jax.tree.map(lambda a, b: jnp.where(state.starting, a, b), started, after)
+
+
+def _with_next_mu(problem: Problem, options: Options, state: State) -> State:
+    """The state with a smaller barrier parameter where its problem is solved well enough.
+
+    The filter begins anew then. Restoration keeps the parameter.
+    """
+    mu = problem.next_mu(state.mu, options.tol, state.values, state.point, state.force)
+    mu = jnp.where(state.restoring, state.mu, mu)
+    empty = state.filter.emptied()
+    pairs = jnp.where(mu < state.mu, empty.pairs, state.filter.pairs)
+    return state._replace(mu=mu, filter=state.filter._replace(pairs=pairs))
+
+
+def _with_multipliers(state: State, after: State) -> State:
+    """The state before a cold start's first iteration, with the multipliers that it has found."""
+    # The values of both are the same; so named they are not copied.
+    return state._replace(
+        point=state.point._replace(multipliers=after.point.multipliers),
+        values=after.values,
+        force=after.force,
+        memory=state.memory._replace(at_once=jnp.asarray(True)),
+        starting=jnp.asarray(False),
+    )
+
+
+def _after(
+    problem: Problem,
+    options: Options,
+    state: State,
+    step: Step,
+    found: Found,
+    attempt: inertia.Attempt,
+    tau: Array,
+) -> State:
+    """The state after a step.
+
+    One that is not accepted leads into restoration, or ends the solve.
+    """
+    trial, search, restoring = found.trial, found.search, state.restoring
+    usable = trial.accepted & attempt.factor.good & jnp.all(jnp.isfinite(step.multipliers))
+    point = _next_point(problem, state, step, found, usable, tau)
+    values = problem.evaluate(point.z, point.s)
+    force = problem.force(values, point.multipliers)
+    errors = problem.errors(jnp.asarray(0.0), values, point, force)
+    phi = problem.barrier(state.mu, values.objective, point.z, point.s)
+    filter = restoration.augmented(
+        state.filter, search, restoring, usable & found.objective_decided
+    )
+    phase = restoration.transition(
+        restoring, state.restore_from, usable, search.theta <= options.tol,
+        values.theta, filter.allows(values.theta, phi),
+    )  # fmt: skip
+    near = termination.is_near(options, errors.total)
+    size = step.relative_size(state.point.z)
+    streaks = termination.longer(state.streaks, near, size, restoring)
+    iteration = state.iteration + 1
+    status = termination.status(
+        options, iteration, point.z, values.finite, errors.total, streaks, phase, restoring
+    )
+    best, best_key = _best(state, point, errors, values)
+    return State(
+        point=point,
+        values=values,
+        force=force,
+        mu=state.mu,
+        filter=filter,
+        memory=state.memory.after(attempt, trial.alpha, restoring),
+        iteration=iteration,
+        status=status,
+        streaks=streaks,
+        starting=jnp.asarray(False),
+        restoring=phase.goes_on,
+        restore_from=jnp.where(phase.starts, search.theta, state.restore_from),
+        best=best,
+        best_key=best_key,
+        record=_record(problem, state, step, found, usable, attempt, values, errors, phase),
+    )
+
+
+def _next_point(
+    problem: Problem, state: State, step: Step, found: Found, usable: Array, tau: Array
+) -> Point:
+    """The accepted point with its multipliers (Eq. 14 and 16), or the old one if none is usable."""
+    point, trial = state.point, found.trial
+
+    def chosen(new: Array, old: Array) -> Array:
+        return jnp.where(usable, new, old)
+
+    dual = step.longest_dual(tau, point)
+    z, s = chosen(trial.z, point.z), chosen(trial.s, point.s)
+    low, high = problem.box.kept_near(
+        state.mu, z, point.low + dual * step.low, point.high + dual * step.high
+    )
+    s_low, s_high = problem.slack_box.kept_near(
+        state.mu, s, point.s_low + dual * step.s_low, point.s_high + dual * step.s_high
+    )
+    multipliers = point.multipliers + trial.alpha * step.multipliers
+    multipliers = jnp.where(state.restoring, 0.0, multipliers)
+    # Those of a cold start are no help where they are large.
+    largest = jnp.max(jnp.abs(step.multipliers), initial=0.0)
+    first = jnp.where(largest < CONSTR_MULT_INIT_MAX, step.multipliers, 0.0)
+    multipliers = jnp.where(state.starting, first, multipliers)
+    return Point(
+        z, s, chosen(multipliers, point.multipliers), chosen(low, point.low),
+        chosen(high, point.high), chosen(s_low, point.s_low), chosen(s_high, point.s_high),
+    )  # fmt: skip
+
+
+def _best(state: State, point: Point, errors: Errors, values: Values) -> tuple[Array, Array]:
+    """The variables of the best point so far, and by what it is the best."""
+    key, old = rank(errors, values), state.best_key
+    better = (key[0] < old[0]) | ((key[0] == old[0]) & (key[1] < old[1]))
+    return jnp.where(better, point.z, state.best), jnp.where(better, key, old)
+
+
+def _record(
+    problem: Problem,
+    state: State,
+    step: Step,
+    found: Found,
+    usable: Array,
+    attempt: inertia.Attempt,
+    values: Values,
+    errors: Errors,
+    phase: Transition,
+) -> Record:
+    """The row of the trace for a step."""
+    return Record(
+        objective=values.objective / problem.scale,
+        primal=errors.primal,
+        dual=errors.dual,
+        mu=state.mu,
+        step_norm=jnp.max(jnp.abs(step.z)),
+        step_size=jnp.where(usable, found.trial.alpha, 0.0),
+        delta=attempt.delta,
+        trials=found.trial.trials,
+        restoration=state.restoring | phase.starts,
+    )

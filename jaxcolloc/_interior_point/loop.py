@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .barrier import Problem
-from .iteration import iterate
+from .iterate import iterate
 from .state import RUNNING, Options, Record, State, begin, strongly_typed
 
 

@@ -152,3 +152,12 @@ MAX_TINY_STEPS = 2
 DIVERGING_ITERATES_TOL = 1e20
 # Ours: of points whose violation is below this the best is the one with the lowest objective.
 BEST_POINT_TOL = 1e-4
+
+
+# --- Scaling of the problem (section 3.8) ---
+
+# Gradients of objective and constraints are scaled down to this.
+NLP_SCALING_MAX_GRADIENT = 100.0
+# Ours: losses are means over samples, but norms are sums over nodes, each of which weighs this over
+# their number.
+NODE_METRIC = 30.0

@@ -8,14 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._nlp import NLP
-from .barrier import Box, Problem
-from .structure import Structure, structure_of
-
-
-# Gradients of objective and constraints are scaled down to this (Waechter and Biegler, 3.8).
-_LARGEST_GRADIENT = 100.0
-# Losses are means over samples, but norms are sums over nodes: each weighs this over their number.
-_NODE = 30.0
+from .barrier import Problem
+from .blocks import Structure
+from .box import Box
+from .options import NLP_SCALING_MAX_GRADIENT, NODE_METRIC
+from .structure import structure_of
 
 
 def problem_of(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Problem:
@@ -59,13 +56,13 @@ def make_problem(nlp: NLP, z: np.ndarray, structure: Structure) -> Problem:
         # Where the start has no values all is scaled by NaN, and replaced.
         np.maximum.at(largest, rows, np.abs(np.asarray(jacobian)))
         most = float(np.max(np.abs(np.where(fixed, 0.0, gradient)), initial=0.0))
-    row_scale = np.minimum(1.0, _LARGEST_GRADIENT / np.maximum(largest, 1e-300))
-    scale = min(1.0, _LARGEST_GRADIENT / max(most, 1e-300))
+    row_scale = np.minimum(1.0, NLP_SCALING_MAX_GRADIENT / np.maximum(largest, 1e-300))
+    scale = min(1.0, NLP_SCALING_MAX_GRADIENT / max(most, 1e-300))
     if not np.all(np.isfinite(row_scale)) or not np.isfinite(scale):
         row_scale, scale = np.ones(len(row_scale)), 1.0
 
     metric = np.ones(nlp.num_variables)
-    metric[nlp.layout.num_head :] = min(1.0, _NODE / nlp.layout.num_nodes)
+    metric[nlp.layout.num_head :] = min(1.0, NODE_METRIC / nlp.layout.num_nodes)
 
     def box(low: np.ndarray, high: np.ndarray, free: np.ndarray) -> Box:
         return Box(jnp.where(free, low, -jnp.inf), jnp.where(free, high, jnp.inf))

@@ -11,7 +11,7 @@ from .._nlp import NLP
 from .._transcription.groups import alike, length_class
 from .._transcription.layout import Rows
 from .blocks import Chain as Chain
-from .blocks import Structure as Structure
+from .blocks import Structure
 
 
 def structure_of(nlp: NLP, gauss_newton: bool = False) -> Structure:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from .._check import choice, describe, integer, positive
-from .._ipopt import c_interface
 from .._nlp import NLP
 from .._precision import x64
 from .._run import Best
 from .._solver import AbstractSolver, Iterate, Outcome, StepCallback
 from .._trace import RESULTS, Multipliers, Step
+from . import c_interface
 
 
 _STATUS = {
