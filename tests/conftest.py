@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,14 @@ def caller_x64(request: pytest.FixtureRequest) -> Iterator[bool]:
     jax.config.update("jax_enable_x64", request.param)
     yield request.param
     jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, which a process started in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -244,9 +244,7 @@ def test_goes_back_to_collocation_and_to_a_file(tmp_path):
     again = jc.solve(loaded.nlp, jc.Ipopt(), loaded)
     np.testing.assert_allclose(np.asarray(again.model.matrix), SPIRAL, atol=1e-3)
     assert "30 steps" in str(tuned)
-    assert [line.get_label() for line in jc.plot_trace(tuned).axes[1].lines] == [
-        "gradient of the Lagrangian"
-    ]
+    assert [line.get_label() for line in jc.plot_trace(tuned).axes[1].lines] == ["gradient"]
 
 
 class Bursting(eqx.Module):

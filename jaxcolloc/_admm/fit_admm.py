@@ -122,7 +122,8 @@ def fit_admm(
     trajectory or segment, are those of that model. Its `trace` has a `jc.Round` for every round;
     `stats["rounds"]` adds `rollout_mse`, the tolerances and
     which were `rejected` to raise $\rho$;
-    `stats["members"]` tells which trajectories or segments each batch has. It has no multipliers.
+    `stats["members"]` tells which trajectories or segments each batch has, `stats["options"]` how
+    it was run. It has no multipliers.
 
     Shapovalova and Tsay (arXiv 2502.15642), section 4.4; Boyd et al., "Distributed
     optimization and statistical learning via ADMM" (Found. Trends Mach. Learn. 3, 2011).
@@ -152,6 +153,7 @@ def fit_admm(
         num_steps=len(run.table),
         rounds={name: [row[name] for row in run.table] for name in COLUMNS},
         members=[list(item) for item in parts.members],
+        options=admm.shown,
         fit_seconds=time.perf_counter() - begin,
     )
     _report(sol)

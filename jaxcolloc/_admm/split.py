@@ -32,6 +32,11 @@ class Admm(eqx.Module):
     atol: float
     solver: AbstractSolver
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a solution's `stats` tell of them."""
+        return {name: value for name, value in vars(self).items() if name != "solver"}
+
 
 def split_data(
     model: Any,

@@ -98,9 +98,10 @@ def fine_tune(
     - `options`: `observe`, `num_states`, `loss`, `weight_bounds`, `weight_scale`, `trainable`,
       `state_bounds` (which here hold at the starts only) and `state_scale`, as in `jc.transcribe`.
 
-    Returns a `jc.Solution` whose paths are rollouts. Its `stats` add `skipped`, the steps that
-    were halved since a rollout failed, and `held_out`, pairs of a step and the mean loss on what
-    is held out. Ctrl-C ends the training and returns the best model so far.
+    Returns a `jc.Solution` whose paths are rollouts, with a `jc.TrainingStep` for each row of its
+    `trace`. Its `stats` add `skipped`, the steps that were halved since a rollout failed,
+    `held_out`, pairs of a step and the mean loss on what is held out, and `options`. Ctrl-C ends the
+    training and returns the best model so far.
 
     **Errors:** `ValueError` for bad arguments and for `constraints`, which a rollout cannot be made
     to obey; `jc.SolveError` if no rollout of the model succeeds.
@@ -138,7 +139,10 @@ def fine_tune(
     sol = outcome.solution(nlp, None, key, "fine_tune")
     looks = [list(pair) for pair in training.looks] if tuning.held_out else []
     sol.stats.update(
-        held_out=looks, skipped=training.skipped, fit_seconds=time.perf_counter() - begin
+        held_out=looks,
+        skipped=training.skipped,
+        options=tuning.shown,
+        fit_seconds=time.perf_counter() - begin,
     )
     if throw and result is RESULTS.not_finite:
         raise SolveError(sol)

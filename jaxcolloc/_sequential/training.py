@@ -27,6 +27,8 @@ from .schedule import Schedule
 
 # A step whose rollout fails is halved so often before the training ends.
 _HALVINGS = 30
+# Options that are objects of other libraries.
+_OBJECTS = ("optimizer", "integrator")
 
 
 class FineTuning(eqx.Module):
@@ -40,6 +42,14 @@ class FineTuning(eqx.Module):
     patience: int | None
     every: int
     integrator: Integrator
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a solution's `stats` tell of them."""
+        own = {name: value for name, value in vars(self).items() if name not in _OBJECTS}
+        return own | {
+            name: getattr(self.integrator, name) for name in ("rtol", "atol", "max_steps")
+        }
 
 
 class Training:
@@ -183,7 +193,9 @@ class Training:
         self.seconds["evaluation"] += time.perf_counter() - begin
         return result
 
-    def outcome(self, found: Parameters, result: RESULTS, steps: list[TrainingStep]) -> Outcome:
+    def outcome(
+        self, found: Parameters, result: RESULTS, steps: Sequence[TrainingStep] = ()
+    ) -> Outcome:
         """What was found as a point of the NLP: the states are those of rollouts."""
         nlp = self.nlp
         head = np.asarray(found.head)
