@@ -216,6 +216,6 @@ def _joined(
     inner = grid.boundaries[1:-1]
     at_jump = np.isin(inner, jumps)
     result = np.zeros(len(inner), bool)
-    for position in np.flatnonzero(fine & ~at_jump):
+    for position in np.flatnonzero(fine & ~at_jump).tolist():
         result[position] = position == 0 or not result[position - 1]
     return result

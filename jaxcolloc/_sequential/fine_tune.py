@@ -100,8 +100,8 @@ def fine_tune(
 
     Returns a `jc.Solution` whose paths are rollouts, with a `jc.TrainingStep` for each row of its
     `trace`. Its `stats` add `skipped`, the steps that were halved since a rollout failed,
-    `held_out`, pairs of a step and the mean loss on what is held out, and `options`. Ctrl-C ends the
-    training and returns the best model so far.
+    `held_out`, pairs of a step and the mean loss on what is held out, and `options`. Ctrl-C ends
+    the training and returns the best model so far.
 
     **Errors:** `ValueError` for bad arguments and for `constraints`, which a rollout cannot be made
     to obey; `jc.SolveError` if no rollout of the model succeeds.

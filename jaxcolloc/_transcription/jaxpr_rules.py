@@ -38,15 +38,20 @@ class Operation(NamedTuple):
     outputs: list[Shape]
 
 
+# The stubs of some NumPy versions do not know its `reduce` for all arrays.
+_OR: Any = np.bitwise_or
+
+
 def union(bits: Bits, axes: Sequence[int]) -> Bits:
     """The union over some axes of the array."""
-    return np.bitwise_or.reduce(bits, axis=tuple(axes))
+    found: Bits = _OR.reduce(bits, axis=tuple(axes))
+    return found
 
 
 def union_of_all(values: Sequence[Value]) -> Bits | None:
     """The union over all elements of all operands: right for any operation whatsoever."""
     parts = [union(v.bits, range(v.bits.ndim - 1)) for v in values if v.bits is not None]
-    return np.bitwise_or.reduce(np.stack(parts)) if parts else None
+    return _OR.reduce(np.stack(parts)) if parts else None
 
 
 def join(first: Bits | None, second: Bits | None) -> Bits | None:
@@ -76,7 +81,7 @@ def elementwise(operation: Operation, operands: list[Value]) -> list[Bits]:
     """The union of the operands, of which scalars are spread."""
     shape = operation.outputs[0]
     parts = [_spread(v.bits, shape) for v in operands if v.bits is not None]
-    return [np.bitwise_or.reduce(parts) if len(parts) > 1 else parts[0]]
+    return [_OR.reduce(parts) if len(parts) > 1 else parts[0]]
 
 
 def _mul(operation: Operation, operands: list[Value]) -> list[Bits]:
