@@ -189,8 +189,8 @@ def _between_nodes(
         order = sample[np.argsort(interval[sample], kind="stable")]
         where = interval[order]
         rank = np.arange(len(order)) - np.searchsorted(where, where)
-        _, slot = np.unique(np.stack([where, rank // size]), axis=1, return_inverse=True)
-        num_slots = int(slot.max()) + 1 if len(slot) else 0
+        each, slot = np.unique(np.stack([where, rank // size]), axis=1, return_inverse=True)
+        num_slots = each.shape[1]
         nodes = np.zeros((num_slots, grid.scheme.num_nodes), int)
         nodes[slot] = grid.interval_nodes[where]
         basis = np.zeros((num_slots, size, grid.scheme.num_nodes))
