@@ -83,10 +83,12 @@ def test_other_data_are_another_transcription_without_tracing():
     assert float(other.objective(z)) != float(first.objective(z))
 
 
+@pytest.mark.slow
 def test_other_data_give_the_problem_that_is_transcribed_from_them():
     same_problem(transcribed(plant_data(0)).with_data(plant_data(7)), transcribed(plant_data(7)))
 
 
+@pytest.mark.slow
 def test_other_sampling_is_allowed_too():
     first = transcribed(plant_data(0))
     data = plant_data(3)
@@ -102,17 +104,20 @@ def test_other_data_must_be_as_many():
         first.with_data(jc.Trajectory([0.0, 3.0], np.ones((2, 2))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l2", [0.0, 0.7])
 def test_another_penalty_is_another_transcription(l2):
     same_problem(transcribed(plant_data(0)).with_l2(l2), transcribed(plant_data(0), l2=l2))
 
 
+@pytest.mark.slow
 def test_another_penalty_per_leaf():
     model = Plant()
     l2 = jc.leafwise(model, 0.2, (lambda m: m.rate, 0.0))
     same_problem(transcribed(plant_data(0)).with_l2(l2), transcribed(plant_data(0), l2=l2))
 
 
+@pytest.mark.slow
 def test_other_bounds_are_another_transcription():
     bounds = {"state_bounds": (-8.0, [9.0, 10.0]), "weight_bounds": (-4.0, 4.0)}
     same_problem(transcribed(plant_data(0)).with_bounds(**bounds),
