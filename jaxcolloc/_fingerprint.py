@@ -1,8 +1,9 @@
 """Fingerprints: short texts that are equal where two trees of anything are equal.
 
 They are the same in every process that runs the same code, so that a file can tell whether it was
-written for the same problem. Arrays count by their values, functions by their code and what they
-have closed over, other objects by their class and their attributes.
+written for the same problem. Arrays and numbers count by their values, functions by their code and
+what they have closed over, other objects by their class and their attributes. What a function
+finds in global variables does not count, nor what stands in the methods of a class.
 """
 
 import enum
@@ -30,22 +31,27 @@ def _add(digest: Any, item: Any, above: tuple[int, ...]) -> None:
         digest.update(b"cycle")
         return
     above = (*above, id(item))
+    if isinstance(item, np.generic):
+        item = item.item()
+    if isinstance(item, int) and not isinstance(item, (bool, enum.Enum)) and abs(item) < 2**53:
+        item = float(item)
     if item is None or isinstance(item, (bool, int, float, complex, str, bytes)):
         digest.update(f"{type(item).__name__}:{item!r};".encode())
     elif isinstance(item, enum.Enum):
         digest.update(f"{_name(type(item))}.{item.name};".encode())
     elif isinstance(item, jax.Array) and jnp.issubdtype(item.dtype, jax.dtypes.prng_key):
         _add(digest, np.asarray(jax.random.key_data(item)), above)
-    elif isinstance(item, (np.ndarray, np.generic, jax.Array)):
+    elif isinstance(item, (np.ndarray, jax.Array)):
         array = np.asarray(item)
         digest.update(f"array:{array.dtype}:{array.shape};".encode())
         digest.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
     elif isinstance(item, Mapping):
-        _add_parts(digest, "map", [part for pair in item.items() for part in pair], above)
+        pairs = sorted(item.items(), key=lambda pair: fingerprint(pair[0]))
+        _add_parts(digest, "map", [part for pair in pairs for part in pair], above)
     elif isinstance(item, (set, frozenset)):
-        _add_parts(digest, "set", sorted(item, key=repr), above)
+        _add_parts(digest, "set", sorted(map(fingerprint, item)), above)
     elif isinstance(item, (list, tuple)):
-        _add_parts(digest, type(item).__name__, item, above)
+        _add_parts(digest, "sequence", item, above)
     elif isinstance(item, type):
         digest.update(f"class:{_name(item)};".encode())
     else:
@@ -74,8 +80,10 @@ def _add_object(digest: Any, item: Any, above: tuple[int, ...]) -> None:
         _add_parts(digest, "wrapped", [item.__wrapped__], above)
     else:
         digest.update(f"object:{_name(type(item))};".encode())
-        named = getattr(item, "__qualname__", None)
-        _add_parts(digest, "attributes", [named, getattr(item, "__dict__", None)], above)
+        seen: list[Any] = [getattr(item, "__qualname__", None), getattr(item, "__dict__", None)]
+        if seen[1] is None and " at 0x" not in repr(item):
+            seen.append(repr(item))
+        _add_parts(digest, "attributes", seen, above)
 
 
 def _add_code(digest: Any, code: types.CodeType) -> None:
@@ -86,7 +94,7 @@ def _add_code(digest: Any, code: types.CodeType) -> None:
         if isinstance(constant, types.CodeType):
             _add_code(digest, constant)
         else:
-            digest.update(f"{constant!r};".encode())
+            _add(digest, constant, ())
 
 
 def _filled(cell: types.CellType) -> bool:

@@ -75,9 +75,10 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
     )
     if nlp is None:
         model = _with_leaves(like, stored)
-        nlp = _rebuilt(problem, model, tuple(item.grid for item in paths))
+        nlp = _rebuilt(problem, like, tuple(item.grid for item in paths))
     if nlp is not None:
         _check_same(nlp, content["z"], equations, paths)
+        _check_units(nlp, content["z"], paths)
         return Solution(source=nlp, **content)
     grids, states = tuple(item.grid for item in paths), tuple(item.states for item in paths)
     return Solution(source=Record(model, args, grids, states), **content)
@@ -85,18 +86,18 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
 
 def stored_setting(path: str | os.PathLike[str], name: str, default: Any) -> Any:
     """An option of the stored NLP; `default` where the file could not hold it."""
-    problem = _content(path)["problem"]
+    problem = _content(path, "checkpoint")["problem"]
     found = default if problem is None else problem["settings"][name]
     return default if isinstance(found, _storage.Opaque) else found
 
 
 def stored_request(path: str | os.PathLike[str]) -> Any:
     """What the file was written for, as fingerprints by name; None if it does not say."""
-    return _content(path)["request"]
+    return _content(path, "checkpoint")["request"]
 
 
-def _content(path: str | os.PathLike[str]) -> dict[str, Any]:
-    content: dict[str, Any] = _storage.read(path, entries=_KINDS, writer=_WRITER)
+def _content(path: str | os.PathLike[str], name: str = "path") -> dict[str, Any]:
+    content: dict[str, Any] = _storage.read(path, name, entries=_KINDS, writer=_WRITER)
     return content
 
 
@@ -139,4 +140,14 @@ def _check_same(nlp: NLP, z: np.ndarray, equations: int, paths: tuple[Path, ...]
             raise ValueError(
                 f"`like` must have the stored solution's grids; got {grid} in the place of "
                 f"{path.grid} in trajectory {k}."
+            )
+
+
+def _check_units(nlp: NLP, z: np.ndarray, paths: tuple[Path, ...]) -> None:
+    """Refuse an NLP in whose units the stored variables are other states than those stored."""
+    for k, (states, path) in enumerate(zip(nlp.states_at(z), paths, strict=True)):
+        if not np.allclose(states, path.states, rtol=1e-6, atol=0.0, equal_nan=True):
+            raise ValueError(
+                "`like` must have the stored solution's units (`state_scale`); got others in "
+                f"trajectory {k}."
             )

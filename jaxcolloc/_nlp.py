@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from ._args import Unknowns, restore
 from ._callables import OfModel
 from ._constraints import as_constraints
-from ._data import Trajectory
+from ._data import Trajectory, as_trajectories
 from ._grid import Grid
 from ._precision import x64
 from ._settings import Settings
@@ -255,7 +255,15 @@ class NLP(eqx.Module):
         **Errors:** `ValueError` for other numbers of trajectories or channels, and for data that
         the grids do not cover.
         """
-        return NLP.of(build(self.model, data, self.grids, self.settings, self.parts))
+        trajectories, channels = as_trajectories(data), self.trajectories[0].num_channels
+        if trajectories[0].num_channels != channels:
+            raise ValueError(
+                f"`data` must have {channels} channels, as before; "
+                f"got {trajectories[0].num_channels}."
+            )
+        # The units stay, whatever the magnitude of the new data.
+        settings = self.settings.changed(state_scale=self.parts.scale.state)
+        return NLP.of(build(self.model, trajectories, self.grids, settings, self.parts))
 
     def with_l2(self, l2: Any) -> "NLP":
         """The same problem with another ridge penalty on the weights, as in `jc.transcribe`.
@@ -284,7 +292,10 @@ class NLP(eqx.Module):
         return self._with(bounds=(lower, upper), settings=settings)
 
     def with_weights_held(self, weights: Float[np.ndarray, " weight"]) -> "NLP":
-        """The same problem with the weights held at these values, or at the nearest bound."""
+        """The same problem with the weights held at these values, or at the nearest bound.
+
+        To be applied last: other bounds and other data free them again.
+        """
         lower, upper = (side.copy() for side in self.bounds)
         count = self.num_weights
         # A solver takes a variable between equal bounds out of the problem.
@@ -292,7 +303,10 @@ class NLP(eqx.Module):
         return self._with(bounds=(lower, upper))
 
     def with_ridge_shared(self, of_weights: float, of_unknowns: float) -> "NLP":
-        """The same problem with the ridge penalty's factors multiplied by these."""
+        """The same problem with the ridge penalty's factors multiplied by these.
+
+        To be applied last: another penalty and other data have their own.
+        """
         ridge, *others = self.compiled.host.quadratics
         share = np.where(ridge.at < self.num_weights, of_weights, of_unknowns)
         other = dataclasses.replace(ridge, factor=ridge.factor * share)
@@ -307,7 +321,8 @@ class NLP(eqx.Module):
         r"""The same problem with $\sum_i \mathtt{factor}_i (x_i - c_i)^2$ added to its objective.
 
         $x$ are the variables at the positions `at`, in the caller's units. It replaces the pull
-        that the problem has already; one at the same positions changes numbers only.
+        that the problem has already; one at the same positions changes numbers only. To be applied
+        last: other data come without it.
         """
         core = self.compiled.host
         pull = Quadratic(np.asarray(at, np.int32), factor, center)

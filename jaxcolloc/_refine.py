@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from ._check import choice, describe, integer, positive
 from ._choose_grid import input_jumps
 from ._grid import Grid
-from ._ipopt.solver import Ipopt
+from ._ipopt import Ipopt
 from ._scheme import AbstractScheme
 from ._solution import Solution
 from ._solve import solve

@@ -37,7 +37,13 @@ class Interrupt:
         self.pressed = False
 
 
-_active: list[Interrupt] = []
+class _Scopes(threading.local):
+    """The scope that this thread is in, if any: a solve in another thread is not part of it."""
+
+    interrupt: Interrupt | None = None
+
+
+_scopes = _Scopes()
 
 
 @contextlib.contextmanager
@@ -48,8 +54,8 @@ def interruptible() -> Iterator[Interrupt]:
     would still have done. Signals reach the main thread only; where Python's own handler is not
     the one in place, it is left alone.
     """
-    if _active:
-        yield _active[0]
+    if _scopes.interrupt is not None:
+        yield _scopes.interrupt
         return
     interrupt = Interrupt()
 
@@ -62,13 +68,13 @@ def interruptible() -> Iterator[Interrupt]:
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     )
-    _active.append(interrupt)
-    if own:
-        signal.signal(signal.SIGINT, handle)
     try:
+        _scopes.interrupt = interrupt
+        if own:
+            signal.signal(signal.SIGINT, handle)
         yield interrupt
     finally:
-        _active.remove(interrupt)
+        _scopes.interrupt = None
         if own:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -133,9 +139,9 @@ class Best(Generic[Point]):
         self._rank = (math.inf, math.inf)
 
     def offer(self, violation: float, objective: float, point: Point) -> bool:
-        """Keep the point if it is better; whether it is."""
+        """Keep the point if it is better; whether it is. One without a finite objective is not."""
         rank = (max(violation, FEASIBLE), objective)
-        if not rank < self._rank:
+        if not (objective < math.inf and rank < self._rank):
             return False
         self._rank, self.point = rank, point
         return True
@@ -168,7 +174,7 @@ class Run:
         self.rows: list[Any] = []
         self.result: RESULTS | None = None
         self._begin = begin
-        self._interrupt = _active[0] if _active else Interrupt()
+        self._interrupt = _scopes.interrupt or Interrupt()
 
     def __call__(self, row: Row, current: Callable[[], Any]) -> bool:
         """Record a step; `current()` is the point it led to. True if the run is to end."""

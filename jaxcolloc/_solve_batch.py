@@ -9,7 +9,7 @@ from ._check import describe
 from ._nlp import NLP
 from ._run import interruptible
 from ._solution import Solution
-from ._solve import report, start_of
+from ._solve import check_nlp, report, start_of
 from ._solver import AbstractSolver, check_solver
 
 
@@ -39,8 +39,9 @@ def solve_batch(
     - `vectorize`: whether to take the vectorised loop; None leaves it to the device. On a CPU it
       costs more than it saves (`bench/solvers.py`): every step waits for the slowest line search.
 
-    Returns one `jc.Solution` for each start. `stats["solve_seconds"]` is the time of them all, and
-    so is the solver's `max_seconds`.
+    Returns one `jc.Solution` for each start. Where they are solved together,
+    `stats["solve_seconds"]` is the time of them all, and so is the solver's `max_seconds`; else
+    each has its own.
 
     **Errors:** `ValueError` for NLPs of different shapes; `jc.SolveError` as `jc.solve`, for the
     first that failed.
@@ -53,6 +54,8 @@ def solve_batch(
         raise ValueError(
             f"`guesses` must be as many as there are NLPs, {len(nlps)}; got {len(guesses)}."
         )
+    for item in nlps:
+        check_nlp(item)
     _check_alike(nlps)
     starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
     with interruptible():

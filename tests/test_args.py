@@ -33,7 +33,15 @@ MODEL = Linear(jnp.zeros((2, 2)))
 FIXED = Decay(jnp.asarray([[0.0, 0.0], [0.0, 0.4]]))
 
 
-@pytest.mark.parametrize("scale", ["linear", "log", "softplus", 3.0])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        "linear",
+        "log",
+        pytest.param("softplus", marks=pytest.mark.slow),
+        pytest.param(3.0, marks=pytest.mark.slow),
+    ],
+)
 def test_finds_the_constant_of_each_experiment(scale, caller_x64):
     nlp = jc.transcribe(FIXED, _data(scale=scale, bounds=(0, 9)), GRID, l2=0.0, trainable=False)
     assert (nlp.num_weights, nlp.layout.num_head) == (0, 3)

@@ -32,13 +32,12 @@ def poor_start(grid, omega):
     return nlp, jc.guess(nlp, states=states, weights="as_given")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid",
     [
         pytest.param(jc.Grid.uniform(0.0, 24.0, 48, jc.Radau(3)), id="local"),
-        pytest.param(
-            jc.Grid.single(0.0, 24.0, jc.Chebyshev(80)), id="global", marks=pytest.mark.slow
-        ),
+        pytest.param(jc.Grid.single(0.0, 24.0, jc.Chebyshev(80)), id="global"),
     ],
 )
 def test_a_poor_frequency_is_corrected_on_the_way(grid):

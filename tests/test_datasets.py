@@ -74,6 +74,7 @@ def test_sir_is_the_known_curve():
     assert infected.max() == pytest.approx(level[0] - (1 + np.log(3)) / 3, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_robertson_at_the_published_time():
     """The values at t = 40 that test sets of stiff solvers list."""
     a, b, c = datasets.robertson().solve(np.array([0.0, 40.0]))[-1]
@@ -81,6 +82,7 @@ def test_robertson_at_the_published_time():
     assert a + 1e-4 * b + c == pytest.approx(1.0, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "rest"),
     [

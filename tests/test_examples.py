@@ -117,7 +117,14 @@ def test_catechol(tmp_path):
     assert float(re.search(r"mean ([\d.]+)", printed).group(1)) < 0.03
 
 
-@pytest.mark.parametrize("script", ["cascaded_tanks.py", "catechol.py", "silverbox.py"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "cascaded_tanks.py",
+        pytest.param("catechol.py", marks=pytest.mark.slow),
+        pytest.param("silverbox.py", marks=pytest.mark.slow),
+    ],
+)
 def test_asks_for_the_data(script, tmp_path):
     command = [sys.executable, ROOT / "examples" / script]
     environment = {k: v for k, v in os.environ.items() if k != "JAXCOLLOC_DATA"}

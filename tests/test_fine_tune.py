@@ -136,6 +136,7 @@ def test_initial_states_are_trained_within_their_bounds_and_known_ones_are_kept(
     assert np.max(np.abs(np.asarray(bounded.model.matrix))) <= np.float32(1.8)
 
 
+@pytest.mark.slow
 def test_windows_grow_and_end_with_all_data():
     ys = spiral(TS)
     ys[TS > 2.0] += 100.0
@@ -272,6 +273,7 @@ def test_a_step_into_infinity_is_halved():
     assert caught.value.solution.result is jc.RESULTS.not_finite
 
 
+@pytest.mark.slow
 def test_held_out_data_may_lie_behind_a_failure():
     """Infinite at t = 0.83: the trained part ends before, the first look goes beyond."""
     ts = np.linspace(0.0, 1.0, 11)

@@ -67,6 +67,7 @@ def test_one_screen_shows_it_all(sol):
     assert any(line.startswith("Verification: good.") for line in lines)
 
 
+@pytest.mark.slow
 def test_choices_can_be_made_by_hand():
     grid = jc.Grid.uniform(0.0, 6.0, 10, jc.Lobatto(4))
     sol = jc.fit(

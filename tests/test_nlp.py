@@ -361,6 +361,7 @@ def test_the_number_of_nodes_does_not_change_the_traced_program():
     assert equations(4, 2) == equations(40, 20)
 
 
+@pytest.mark.slow
 def test_functions_can_be_transformed(caller_x64):
     nlp = _make("radau")
     z = 0.1 * np.random.default_rng(1).normal(size=nlp.num_variables)

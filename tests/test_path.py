@@ -71,6 +71,7 @@ def test_simulates_stiff_models_with_another_solver():
     assert float(ys[-1, 0]) == pytest.approx(np.cos(1.0), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_simulation_can_be_differentiated(caller_x64):
     def end(rate):
         ys = jc.simulate(lambda t, y, args: args * y, np.array([0.0, 1.0]), np.ones(1), rate)

@@ -139,6 +139,7 @@ def test_intervals_are_split(coarse):
     assert finer.paths[0].grid.scheme.size == 3
 
 
+@pytest.mark.slow
 def test_orders_are_raised(coarse):
     higher = jc.refine(coarse, tol=1e-6, how="p", rounds=2)
     assert higher.paths[0].grid.num_intervals == 9

@@ -100,6 +100,8 @@ def test_other_data_must_be_as_many():
     with pytest.raises(ValueError, match="`grid` must be"):
         transcribed(plant_data(0)).with_data(plant_data(0, 3))
     first = jc.transcribe(Net(2, 3), jc.Trajectory([0.0, 2.0], np.ones((2, 2))), GRID)
+    with pytest.raises(ValueError, match="`data` must have 2 channels"):
+        first.with_data(jc.Trajectory([0.0, 2.0], np.ones((2, 3))))
     with pytest.raises(ValueError, match="must cover"):
         first.with_data(jc.Trajectory([0.0, 3.0], np.ones((2, 2))))
 
@@ -122,6 +124,22 @@ def test_other_bounds_are_another_transcription():
     bounds = {"state_bounds": (-8.0, [9.0, 10.0]), "weight_bounds": (-4.0, 4.0)}
     same_problem(transcribed(plant_data(0)).with_bounds(**bounds),
                  transcribed(plant_data(0), **bounds))  # fmt: skip
+
+
+def test_units_that_were_kept_are_in_the_file(tmp_path):
+    ts = np.linspace(0.0, 2.0, 9)
+    nlp = jc.transcribe(
+        Linear(jnp.zeros((1, 1))), jc.Trajectory(ts, np.exp(-ts)[:, None]), GRID, l2=0.0
+    )
+    large = nlp.with_data(jc.Trajectory(ts, 3e4 * np.exp(-ts)[:, None]))
+    np.testing.assert_array_equal(large.units, nlp.units)
+    sol = jc.solve(large, jc.Ipopt(), jc.guess(large, weights="as_given"), throw=False)
+    sol.save(tmp_path / "run.jcs")
+    again = jc.load(tmp_path / "run.jcs", like=sol.model)
+    np.testing.assert_allclose(again.paths[0].states, sol.paths[0].states, rtol=1e-12)
+    fresh = jc.transcribe(nlp.model, large.trajectories, GRID, l2=0.0)
+    with pytest.raises(ValueError, match="`like` must have the stored solution's units"):
+        jc.load(tmp_path / "run.jcs", like=fresh)
 
 
 def test_held_weights_stay_where_they_are():

@@ -42,6 +42,14 @@ def test_the_least_violated_point_is_best_and_among_those_the_lowest():
     assert not best.offer(0.0, np.nan, "nothing")
 
 
+@pytest.mark.parametrize("objective", [np.nan, np.inf])
+def test_a_point_without_an_objective_is_never_best(objective):
+    best = Best()
+    assert not best.offer(0.0, objective, "nothing")
+    assert best.offer(0.0, 1.0, "something")
+    assert best.point == "something"
+
+
 def test_a_run_ends_at_its_limit_of_time():
     run = Run(max_seconds=0.01)
     assert not run(step(0), lambda: None)
@@ -65,6 +73,24 @@ def test_nested_scopes_share_one_ctrl_c():
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not Run()(step(0), lambda: None)
+
+
+def test_a_solve_in_another_thread_has_a_scope_of_its_own():
+    inside, go_on = threading.Event(), threading.Event()
+
+    def other():
+        with interruptible():
+            inside.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(10)
+    with interruptible() as mine:
+        signal.raise_signal(signal.SIGINT)
+        assert mine.pressed
+    go_on.set()
+    thread.join()
 
 
 def test_another_handler_is_left_alone():
@@ -245,6 +271,31 @@ def test_a_fit_goes_on_with_more_refinements(written):
     sol = jc.fit(Linear(jnp.zeros((2, 2))), DATA, checkpoint=path, **(options | {"refinements": 1}))
     assert sol.result.ok
     assert sol.stats["refinement"]
+
+
+@pytest.mark.parametrize("width", [3, 4])
+def test_ctrl_c_while_several_models_are_compared(width, monkeypatch, tmp_path):
+    """The best of those tried comes back; what was not chosen yet is no checkpoint."""
+    module = sys.modules["jaxcolloc._fit.starts"]
+    models, path = [Net(2, 3), Net(2, width, seed=1)], tmp_path / "run.jcs"
+    tried: list[int] = []
+
+    def press(nlp, *args, **options):
+        tried.append(nlp.num_weights)
+        found = jc.solve(nlp, *args, **options)
+        if len(tried) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(module, "solve", press)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sol = jc.fit(
+            models, DATA, key=jax.random.key(0), grid=GRID, l2=1e-4, starts=2, checkpoint=path
+        )
+    assert sol.result is jc.RESULTS.interrupted
+    assert len(sol.z) == sol.nlp.num_variables
+    assert not path.exists()
 
 
 def test_consensus_does_not_go_on_from_another_one(tmp_path):

@@ -44,6 +44,7 @@ def test_units_of_very_different_size_work(weights):
     np.testing.assert_allclose(nlp.pack(sol.model, [sol.paths[0].states]), sol.z, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_unit_of_time_does_not_matter():
     """Seconds or days: the same optimum, in about as many iterations."""
     ys = spiral(TS) + 0.05 * np.random.default_rng(0).normal(size=(80, 2))

@@ -166,6 +166,7 @@ def test_a_solve_that_was_stopped_is_named():
     assert jc.verify(sol).verdict is jc.VERDICT.not_converged
 
 
+@pytest.mark.slow
 def test_the_data_are_seen_through_the_observation(caller_x64):
     """Inputs, an observation function, gaps and weights enter the errors."""
     ts = np.linspace(0.0, 3.0, 31)

@@ -98,24 +98,32 @@ class Workers:
                 self._executor.shutdown(cancel_futures=True)
 
     def answers(
-        self, jobs: Sequence[Job], retry: Callable[[int, Job], Job]
+        self,
+        jobs: Sequence[Job],
+        retry: Callable[[int, Job], Job],
+        over: Callable[[], bool] = lambda: False,
     ) -> tuple[list[Local | None], list[str]]:
         """The answer to each batch's job, or None and why.
 
-        What fails, or dies with its worker, is tried again with the job that `retry` makes.
+        What fails, or dies with its worker, is tried again with the job that `retry` makes, unless
+        the run is `over`.
         """
         found: list[Local | None] = [None] * len(jobs)
         left, reasons = dict(enumerate(jobs)), {}
         for attempt in range(self.retries + 1):
+            if attempt and over():
+                break
             if attempt:
                 left = {batch: retry(batch, job) for batch, job in left.items()}
-            reasons = self._round(left, found)
+            reasons = self._round(left, found, over)
             left = {batch: left[batch] for batch in reasons}
             if not left:
                 break
         return found, [f"batch {batch}: {reason}" for batch, reason in reasons.items()]
 
-    def _round(self, jobs: dict[int, Job], found: list[Local | None]) -> dict[int, str]:
+    def _round(
+        self, jobs: dict[int, Job], found: list[Local | None], over: Callable[[], bool]
+    ) -> dict[int, str]:
         """One try of some jobs; which failed and why."""
         reasons: dict[int, str] = {}
         told: dict[int, Recipe | bytes | None] = dict.fromkeys(jobs)
@@ -142,6 +150,8 @@ class Workers:
                     found[batch] = answer
                 else:
                     reasons[batch] = answer.text
+            if over():
+                break
             if broken:
                 self._mend()
         return reasons

@@ -1,4 +1,4 @@
-"""Parcel: objects on their way to another process, jitted functions and lambdas among them."""
+"""Pickling: objects on their way to another process, jitted functions and lambdas among them."""
 
 import importlib
 import io

@@ -87,8 +87,10 @@ class Rounds:
         if not common:
             self.first = weights
             return
-        answers, problems = self.workers.answers(self._jobs(held=True, rho=0.0), self._colder)
-        if problems:
+        run = Run()
+        jobs = self._jobs(held=True, rho=0.0)
+        answers, problems = self.workers.answers(jobs, self._colder, run.over)
+        if problems and not run.over():
             warnings.warn(f"The start failed in {'; '.join(problems)}.", stacklevel=3)
         found = [item for item in answers if item is not None]
         self._keep(answers)
@@ -134,7 +136,7 @@ class Rounds:
         What an interrupted subproblem answers is no result.
         """
         jobs = self._jobs(held=False, rho=self.consensus.rho)
-        answers, problems = self.workers.answers(jobs, self._colder)
+        answers, problems = self.workers.answers(jobs, self._colder, loop.over)
         if loop.over():
             raise KeyboardInterrupt
         return answers, problems

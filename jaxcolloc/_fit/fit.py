@@ -20,7 +20,7 @@ from .._ipopt import Ipopt
 from .._load import load, stored_request, stored_setting
 from .._nlp import NLP
 from .._refine import refine
-from .._run import Checkpoint, interruptible
+from .._run import Checkpoint, Interrupt, interruptible
 from .._scheme import AbstractScheme
 from .._settings import Options, Settings
 from .._solution import Solution
@@ -94,7 +94,8 @@ def fit(
     - `checkpoint`: a file that is written every `every` iterations and at the end. If it is there
       already, from the same fit that was killed or has finished, the fit continues from it. A file
       from a fit of another model, other data or other options (but for `tol`, `refinements`,
-      `continuation` and `solver`, which say how it goes on) is refused.
+      `continuation` and `solver`, which say how it goes on) is refused. Nothing is written before
+      starts and penalty are chosen.
     - `progress`: show progress bars.
     - `options`: any other option of `jc.transcribe`.
 
@@ -134,10 +135,12 @@ def fit(
         else:
             grids = choose_grids(trajectories, grid, scheme)
             nlp, start = _begun(models, trajectories, grids, l2, settings, held_out, search, stats)
+            # What is not chosen yet is no fit to go on from.
+            file = file if "starts" in stats else None
         shown = title(progress, "fit")
         sol = solve(nlp, solver, start, throw=False, progress=shown, checkpoint=file)
         if continuation and not sol.result.ok and isinstance(start, Guess):
-            sol = sol if interrupt.pressed else _continued(sol, nlp, solver, start, progress)
+            sol = sol if interrupt.pressed else _continued(sol, start, solver, interrupt, progress)
         if refinements and not interrupt.pressed:
             shown = title(progress, "refine")
             sol = refine(sol, tol=tol, rounds=refinements, solver=solver, progress=shown)
@@ -190,7 +193,7 @@ def _begun(
             nlps, penalties, holdout, held_out, search
         )
     except Interrupted:
-        return nlps[0], search.start_so_far(nlps[0])
+        return search.so_far(nlps[0])
     return nlp, start
 
 
@@ -215,11 +218,14 @@ def _request(asked: dict[str, Any], settings: Settings) -> dict[str, str]:
 
 
 def _continued(
-    sol: Solution, nlp: NLP, solver: AbstractSolver, start: Guess, progress: bool
+    sol: Solution, start: Guess, solver: AbstractSolver, interrupt: Interrupt, progress: bool
 ) -> Solution:
     """Another try through growing windows; the better of both."""
     shown = title(progress, "windows")
-    other = solve_growing(nlp, solver, start, throw=False, progress=shown)
+    other = solve_growing(sol.nlp, solver, start, throw=False, progress=shown)
+    if interrupt.pressed and not other.result.ok:
+        # It has not come further than its start.
+        return sol
     better = (not other.result.ok, other.objective) < (not sol.result.ok, sol.objective)
     return other if better else sol
 

@@ -57,7 +57,7 @@ def select(
         for penalty in penalties:
             train = holdout.train.with_l2(penalty)
             if start is None:
-                search.holdout = holdout
+                search.whole, search.holdout = nlp, holdout
                 start, log = search.best(train)
             shown = title(search.progress, f"l2 {_text(penalty)}")
             sol = solve(train, trial, start, throw=False, progress=shown)
@@ -79,7 +79,6 @@ def select(
                 chosen, best = (nlp, holdout, penalty, sol, score, log), score.error
     assert chosen is not None
     nlp, holdout, penalty, sol, score, log = chosen
-    search.holdout = None
     first = guess(nlp, states=search.states, weights="as_given")
     start = holdout.whole_start(nlp, sol, score.estimate, first)
     return nlp.with_l2(penalty), start, rows, log

@@ -49,8 +49,10 @@ class Search:
         interrupt: Interrupt,
     ):
         self.interrupt = interrupt
-        self.kept: Solution | None = None
+        # What is searched for now, and the best solution so far with what it was found for.
+        self.whole: NLP | None = None
         self.holdout: Holdout | None = None
+        self.kept: tuple[Solution, NLP | None, Holdout | None] | None = None
         self.key, self.starts, self.solver, self.progress = key, starts, solver, progress
         self.states, self.weights = states, weights
         # Neither random nor smoothed: all starts would be one.
@@ -69,14 +71,19 @@ class Search:
         if self.interrupt.pressed:
             raise Interrupted
 
-    def start_so_far(self, nlp: NLP) -> Guess:
-        """A start for `nlp` from the best solution that was found before an interrupt."""
+    def so_far(self, nlp: NLP) -> tuple[NLP, Guess]:
+        """A problem and a start for it from the best solution before an interrupt.
+
+        `nlp` itself, with the plain guess, where there is none.
+        """
         if self.kept is None:
-            return self.guess(nlp, 0)
-        if self.holdout is None:
-            return transfer(self.kept, nlp)
-        first = guess(nlp, states=self.states, weights="as_given")
-        return self.holdout.whole_start(nlp, self.kept, None, first)
+            return nlp, self.guess(nlp, 0)
+        sol, whole, holdout = self.kept
+        whole = nlp if whole is None else whole
+        if holdout is None:
+            return whole, transfer(sol, whole)
+        first = guess(whole, states=self.states, weights="as_given")
+        return whole, holdout.whole_start(whole, sol, None, first)
 
     def coarse(self, nlp: NLP) -> NLP:
         """The NLP on which starts are tried: a coarser one, unless states are given at nodes."""
@@ -122,7 +129,7 @@ class Search:
             rank = (not verified, sol.objective if sol.result.ok else np.inf)
             if best is None or rank < best_rank:
                 best, best_rank = sol, rank
-                self.kept = sol
+                self.kept = (sol, self.whole, self.holdout)
             if settled(log):
                 break
         assert best is not None

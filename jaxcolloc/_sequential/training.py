@@ -119,7 +119,8 @@ class Training:
                 patient = self._look(number, value, parameters, task.until)
                 step = TrainingStep(number, value, size, float(moved), seconds)
                 over = loop(step, lambda here=parameters: here)  # type: ignore[misc]
-                if over and not (number == last and loop.late()):
+                limit = loop.result is RESULTS.max_seconds_reached
+                if over and not (number == last and limit):
                     return self._found(good), loop.result or RESULTS.stopped
                 if not patient:
                     return self._found(good), RESULTS.early_stopped
