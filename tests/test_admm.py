@@ -296,6 +296,7 @@ class Flaky(Executor):
         return self.inner.submit(fn, *args, **kwargs)
 
 
+@pytest.mark.slow
 def test_a_failed_subproblem_is_tried_again(joint_weights):
     # The first submission asks for the recipe, the second is the start, the third a round.
     sol = convex(executor=Flaky({3, 6}))
@@ -303,6 +304,7 @@ def test_a_failed_subproblem_is_tried_again(joint_weights):
     np.testing.assert_allclose(sol.z[:2], joint_weights[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_that_fails_again_is_left_out_of_the_round_with_a_warning(joint_weights):
     with pytest.warns(UserWarning, match="Left out of round 2 .* batch 1: MemoryError: no room"):
         sol = convex(executor=Flaky({4, 5}))
@@ -397,6 +399,7 @@ def test_a_checkpoint_goes_on_where_the_run_was_stopped(tmp_path):
         convex(batches=[[0, 1], [2]], checkpoint=file)
 
 
+@pytest.mark.slow
 def test_a_round_that_leaves_the_start_is_repeated_with_a_larger_penalty():
     r"""Batches that contradict each other, one of them with hardly any curvature.
 

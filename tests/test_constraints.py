@@ -104,6 +104,7 @@ def test_conserving_leaves_a_field_that_conserves_as_it_is():
     np.testing.assert_allclose(wrapped(0.0, y, None), model(0.0, y, None), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trajectory_cut_in_two_and_tied_has_the_same_optimum():
     """Of a convex problem, which has no other."""
     noise = 0.05 * np.random.default_rng(1).normal(size=(len(TS), 2))

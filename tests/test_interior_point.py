@@ -93,6 +93,7 @@ def loose_rows(nlp):
     return np.arange(nlp.num_constraints) >= stated.num_constraints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "nlp",
     [pytest.param(lambda s=s: two(s), id=repr(s)) for s in SCHEMES[1::2]]
@@ -120,6 +121,7 @@ def test_steps_solve_the_sparse_system(nlp):
     np.testing.assert_allclose(dz[fixed], 0.0, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_the_curvature_is_good_exactly_if_the_inertia_is_right():
     """As many negative eigenvalues as constraints (Waechter and Biegler, section 3.1)."""
     nlp = two(jc.Radau(2))
@@ -139,6 +141,7 @@ def test_the_curvature_is_good_exactly_if_the_inertia_is_right():
     assert set(kinds) == {True, False}
 
 
+@pytest.mark.slow
 def test_unstable_dynamics_and_a_stretch_without_data_do_no_harm():
     """y' = 4 y over [0, 10]: a perturbation grows by 2e17 on the way."""
     ts = np.array([0.0, 0.3, 9.0, 10.0])
@@ -188,6 +191,7 @@ SPIRALS = [
 START = Linear(jnp.asarray([[0.0, 1.7], [-1.7, 0.0]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "active"),
     [
@@ -224,6 +228,7 @@ def test_the_optimum_is_that_of_ipopt(options, active):
         assert np.max(forces[active]) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hessian", ["exact", "gauss_newton"])
 def test_gauss_newton_and_legendre_points(hessian):
     grid = jc.Grid.uniform(0.0, 2.0, 6, jc.GaussLegendre(2))
@@ -231,6 +236,7 @@ def test_gauss_newton_and_legendre_points(hessian):
     assert_same(*pair(nlp, jc.guess(nlp, weights="as_given"), tol=1e-7, hessian=hessian))
 
 
+@pytest.mark.slow
 def test_unknowns_of_each_trajectory():
     class Decay(eqx.Module):
         power: jax.Array
@@ -248,11 +254,13 @@ def test_unknowns_of_each_trajectory():
     np.testing.assert_allclose([float(item) for item in ours.args], (0.5, 1.5), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_global_grid():
     nlp = jc.transcribe(START, SPIRALS[0], jc.Grid.single(0.0, 2.0, jc.Chebyshev(16)), l2=1e-3)
     assert_same(*pair(nlp, jc.guess(nlp, weights="as_given")))
 
 
+@pytest.mark.slow
 def test_a_net_comes_to_an_optimum():
     """IPOPT started there moves no further."""
     nlp = jc.transcribe(Net(2, 4), SPIRALS[0], GRID, l2=1e-3)
@@ -297,6 +305,7 @@ def test_a_start_far_from_any_solution_is_made_feasible(linear):
     assert sol.result.ok
 
 
+@pytest.mark.slow
 def test_restoration_lowers_the_violation_and_hands_back(linear):
     """Forced: the state is put into restoration, as after a search that failed."""
     solver = jc.InteriorPoint()
@@ -317,6 +326,7 @@ def test_restoration_lowers_the_violation_and_hands_back(linear):
         assert float(jnp.sum(jnp.abs(after.values.residual))) < 0.9 * float(theta)
 
 
+@pytest.mark.slow
 def test_limits_and_callbacks_end_a_solve(linear):
     start = jc.guess(linear, weights="as_given")
     with pytest.warns(UserWarning, match="limit of steps"):
@@ -350,6 +360,7 @@ def test_ctrl_c_returns_the_best_point(linear):
     assert np.all(np.isfinite(sol.z))
 
 
+@pytest.mark.slow
 def test_a_model_without_a_value_at_the_start_says_so():
     class Root(eqx.Module):
         rate: jax.Array
@@ -414,6 +425,7 @@ def test_the_loop_calls_nothing_back_on_the_host(linear):
     assert "callback" not in text
 
 
+@pytest.mark.slow
 def test_fit_and_refine_take_it():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -423,6 +435,7 @@ def test_fit_and_refine_take_it():
     assert sol.stats["solver"] == "InteriorPoint"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectorize", [True, False])
 def test_a_batch_of_starts_ends_where_single_solves_do(linear, vectorize):
     rng = np.random.default_rng(0)
@@ -437,6 +450,7 @@ def test_a_batch_of_starts_ends_where_single_solves_do(linear, vectorize):
         np.testing.assert_allclose(sol.trace.objective, alone.trace.objective, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectorize", [True, False])
 def test_a_batch_of_problems_with_other_noise_and_penalties(vectorize):
     rng = np.random.default_rng(1)
@@ -456,6 +470,7 @@ def test_a_batch_of_problems_with_other_noise_and_penalties(vectorize):
     assert max(sol.stats["num_steps"] for sol in again) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectorize", [True, False])
 def test_a_limit_of_time_holds_for_the_whole_batch(linear, vectorize):
     starts = [jc.guess(linear, weights="as_given")] * 3

@@ -32,6 +32,7 @@ def sol():
     return solved(Net(2, 4), weight_bounds=(-0.6, 0.6))
 
 
+@pytest.mark.slow
 def test_everything_comes_back(sol, tmp_path):
     path = tmp_path / "run.jcs"
     sol.save(path)
@@ -67,6 +68,7 @@ def test_a_loaded_solution_is_a_warm_start(sol, tmp_path):
     assert jc.load(tmp_path / "run.jcs", like=sol).nlp is sol.nlp
 
 
+@pytest.mark.slow
 def test_verification_and_inputs_come_back(tmp_path):
     class Driven(eqx.Module):
         rate: jax.Array
@@ -176,6 +178,7 @@ jc.solve(nlp, jc.Ipopt(tol=1e-9), guess, callback=slow, checkpoint=sys.argv[1], 
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_optimum(tmp_path):
     """SIGKILL while checkpoints are written at every step."""
     path = tmp_path / "run.jcs"

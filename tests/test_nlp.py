@@ -204,6 +204,7 @@ def test_the_residual_penalty_is_the_integral():
     assert float(nlp.objective(z)) == pytest.approx(0.5 * integral / 2, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("observe", [None, _observe])
 def test_gauss_newton_drops_exactly_the_curvature(observe):
     grid = jc.Grid.uniform(0.0, 2.0, 3, jc.Radau(2))

@@ -16,6 +16,7 @@ def polynomial_path(scheme):
     return jc.Path(grid, grid.times[:, None] ** power), power
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
 def test_is_the_collocation_polynomial_everywhere(scheme):
     path, power = polynomial_path(scheme)

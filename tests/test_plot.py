@@ -36,6 +36,7 @@ def lines(axis):
     return {line.get_label(): line.get_xydata() for line in axis.get_lines()}
 
 
+@pytest.mark.slow
 def test_a_plot_shows_data_path_rollout_and_errors(sol, tmp_path):
     figure = jc.plot(sol, trajectory=1)
     assert len(figure.axes) == 3

@@ -142,6 +142,7 @@ def test_units_that_were_kept_are_in_the_file(tmp_path):
         jc.load(tmp_path / "run.jcs", like=fresh)
 
 
+@pytest.mark.slow
 def test_held_weights_stay_where_they_are():
     """Only the states and the start are fitted then."""
     matrix = np.array([[-0.5, 0.1], [0.0, -0.3]])
@@ -172,6 +173,7 @@ def test_a_pull_moves_the_optimum_to_its_center():
     assert found[1e6] == pytest.approx(-2.0, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_resolve_compiles_nothing():
     ts = np.linspace(0.0, 2.0, 9)
 

@@ -154,6 +154,7 @@ def test_ctrl_c_ends_every_solve_of_a_batch():
     assert sols[0].stats["num_steps"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["starts", "final", "refine"])
 def test_ctrl_c_ends_a_fit_wherever_it_is(when, monkeypatch):
     """The best point so far comes back, verified, and nothing else is begun."""
@@ -273,6 +274,7 @@ def test_a_fit_goes_on_with_more_refinements(written):
     assert sol.stats["refinement"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [3, 4])
 def test_ctrl_c_while_several_models_are_compared(width, monkeypatch, tmp_path):
     """The best of those tried comes back; what was not chosen yet is no checkpoint."""
@@ -298,6 +300,7 @@ def test_ctrl_c_while_several_models_are_compared(width, monkeypatch, tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_consensus_does_not_go_on_from_another_one(tmp_path):
     path = tmp_path / "run.jcs"
     data = [DATA, jc.Trajectory(TS, 2 * spiral(TS))]

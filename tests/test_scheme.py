@@ -97,6 +97,7 @@ def _end_error(scheme, intervals):
     return abs(states[-1] - np.exp(2.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scheme",
     [jc.Chebyshev(3), jc.Lobatto(3), jc.Lobatto(4), jc.Radau(1), jc.Radau(2), jc.Radau(3),

@@ -158,6 +158,7 @@ def test_weights_at_their_bounds_are_named():
     assert report.verdict.ok
 
 
+@pytest.mark.slow
 def test_a_solve_that_was_stopped_is_named():
     grid = jc.Grid.uniform(0.0, 4.0, 12, jc.Radau(3))
     nlp = jc.transcribe(Net(2, 4), DATA, grid)
