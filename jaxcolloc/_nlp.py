@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from ._args import Unknowns, restore
 from ._callables import OfModel
 from ._constraints import as_constraints
-from ._data import Trajectory, as_trajectories
+from ._data import Trajectory
 from ._grid import Grid
 from ._precision import x64
 from ._settings import Settings
@@ -255,15 +255,9 @@ class NLP(eqx.Module):
         **Errors:** `ValueError` for other numbers of trajectories or channels, and for data that
         the grids do not cover.
         """
-        trajectories, channels = as_trajectories(data), self.trajectories[0].num_channels
-        if trajectories[0].num_channels != channels:
-            raise ValueError(
-                f"`data` must have {channels} channels, as before; "
-                f"got {trajectories[0].num_channels}."
-            )
         # The units stay, whatever the magnitude of the new data.
         settings = self.settings.changed(state_scale=self.parts.scale.state)
-        return NLP.of(build(self.model, trajectories, self.grids, settings, self.parts))
+        return NLP.of(build(self.model, data, self.grids, settings, self.parts))
 
     def with_l2(self, l2: Any) -> "NLP":
         """The same problem with another ridge penalty on the weights, as in `jc.transcribe`.

@@ -145,4 +145,4 @@ class AbstractSolver(eqx.Module):
 
     def together(self, most: int) -> int:
         """How many of `most` NLPs of one shape this solver best solves at a time."""
-        return min(most, 1)
+        return 1

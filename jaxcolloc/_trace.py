@@ -152,10 +152,10 @@ class Trace(eqx.Module):
     columns: dict[str, np.ndarray]
 
     @classmethod
-    def collect(cls, rows: Sequence[Row], kind: type[Row] = Step) -> "Trace":
-        """From the recorded rows, which are of one kind."""
+    def collect(cls, rows: Sequence[Row]) -> "Trace":
+        """From the recorded rows, which are of one kind; `Step` where there are none."""
         columns: dict[str, np.ndarray] = {}
-        for field in dataclasses.fields(rows[0] if rows else kind):
+        for field in dataclasses.fields(rows[0] if rows else Step):
             if field.type in _KINDS:
                 values = [getattr(row, field.name) for row in rows]
                 columns[field.name] = np.array(values, _KINDS[field.type])

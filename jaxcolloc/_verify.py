@@ -1,5 +1,6 @@
 """verify: a fit judged by rollouts, between its nodes and by how errors grow."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import diffrax
@@ -74,6 +75,14 @@ def follows(sol: Solution) -> bool:
         if not error <= _LOSS * least and rms(at_data - fitted) > _CLOSE * rms(fitted):
             return False
     return True
+
+
+def warn_unless_verified(sol: Solution) -> None:
+    """Warn the caller of the function that calls this where the verdict of `sol` is not good."""
+    assert sol.verification is not None
+    verdict = sol.verification.verdict
+    if not verdict.ok:
+        warnings.warn(f"The fit is not verified ({verdict.name}). {verdict.value}", stacklevel=3)
 
 
 class _Row(NamedTuple):

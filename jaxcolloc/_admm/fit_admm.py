@@ -27,7 +27,7 @@ from .._settings import Options, Settings
 from .._solution import Solution
 from .._solver import AbstractSolver, check_solver
 from .._trace import RESULTS
-from .._verify import verify
+from .._verify import verify, warn_unless_verified
 from .batches import Batches
 from .executors import Workers
 from .rounds import CHECKPOINT, COLUMNS, Rounds
@@ -156,7 +156,9 @@ def fit_admm(
         options=admm.shown,
         fit_seconds=time.perf_counter() - begin,
     )
-    _report(sol)
+    if sol.result is RESULTS.max_steps_reached:
+        warnings.warn("The limit of rounds was reached. Raise `max_rounds`.", stacklevel=2)
+    warn_unless_verified(sol)
     return sol
 
 
@@ -212,15 +214,6 @@ def _resumed(file: Checkpoint) -> dict[str, Any]:
     )
     file.check(content["request"])
     return content
-
-
-def _report(sol: Solution) -> None:
-    if sol.result is RESULTS.max_steps_reached:
-        warnings.warn("The limit of rounds was reached. Raise `max_rounds`.", stacklevel=3)
-    assert sol.verification is not None
-    verdict = sol.verification.verdict
-    if not verdict.ok:
-        warnings.warn(f"The fit is not verified ({verdict.name}). {verdict.value}", stacklevel=3)
 
 
 def _first_weights(

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -28,7 +27,7 @@ from .._solve import solve
 from .._solver import AbstractSolver, check_solver
 from .._trace import RESULTS
 from .._transcribe import transcribe_with
-from .._verify import verify
+from .._verify import verify, warn_unless_verified
 from .holdout import hold_out
 from .selection import penalties_of, select
 from .starts import Interrupted, Search, title
@@ -152,16 +151,8 @@ def fit(
     sol.stats.update(stats, fit_seconds=time.perf_counter() - begin)
     if file is not None:
         file.write(sol.content())
-    _report(sol)
+    warn_unless_verified(sol)
     return sol
-
-
-def _report(sol: Solution) -> None:
-    """Warn where the verdict is not good."""
-    assert sol.verification is not None
-    verdict = sol.verification.verdict
-    if not verdict.ok:
-        warnings.warn(f"The fit is not verified ({verdict.name}). {verdict.value}", stacklevel=3)
 
 
 def _begun(

@@ -29,6 +29,9 @@ Where ours departs from theirs, and why:
   (3.7).
 """
 
+from .._run import FEASIBLE
+
+
 # What a rounding error may decide: ten times the machine's precision (section 3.9).
 ROUNDING = 10 * 2.2e-16
 
@@ -151,7 +154,7 @@ MAX_TINY_STEPS = 2
 # Variables beyond this diverge.
 DIVERGING_ITERATES_TOL = 1e20
 # Ours: of points whose violation is below this the best is the one with the lowest objective.
-BEST_POINT_TOL = 1e-4
+BEST_POINT_TOL = FEASIBLE
 
 
 # --- Scaling of the problem (section 3.8) ---

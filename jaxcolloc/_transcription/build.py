@@ -61,6 +61,8 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
     if not callable(model):
         raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
     trajectories = with_weights(as_trajectories(data))
+    if like is not None:
+        _check_channels(trajectories, like)
     grids = as_grids(grid, trajectories)
     observe = None
     if settings.observe is not None:
@@ -72,8 +74,10 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
         groups = make_groups(layout, trajectories, grids)
         if like is None or not same_inputs(groups, like.groups):
             _check_shapes(layout, observe, groups, trajectories, grids)
-        units = like.scale if like else Units.of(settings.state_scale, trajectories, grids,
-                                                 observe is not None, d)  # fmt: skip
+        if like is None:
+            units = _units(layout, observe, trajectories, grids, settings)
+        else:
+            units = like.scale
         rows = _rows(layout, groups, grids, units, settings, model)
         bounds = variable_bounds(
             layout, model, trajectories, settings.weight_bounds, settings.state_bounds,
@@ -108,6 +112,12 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
         )
 
 
+def _check_channels(trajectories: tuple[Trajectory, ...], like: Parts) -> None:
+    channels, found = like.trajectories[0].num_channels, trajectories[0].num_channels
+    if found != channels:
+        raise ValueError(f"`data` must have {channels} channels, as before; got {found}.")
+
+
 def _num_states(
     num_states: int | None, trajectories: tuple[Trajectory, ...], observe: OfModel | None
 ) -> int:
@@ -123,6 +133,17 @@ def _layout(
 ) -> Layout:
     counts = tuple(len(Unknowns.of(item.args).start) for item in trajectories)
     return Layout(weighted, d, counts, tuple(item.num_nodes for item in grids))
+
+
+def _units(
+    layout: Layout,
+    observe: OfModel | None,
+    trajectories: tuple[Trajectory, ...],
+    grids: tuple[Grid, ...],
+    settings: Settings,
+) -> Units:
+    given, seen = settings.state_scale, observe is not None
+    return Units.of(given, trajectories, grids, seen, layout.num_states)
 
 
 def _check_shapes(
