@@ -66,6 +66,7 @@ from ._path import Path as Path
 from ._plot import plot as plot
 from ._plot import plot_trace as plot_trace
 from ._refine import refine as refine
+from ._ridge import OnNets as OnNets
 from ._scheme import AbstractScheme as AbstractScheme
 from ._scheme import Chebyshev as Chebyshev
 from ._scheme import GaussLegendre as GaussLegendre
@@ -113,6 +114,7 @@ __all__ = [
     "Lobatto",
     "Multipliers",
     "Normalized",
+    "OnNets",
     "Outcome",
     "Path",
     "PseudoHuber",
@@ -161,7 +163,7 @@ __version__ = importlib.metadata.version("jaxcolloc")
 _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep, Verification),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
-    *(Input, PseudoHuber, StateBounds, Tie, Trajectory, squared_error),
+    *(Input, OnNets, PseudoHuber, StateBounds, Tie, Trajectory, squared_error),
     InteriorPoint,
 )
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)

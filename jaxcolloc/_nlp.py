@@ -16,6 +16,7 @@ from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
 from ._precision import x64
+from ._ridge import ridge_factors
 from ._settings import Settings
 from ._transcription import Parts, build
 from ._transcription.bounds import check_freedom, variable_bounds
@@ -268,7 +269,7 @@ class NLP(eqx.Module):
         factor = np.zeros(self.layout.num_head)
         ridge, *others = self.compiled.host.quadratics
         factor[ridge.at] = ridge.factor
-        factor[: self.num_weights] = self.layout.model.per_weight("l2", l2, self.model)
+        factor[: self.num_weights] = ridge_factors(self.layout.model, l2, self.model)
         if not np.array_equal(np.flatnonzero(factor), ridge.at):
             return NLP.of(build(self.model, self.trajectories, self.grids, settings, self.parts))
         other = dataclasses.replace(ridge, factor=factor[ridge.at])

@@ -59,7 +59,8 @@ def transcribe(
       called on the model being trained, so that the weights it uses are trained too.
     - `num_states`: the number of components of the state, if larger than that of channels.
     - `loss`: `loss(residual, weights)` of one observation time, both of shape `(obs,)`.
-    - `l2`: the factor $\lambda$ of the ridge penalty on the weights.
+    - `l2`: the factor $\lambda$ of the ridge penalty on the weights; `jc.OnNets(...)` for the
+      weights of nets alone.
     - `residual_penalty`: the factor $\rho$ of
       $\frac{1}{\sum_k T_k} \sum_k \int \sum_c ((\dot y_c - f_c) \tau / s_c)^2 \, dt$ in
       the objective, the squared residual of the equation along the polynomials, between

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from jaxtyping import Float
 
-from ._comparison import Comparison, compare, poor_channels, state_spreads
+from ._comparison import Comparison, channel_levels, compare, poor_channels, state_spreads
 from ._hints import hints
 from ._intervals import IntervalErrors, interval_errors
 from ._nlp import NLP
@@ -106,7 +106,7 @@ def _causes(
     if violation:
         found.add(VERDICT.violated)
         notes.append(violation)
-    poor = poor_channels(rows, noise, _levels(nlp))
+    poor = poor_channels(rows, noise, channel_levels(nlp))
     if poor:
         found.add(VERDICT.poor_fit)
         notes.append(_where_poor(rows, poor, noise))
@@ -132,11 +132,6 @@ def _departures(row: Comparison, inner: IntervalErrors) -> set[VERDICT]:
         return coarse | {ended}
     amplified = inner.growth > _UNSTABLE and own < 0.1 * np.max(row.distances)
     return {VERDICT.unstable} if amplified else {VERDICT.too_coarse}
-
-
-def _levels(nlp: NLP) -> Float[np.ndarray, " obs"]:
-    ys = np.concatenate([item.ys for item in nlp.trajectories])
-    return np.asarray(np.nanmax(np.abs(ys), axis=0))
 
 
 def _where_poor(

@@ -13,6 +13,7 @@ from .._constraints import as_constraints
 from .._data import Trajectory, as_trajectories
 from .._grid import Grid, as_grids
 from .._precision import x64
+from .._ridge import ridge_factors
 from .._settings import Settings
 from .blocks import Points
 from .bounds import Sides, check_freedom, variable_bounds
@@ -239,6 +240,6 @@ def _penalties(
 def _ridge(layout: Layout, model: Any, trajectories: tuple[Trajectory, ...], l2: Any) -> Quadratic:
     """The ridge penalty: weights are drawn to zero, unknowns to their start."""
     unknowns = [Unknowns.of(item.args) for item in trajectories]
-    factor = [layout.model.per_weight("l2", l2, model), *(item.l2 for item in unknowns)]
+    factor = [ridge_factors(layout.model, l2, model), *(item.l2 for item in unknowns)]
     center = [np.zeros(layout.num_weights), *(item.start for item in unknowns)]
     return Quadratic.ridge(np.concatenate(factor), np.concatenate(center))

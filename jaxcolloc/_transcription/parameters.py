@@ -92,6 +92,11 @@ class Weighted(eqx.Module):
         ]
         return np.concatenate(flat) if flat else np.zeros(0)
 
+    def values(self, w: AnyArray) -> Array:
+        """What the weights are in the model, flat."""
+        flat = [jnp.ravel(leaf) for leaf in self._leaves(w)]
+        return jnp.concatenate(flat) if flat else jnp.zeros(0)
+
     def join(self, w: Weights) -> Any:
         """The PyTree with the weights `w`, in float64."""
         return eqx.combine(jtu.tree_unflatten(self.treedef, self._leaves(w)), to_float64(self.rest))
