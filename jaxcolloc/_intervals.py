@@ -69,8 +69,9 @@ def _spans(boundaries: np.ndarray, times: np.ndarray) -> _Spans:
     first, last = boundaries[:-1], boundaries[1:]
     low = np.searchsorted(times, first, side="right")
     high = np.searchsorted(times, last, side="left")
-    most = int(np.max(high - low))
-    width = int(2 ** np.ceil(np.log2(most))) if most else 0
+    most = max(int(np.max(high - low)), 2)
+    # Of few different widths, since each is compiled for.
+    width = 16 ** int(np.ceil(np.log2(most) / 4)) if len(times) else 0
     at = low[:, None] + np.arange(width)
     padded = np.append(times, np.inf)
     inside = np.where(at < high[:, None], padded[np.minimum(at, len(times))], np.inf)

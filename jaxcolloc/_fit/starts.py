@@ -159,7 +159,7 @@ class Search:
         best, best_rank = None, (True, True, np.inf)
         for sol in self._tries(coarse, trial):
             self.check()
-            row = _row(sol)
+            row = outcome_of(sol)
             log.append(row)
             rank = (not row["verified"], row["poor"], sol.objective if sol.result.ok else np.inf)
             if best is None or rank < best_rank:
@@ -172,7 +172,7 @@ class Search:
         return (best if coarse is nlp else transfer(best, nlp)), log
 
 
-def _row(sol: Solution) -> dict[str, Any]:
+def outcome_of(sol: Solution) -> dict[str, Any]:
     """How a start ended; `to_noise` if its path leaves no more than the data's noise."""
     nlp = sol.nlp
     noise = noise_levels(nlp.trajectories)
