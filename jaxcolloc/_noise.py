@@ -28,9 +28,9 @@ def noise_levels(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"
     Every sample is predicted from its two, and from its four, neighbours in time by the polynomial
     through them; with weights $w_j$ of the neighbours the error, divided by
     $\sqrt{1 + \sum_j w_j^2}$, has the noise's standard deviation where the signal is smooth, and a
-    larger one where it is not. The estimate is their root mean square over all trajectories, without
-    errors beyond 3.5 standard deviations, so that wild samples do not count; with four neighbours
-    where it is clearly lower then. Samples at one time are compared with each other.
+    larger one where it is not. The estimate is their root mean square over all trajectories, but
+    for errors beyond 3.5 standard deviations, so that wild samples do not count; that with four
+    neighbours is taken where it is clearly lower. Samples at one time are compared with each other.
 
     Gasser, Sroka and Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear
     regression" (Biometrika 73, 1986).

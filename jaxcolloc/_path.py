@@ -50,6 +50,11 @@ class Path(diffrax.AbstractPath[Any]):
             slope = _derivative(self, self._times(t))
         return jnp.asarray(slope, caller_float())
 
+    @property
+    def ts(self) -> Any:
+        """The grid's boundaries: as an input, its polynomials change there."""
+        return self.grid.boundaries
+
     def _evaluate(self, t: ArrayLike) -> Array:
         with scope(self, t):
             value = _interpolate(self, self._times(t))

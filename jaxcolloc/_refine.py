@@ -35,6 +35,8 @@ _SAFE = 0.05
 _EVERYWHERE = 0.7
 _HIGHEST = 6
 _WAYS = ("auto", "h", "p")
+# Why a rollout may leave its path.
+_DEPARTURES = (VERDICT.too_coarse, VERDICT.blows_up, VERDICT.out_of_steps, VERDICT.unstable)
 
 
 def refine(
@@ -128,9 +130,10 @@ def _row(sol: Solution, report: Verification, seconds: float) -> dict[str, Any]:
 
 def _finished(report: Verification, tol: float) -> str:
     """Why no more rounds are needed, or empty."""
-    if report.verdict.ok and np.all(report.distance <= tol):
+    if np.all(report.follows) and np.all(report.distance <= tol):
         return "the rollout follows the path"
-    if report.verdict is VERDICT.unstable:
+    leaves = [item for item in report.causes if item in _DEPARTURES]
+    if leaves == [VERDICT.unstable]:
         return "the dynamics amplify errors on any grid"
     return ""
 
