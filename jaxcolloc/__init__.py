@@ -161,9 +161,10 @@ __version__ = importlib.metadata.version("jaxcolloc")
 _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep, Verification),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
-    *(Input, PseudoHuber, StateBounds, Tie, Trajectory, squared_error),
+    *(Input, PseudoHuber, StateBounds, Tie, squared_error),
     InteriorPoint,
 )
+_storage.stored("Trajectory", defaults={"t0": None})(Trajectory)
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)
 _storage.stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))(Unknown)
 for _name, _kind in (("LinearScale", Linear), ("LogScale", Log), ("SoftplusScale", Softplus)):
