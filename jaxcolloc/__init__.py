@@ -93,6 +93,7 @@ from ._transform import Linear, Log, Softplus
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
 from ._verify import verify as verify
+from ._windows import windows as windows
 
 
 __all__ = [
@@ -152,6 +153,7 @@ __all__ = [
     "squared_error",
     "transcribe",
     "verify",
+    "windows",
     "xavier",
 ]
 
