@@ -26,11 +26,14 @@ class Trajectory(eqx.Module):
       `s`, `weights = 1 / s**2` makes the loss a log-likelihood. 1 if not given; but where no
       trajectory has any and some channel's standard deviation lies outside 1e-3 to 1e3,
       `jc.transcribe` divides by each channel's variance.
-    - `y0`: the known state at the start of the trajectory's grid, shape `(state,)`; NaN
-      marks components that are not known. None: the initial state is fitted.
+    - `y0`: the known state where the trajectory begins, shape `(state,)`; NaN marks components
+      that are not known. None: the initial state is fitted.
+    - `t0`: the time at which the trajectory begins, at or before the first sample: the path and
+      its grid start there, `y0` holds there, and inputs act from there on. If not given, that is
+      the first time of the grid, the first sample's for a grid that is chosen.
 
     **Errors:** `ValueError` for wrong shapes, unsorted or non-finite times, infinite
-    observations, negative weights.
+    observations, negative weights, a `t0` after the first sample.
     """
 
     ts: Float[np.ndarray, " time"]
@@ -39,14 +42,30 @@ class Trajectory(eqx.Module):
     weights: Float[np.ndarray, "time obs"]
     weighted: bool = eqx.field(static=True)
     y0: Float[np.ndarray, " state"] | None
+    t0: float | None
 
-    def __init__(self, ts: Any, ys: Any, args: Any = None, *, weights: Any = None, y0: Any = None):
+    def __init__(
+        self,
+        ts: Any,
+        ys: Any,
+        args: Any = None,
+        *,
+        weights: Any = None,
+        y0: Any = None,
+        t0: Any = None,
+    ):
         self.ts = _times(ts)
         self.ys = _observations(ys, len(self.ts))
         self.args = args
         self.weights = _weights(weights, self.ys.shape)
         self.weighted = weights is not None
         self.y0 = None if y0 is None else _start(y0)
+        self.t0 = None if t0 is None else _begin(t0, self.ts[0])
+
+    @property
+    def begin(self) -> float:
+        """The time at which the trajectory begins: `t0`, or the first sample's."""
+        return float(self.ts[0]) if self.t0 is None else self.t0
 
     @property
     def measured(self) -> Bool[np.ndarray, "time obs"]:
@@ -65,13 +84,14 @@ class Trajectory(eqx.Module):
 
 
 def changed(item: Trajectory, **changes: Any) -> Trajectory:
-    """The same trajectory with other `ts`, `ys`, `args`, `weights` or `y0`."""
+    """The same trajectory with other `ts`, `ys`, `args`, `weights`, `y0` or `t0`."""
     kept = {
         "ts": item.ts,
         "ys": item.ys,
         "args": item.args,
         "weights": item.weights if item.weighted else None,
         "y0": item.y0,
+        "t0": item.t0,
     }
     return Trajectory(**(kept | changes))
 
@@ -128,6 +148,15 @@ def _start(value: Any) -> np.ndarray:
     if np.any(np.isinf(y0)):
         raise ValueError(f"`y0` must be finite, or NaN where it is not known; got {y0}.")
     return y0
+
+
+def _begin(value: Any, first: float) -> float:
+    t0 = float(float_array("t0", value, 0, "()"))
+    if not t0 <= first or np.isinf(t0):
+        raise ValueError(
+            f"`t0` must be a finite time at or before the first sample's, {first:g}; got {t0:g}."
+        )
+    return t0
 
 
 def measured_channels(trajectories: Sequence[Trajectory]) -> Bool[np.ndarray, " obs"]:

@@ -111,6 +111,11 @@ class Grid(eqx.Module):
         first, last = self.boundaries[0] - slack, self.boundaries[-1] + slack
         return bool(np.all((ts >= first) & (ts <= last)))
 
+    def begins_at(self, t0: float) -> bool:
+        """Whether `t0` is the first boundary, up to rounding."""
+        first, last = self.boundaries[[0, -1]]
+        return bool(abs(t0 - first) <= 1e-9 * (last - first))
+
     def locate(
         self, ts: Float[np.ndarray, " time"]
     ) -> tuple[Int[np.ndarray, " time"], Float[np.ndarray, "time node"], Int[np.ndarray, " time"]]:
@@ -166,7 +171,10 @@ Grids = Grid | Sequence[Grid]
 
 
 def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
-    """One grid for each trajectory, once it is checked that they cover the data."""
+    """One grid for each trajectory, once it is checked that they cover the data.
+
+    The grid of a trajectory with a `t0` must begin at it, others at or before the first sample.
+    """
     if isinstance(grid, Grid):
         grids: tuple[Any, ...] = (grid,) * len(trajectories)
     else:
@@ -182,5 +190,10 @@ def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
                 f"`grid` must cover the observation times; trajectory {position} spans "
                 f"[{item.ts[0]:g}, {item.ts[-1]:g}], its grid "
                 f"[{where.boundaries[0]:g}, {where.boundaries[-1]:g}]."
+            )
+        if item.t0 is not None and not where.begins_at(item.t0):
+            raise ValueError(
+                f"`grid` must begin where its trajectory does; trajectory {position} has "
+                f"`t0` = {item.t0:g}, its grid begins at {where.boundaries[0]:g}."
             )
     return grids

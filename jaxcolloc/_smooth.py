@@ -198,6 +198,9 @@ def resample(
     - `trajectory`: the data; each channel is interpolated over its measured samples.
     - `ts`: the new times, within the range of the measured ones.
     - `method`: "linear", "cubic" (a spline through the data) or "lowess" (a smoothed one).
+
+    A trajectory with a known state still begins where it did, which becomes its `t0` if the new
+    times begin later.
     """
     choice("method", method, ("linear", "cubic", "lowess"))
     ts = float_array("ts", ts, 1, "(time,)")
@@ -225,4 +228,13 @@ def resample(
         ts=ts,
         ys=np.stack(columns, axis=1),
         weights=np.stack(weights, axis=1) if trajectory.weighted else None,
+        t0=_begin_before(trajectory, ts[0]),
     )
+
+
+def _begin_before(trajectory: Trajectory, first: float) -> float | None:
+    """The `t0` of the trajectory once its first sample is at the time `first`."""
+    if trajectory.t0 is not None:
+        return min(trajectory.t0, first)
+    later = trajectory.y0 is not None and first > trajectory.begin
+    return trajectory.begin if later else None

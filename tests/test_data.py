@@ -59,6 +59,21 @@ def test_refuses_a_wrong_start():
         jc.Trajectory(TS, YS, y0=0.0)
 
 
+@pytest.mark.parametrize(
+    ("t0", "message"),
+    [
+        (0.1, "at or before the first sample's, 0; got 0.1"),
+        (np.nan, "a finite time at or before .* got nan"),
+        (-np.inf, "a finite time at or before .* got -inf"),
+        ([0.0], r"must have shape \(\); got shape \(1,\)"),
+        ("noon", "must be an array of real numbers"),
+    ],
+)
+def test_refuses_a_wrong_time_of_the_start(t0, message):
+    with pytest.raises(ValueError, match=f"`t0`.*{message}"):
+        jc.Trajectory(TS, YS, t0=t0)
+
+
 def test_keeps_missing_values_and_repeated_times():
     ys = YS.copy()
     ys[1, 0] = np.nan

@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 from .. import _storage
 from .._check import describe, integer, positive
 from .._data import Trajectory
+from .._early_inputs import warn_of_early_inputs
 from .._fingerprint import fingerprint
 from .._fit import fit
 from .._grid import Grids
@@ -136,6 +137,7 @@ def fit_admm(
     admm = _options(rho, relaxation, balance, continuity, max_rounds, rtol, atol, solver)
     retries = integer("retries", retries, 0)
     parts, joint = split_data(model, data, batches, grid, scheme, settings)
+    warn_of_early_inputs(joint.trajectories, joint.grids)
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, 1, _request(joint, parts, admm, start, key))

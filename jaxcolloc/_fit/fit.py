@@ -13,8 +13,9 @@ from .._check import integer, positive, share
 from .._choose_grid import choose_grids
 from .._continuation import solve_growing
 from .._data import Trajectory, as_trajectories
+from .._early_inputs import warn_of_early_inputs
 from .._fingerprint import fingerprint
-from .._grid import Grids
+from .._grid import Grids, as_grids
 from .._guess import Guess
 from .._ipopt import Ipopt
 from .._load import load, stored_request, stored_setting
@@ -148,7 +149,8 @@ def fit(
         if file is not None and file.exists():
             nlp, start = _resumed(file, models, trajectories, l2, settings)
         else:
-            grids = choose_grids(trajectories, grid, scheme)
+            grids = as_grids(choose_grids(trajectories, grid, scheme), trajectories)
+            warn_of_early_inputs(trajectories, grids)
             nlp, start = _begun(models, trajectories, grids, l2, settings, held_out, search, stats)
             # What is not chosen yet is no fit to go on from.
             file = file if "starts" in stats else None

@@ -257,8 +257,9 @@ def match_gradients(
     with x64():
         weighted = Weighted.split("model", model)
         for item in trajectories:
-            curve = SmoothTrajectory(item, means)
-            ts = np.linspace(item.ts[0], item.ts[-1], each)
+            known = None if item.y0 is None else (item.begin, item.y0[: len(means)])
+            curve = SmoothTrajectory(item, means, known)
+            ts = np.linspace(item.ts[0] if known is None else item.begin, item.ts[-1], each)
             args = as_arrays(restore(item.args, Unknowns.of(item.args).start))
             row = (args, ts, curve.values(ts), curve.slopes(ts))
             kinds.setdefault(signature(args), []).append(row)

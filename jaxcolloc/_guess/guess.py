@@ -162,8 +162,12 @@ def _matched(
 
 
 def _curve_slopes(nlp: NLP, curves: list[SmoothTrajectory]) -> tuple[Slopes, ...]:
-    """Values and slopes of the smoothed data."""
-    return _slopes(nlp, lambda k, ts: (curves[k].values(ts), curves[k].slopes(ts)))
+    """Values and slopes of the smoothed data, from the first that is known of each trajectory."""
+    begins = [
+        grid.boundaries[0] if item.y0 is not None else item.ts[0]
+        for item, grid in zip(nlp.trajectories, nlp.grids, strict=True)
+    ]
+    return _slopes(nlp, lambda k, ts: (curves[k].values(ts), curves[k].slopes(ts)), begins)
 
 
 def _node_slopes(nlp: NLP, states: States) -> tuple[Slopes, ...]:
@@ -174,17 +178,19 @@ def _node_slopes(nlp: NLP, states: States) -> tuple[Slopes, ...]:
             nlp.grids[k].interpolate(states[k], ts),
             nlp.grids[k].slope(states[k], ts),
         ),
+        [grid.boundaries[0] for grid in nlp.grids],
     )
 
 
-def _slopes(nlp: NLP, values_and_slopes: Any) -> tuple[Slopes, ...]:
-    """Of each group, at times spread evenly over each trajectory's grid."""
+def _slopes(nlp: NLP, values_and_slopes: Any, begins: Sequence[float]) -> tuple[Slopes, ...]:
+    """Of each group, at times spread evenly from where `begins` says to the grid's end."""
     each = points_each(nlp.trajectories)
     data = []
     with x64():
         for group in nlp.groups:
-            edges = [nlp.grids[k].boundaries for k in group.members]
-            times = [np.linspace(edge[0], edge[-1], each) for edge in edges]
+            ends = [nlp.grids[k].boundaries[-1] for k in group.members]
+            starts = [begins[k] for k in group.members]
+            times = [np.linspace(*pair, each) for pair in zip(starts, ends, strict=True)]
             pairs = [values_and_slopes(k, ts) for k, ts in zip(group.members, times, strict=True)]
             values, slopes = zip(*pairs, strict=True)
             data.append(Slopes.stack(group.args, group.unknowns, times, values, slopes))

@@ -14,6 +14,7 @@ from .._check import describe, integer, positive, share
 from .._choose_grid import choose_grids
 from .._constraints import as_constraints
 from .._data import Trajectory, as_trajectories
+from .._early_inputs import warn_of_early_inputs
 from .._grid import Grids
 from .._integrate import Stepping
 from .._nlp import NLP
@@ -130,6 +131,8 @@ def fine_tune(
         ),
     )
     nlp = _problem(model, trajectories, start, grid, l2, options)
+    if not isinstance(start, Solution):
+        warn_of_early_inputs(nlp.trajectories, nlp.grids)
     title = "fine-tuning" if progress is True else progress
     with x64(), interruptible(), progress_bar(title, sum(counts)) as update:
         training = Training(nlp, tuning, key)
