@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from ._args import Unknowns, restore
 from ._callables import OfModel
+from ._check import describe, refuse_traced
 from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
@@ -28,6 +29,13 @@ from ._transcription.printing import screen
 
 Bounds = tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " variable"]]
 RowBounds = tuple[Float[np.ndarray, " constraint"], Float[np.ndarray, " constraint"]]
+
+
+def check_nlp(name: str, value: Any) -> None:
+    """Refuse what is no NLP, and one that is being traced; `name` is the caller's argument."""
+    if not isinstance(value, NLP):
+        raise ValueError(f"`{name}` must come from jc.transcribe; got {describe(value)}.")
+    refuse_traced(name, value)
 
 
 class NLP(eqx.Module):

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ._check import describe, integer
-from ._solution import Solution
+from ._check import integer
+from ._solution import Solution, check_solution
 from ._verification import Verification
 from ._verify import observed, verify
 
@@ -41,8 +41,7 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
     Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib; `ValueError` for
     a trajectory that is not there.
     """
-    if not isinstance(sol, Solution):
-        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
+    check_solution("sol", sol)
     k = integer("trajectory", trajectory, 0)
     if k >= len(sol.paths):
         raise ValueError(f"`trajectory` must be below {len(sol.paths)}; got {k}.")
@@ -154,8 +153,7 @@ def plot_trace(sol: Solution) -> Any:
 
     Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib.
     """
-    if not isinstance(sol, Solution):
-        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
+    check_solution("sol", sol)
     plt = _pyplot()
     columns = sol.trace.columns
     number = columns["iteration"]

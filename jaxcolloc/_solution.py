@@ -10,12 +10,20 @@ import numpy as np
 from jaxtyping import Float
 
 from . import _storage
+from ._check import describe, refuse_traced
 from ._grid import Grid
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array
 from ._trace import RESULTS, Multipliers, Trace
 from ._verification import Verification
+
+
+def check_solution(name: str, value: Any) -> None:
+    """Refuse what is no Solution, and one that is being traced; `name` is the caller's argument."""
+    if not isinstance(value, Solution):
+        raise ValueError(f"`{name}` must be a jc.Solution; got {describe(value)}.")
+    refuse_traced(name, value.z)
 
 
 class Record(eqx.Module):

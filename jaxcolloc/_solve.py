@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ._check import describe, integer
+from ._check import flag, integer, real_numbers
 from ._guess import Guess
-from ._nlp import NLP
-from ._run import Callback, Checkpoint, Run, interruptible, progress_bar
+from ._nlp import NLP, check_nlp
+from ._run import Callback, Checkpoint, Run, check_shown, interruptible, progress_bar
 from ._solution import Solution, SolveError
 from ._solver import AbstractSolver, Iterate, Outcome, check_solver
 from ._trace import RESULTS, Multipliers
@@ -51,8 +51,10 @@ def solve(
     is returned (with a warning for a limit, unless `throw=False`). Iterates count as better by
     lower constraint violation, and by objective once that is below 1e-4.
     """
-    check_nlp(nlp)
+    check_nlp("nlp", nlp)
     check_solver(solver)
+    flag("throw", throw)
+    check_shown(progress, callback)
     file = Checkpoint.of(checkpoint, integer("every", every, 1))
     z, multipliers = start_of(nlp, guess)
     key = getattr(guess, "key", None)
@@ -92,23 +94,12 @@ def _unfinished(iterate: tuple[np.ndarray, Multipliers], run: Run) -> Outcome:
     )
 
 
-def check_nlp(nlp: Any) -> None:
-    """Refuse what is no NLP."""
-    if not isinstance(nlp, NLP):
-        raise ValueError(f"`nlp` must come from jc.transcribe; got {describe(nlp)}.")
-
-
 def start_of(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
     """Variables and multipliers of a guess, once they are checked."""
     multipliers = guess.multipliers if isinstance(guess, (Solution, Guess)) else None
     z = guess.z if isinstance(guess, (Guess, Solution)) else guess
-    try:
-        z = np.array(z, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "`guess` must come from jc.guess, be a Solution or a vector of all variables; "
-            f"got {describe(guess)}."
-        ) from error
+    wanted = "from jc.guess, a jc.Solution or a vector of all variables"
+    z = real_numbers("guess", z, wanted)
     if z.shape != (nlp.num_variables,):
         raise ValueError(
             f"`guess` must hold {nlp.num_variables} variables, as `nlp` has; got shape {z.shape}."

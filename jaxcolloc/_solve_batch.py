@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ._check import describe
-from ._nlp import NLP
+from ._check import describe, flag
+from ._nlp import NLP, check_nlp
 from ._run import interruptible
 from ._solution import Solution
-from ._solve import check_nlp, report, start_of
+from ._solve import report, start_of
 from ._solver import AbstractSolver, check_solver
 
 
@@ -49,13 +49,16 @@ def solve_batch(
     check_solver(solver)
     if not isinstance(guesses, (list, tuple)) or not guesses:
         raise ValueError(f"`guesses` must be a list of at least one; got {describe(guesses)}.")
-    nlps = [nlp] * len(guesses) if isinstance(nlp, NLP) else list(nlp)
+    flag("throw", throw)
+    if vectorize is not None:
+        flag("vectorize", vectorize)
+    nlps: list[Any] = list(nlp) if isinstance(nlp, (list, tuple)) else [nlp] * len(guesses)
     if len(nlps) != len(guesses):
         raise ValueError(
             f"`guesses` must be as many as there are NLPs, {len(nlps)}; got {len(guesses)}."
         )
     for item in nlps:
-        check_nlp(item)
+        check_nlp("nlp", item)
     _check_alike(nlps)
     starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
     with interruptible():

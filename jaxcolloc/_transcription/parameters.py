@@ -47,7 +47,7 @@ class Weighted(eqx.Module):
             if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
                 raise ValueError(
                     f"`{name}` must have real weights; got a leaf of type {leaf.dtype}. "
-                    "Keep real and imaginary part as two leaves."
+                    "Keep real and imaginary part as two leaves, or hold it by `trainable`."
                 )
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
                 raise ValueError(f"`{name}` must have finite weights; got {describe(leaf)}.")
