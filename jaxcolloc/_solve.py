@@ -98,7 +98,7 @@ def start_of(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
     """Variables and multipliers of a guess, once they are checked."""
     multipliers = guess.multipliers if isinstance(guess, (Solution, Guess)) else None
     z = guess.z if isinstance(guess, (Guess, Solution)) else guess
-    wanted = "from jc.guess, a jc.Solution or a vector of all variables"
+    wanted = "what jc.guess returns, a jc.Solution or a vector of all variables"
     z = real_numbers("guess", z, wanted)
     if z.shape != (nlp.num_variables,):
         raise ValueError(
