@@ -199,8 +199,9 @@ class SolveError(RuntimeError):
     """A solve failed; `solution` holds the best point found."""
 
     def __init__(self, solution: Solution):
+        where = solution.stats.get("not_finite", "")
         super().__init__(
-            f"{solution.result.value} "
+            f"{solution.result.value} {where + ' ' if where else ''}"
             f"[{solution.result!r}; the solver's status: {solution.stats['status_text']}; "
             "the best point found is in `error.solution`, or pass `throw=False`]"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from ._check import flag, integer, real_numbers
 from ._guess import Guess
 from ._nlp import NLP, check_nlp
+from ._not_finite import where_not_finite
 from ._run import Callback, Checkpoint, Run, check_shown, interruptible, progress_bar
 from ._solution import Solution, SolveError
 from ._solver import AbstractSolver, Iterate, Outcome, check_solver
@@ -47,6 +48,9 @@ def solve(
       piece. A run that was killed goes on from there with
       `jc.solve(nlp, solver, jc.load(checkpoint, like=nlp))`.
 
+    Where the model, the loss or a constraint is not finite, `stats["not_finite"]` and the error say
+    which one, in which trajectory and at what time.
+
     A limit of steps or time, a callback's stop and Ctrl-C are no failures: the best point found
     is returned (with a warning for a limit, unless `throw=False`). Iterates count as better by
     lower constraint violation, and by objective once that is below 1e-4.
@@ -75,6 +79,7 @@ def solve(
         )
         outcome = solver.run(nlp, z, multipliers, run).ended_by(run)
     solution = outcome.solution(nlp, solver, key)
+    explain(solution, z)
     if file is not None:
         file.write(solution.content())
     report(solution, throw)
@@ -109,6 +114,15 @@ def start_of(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
     if multipliers is not None and len(multipliers.constraints) != nlp.num_constraints:
         multipliers = None
     return z, multipliers
+
+
+def explain(solution: Solution, start: np.ndarray) -> None:
+    """Where a solve ended with NaN, say in its `stats` which function yields it, and where."""
+    if solution.result is not RESULTS.not_finite:
+        return
+    found = where_not_finite(solution.nlp, solution.z) or where_not_finite(solution.nlp, start)
+    if found:
+        solution.stats["not_finite"] = found
 
 
 def report(solution: Solution, throw: bool) -> None:

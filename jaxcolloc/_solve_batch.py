@@ -9,7 +9,7 @@ from ._check import describe, flag
 from ._nlp import NLP, check_nlp
 from ._run import interruptible
 from ._solution import Solution
-from ._solve import report, start_of
+from ._solve import explain, report, start_of
 from ._solver import AbstractSolver, check_solver
 
 
@@ -69,6 +69,8 @@ def solve_batch(
         outcome.solution(item, solver, getattr(guess, "key", None))
         for outcome, item, guess in zip(outcomes, nlps, guesses, strict=True)
     ]
+    for solution, (z, _) in zip(solutions, starts, strict=True):
+        explain(solution, z)
     for solution in solutions:
         report(solution, throw)
     return solutions

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxcolloc as jc
+from jaxcolloc._not_finite import where_not_finite
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +177,73 @@ def test_says_what_cannot_be_traced(act, names):
     with pytest.raises(ValueError, match="being traced") as caught:
         act()
     assert all(name in str(caught.value) for name in names)
+
+
+def _named(**options):
+    """Where a problem with a state of 0 at the start of the second trajectory is not finite."""
+    ts = np.array([0.0, 1.0, 2.0])
+    data = [jc.Trajectory(ts, ys[:, None]) for ys in (1 + ts, ts)]
+    options = {"model": lambda t, y, args: -y, "l2": 0.0} | options
+    model, grid = options.pop("model"), jc.Grid.uniform(0.0, 2.0, 2, jc.Radau(1))
+    nlp = jc.transcribe(model, data, grid, **options)
+    z = nlp.pack(model, [1 + grid.times[:, None], grid.times[:, None]])
+    return nlp, z
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"model": lambda t, y, args: jnp.log(y - 1)},
+            "`model` is not finite in trajectory 1 at t = 1, where y = [1] and its value is [-inf]",
+        ),
+        (
+            {"model": lambda t, y, args: jnp.sqrt(y - 1)},
+            "The derivative of `model` is not finite in trajectory 1 at t = 1",
+        ),
+        (
+            {"model": lambda t, y, args: jnp.abs(y - 1) ** 1.5},
+            "The second derivative of `model` is not finite in trajectory 1 at t = 1",
+        ),
+        (
+            {"observe": lambda t, y, args: jnp.log(y)},
+            "`observe` is not finite in trajectory 1 at t = 0, where y = [0]",
+        ),
+        (
+            {"loss": lambda r, w: jnp.sqrt(jnp.sum(r**2))},
+            "The derivative of `loss` is not finite in trajectory 0 at t = 0",
+        ),
+        (
+            {"constraints": jc.Constraint(lambda t, y, args: 1 / y, lower=0.0, at="start")},
+            "`constraints` is not finite in trajectory 1 at t = 0",
+        ),
+        (
+            {"constraints": jc.Constraint(lambda t, y, args: 1 / y, lower=0.0, trajectories=[0])},
+            "",
+        ),
+        ({}, ""),
+    ],
+)
+def test_finds_what_is_not_finite(options, message):
+    found = where_not_finite(*_named(**options))
+    assert found.startswith(message)
+    assert bool(found) == bool(message)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [jc.Ipopt(max_steps=5), jc.InteriorPoint(max_steps=5)],
+    ids=lambda item: repr(item)[:6],
+)
+def test_a_solve_says_what_is_not_finite(solver):
+    nlp, z = _named(model=Law(jnp.asarray(1.0), lambda k, t, y, args: k * jnp.log(y - 1)))
+    sol = jc.solve(nlp, solver, z, throw=False)
+    assert sol.result is jc.RESULTS.not_finite
+    assert sol.stats["not_finite"].startswith("`model` is not finite in trajectory 1 at t = 1")
+    with pytest.raises(jc.SolveError, match="`model` is not finite in trajectory 1 at t = 1"):
+        jc.solve(nlp, solver, z)
+    with pytest.raises(jc.SolveError, match="`model` is not finite in trajectory 1 at t = 1"):
+        jc.solve_batch(nlp, solver, [z])
 
 
 def test_messages_are_sentences():
