@@ -46,7 +46,11 @@ class Unknown:
             raise ValueError(f"`value` must be finite; got {describe(self.value)}.")
         self.lower, self.upper = _limits(bounds, self.value)
         self.scale = as_scale(scale, "scale")
-        self.scale.check("scale", self.value)
+        if self.scale.positive and np.any(self.value <= 0):
+            raise ValueError(
+                f"`value` must be above zero with the `scale` {self.scale!r}; "
+                f"got {describe(self.value)}."
+            )
         self.l2 = positive("l2", l2, allow_zero=True)
 
     def __repr__(self) -> str:
@@ -68,7 +72,7 @@ def _limits(bounds: Any, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lower, upper = sides
     if not np.all((lower < upper) & (lower <= value) & (value <= upper)):
         raise ValueError(
-            "`bounds` must have lower < upper with the value between; "
+            "`bounds` must have lower < upper with the `value` between; "
             f"got {describe(bounds)} and {describe(value)}."
         )
     return lower, upper
@@ -170,7 +174,7 @@ def number_to_array(leaf: Any) -> Any:
 
 
 def fill(args: Any, unknowns: Array) -> Any:
-    """`args` as the model sees it, with the unknowns in their slots."""
+    """Sealed `args` as the model sees them, with the unknowns in their slots."""
 
     def value(leaf: Any) -> Any:
         if isinstance(leaf, Slot):
@@ -212,12 +216,11 @@ def _hashable(leaf: Any) -> Hashable:
     return leaf
 
 
-def stack(args: Sequence[Any]) -> Any:
-    """The `args` of several trajectories of one signature, for `fill`.
+def sealed(args: Any) -> Any:
+    """`args` as a program that JAX compiles takes them: what is no array is `Fixed`."""
+    return jtu.tree_map(lambda leaf: leaf if is_array(leaf) else Fixed(leaf), args)
 
-    Arrays get the axis `traj` first; what is no array is `Fixed`.
-    """
-    return jtu.tree_map(
-        lambda first, *others: np.stack([first, *others]) if is_array(first) else Fixed(first),
-        *args,
-    )
+
+def stack(args: Sequence[Any]) -> Any:
+    """The `args` of several trajectories of one signature, sealed, with the axis `traj` first."""
+    return jtu.tree_map(lambda *leaves: np.stack(leaves), *map(sealed, args))

@@ -28,7 +28,7 @@ def describe(value: object) -> str:
     shape = getattr(value, "shape", None)
     if isinstance(value, (np.ndarray, jax.Array)) or (isinstance(shape, tuple) and shape):
         noun = "an array" if isinstance(value, (np.ndarray, jax.Array)) else _kind(value)
-        return f"{noun} of shape {shape}"
+        return f"{noun} of shape {shape}" if shape else f"an array without axes, {value}"
     try:
         text = repr(value)
     except Exception:
@@ -139,7 +139,7 @@ def float_array(
 
 def integer(name: str, value: Any, least: int) -> int:
     """`value` as an int that is at least `least`."""
-    wrong = isinstance(value, bool) or not isinstance(value, (int, np.integer))
+    wrong = not isinstance(value, (int, np.integer)) or isinstance(value, (bool, np.timedelta64))
     if wrong or not least <= value <= _MOST:
         raise ValueError(f"`{name}` must be an integer of at least {least}; got {describe(value)}.")
     return int(value)
@@ -165,8 +165,9 @@ def finite(name: str, value: Any) -> float:
 def _float(value: Any) -> float:
     """A real number, which may be an array without axes, as a float; NaN for anything else."""
     if isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer):
-        value = value.item() if value.shape == () and value.dtype.kind in "iuf" else None
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        kind = getattr(value.dtype, "kind", "key")
+        value = value.item() if value.shape == () and kind in ("i", "u", "f") else None
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, (bool, np.timedelta64)):
         return np.nan
     try:
         return np.nan if np.iscomplexobj(value) else float(value)
@@ -201,4 +202,17 @@ def function(name: str, value: Any, form: str) -> Callable[..., Any]:
     """`value` if it can be called; `form` says how it will be, such as `f(t, y, args)`."""
     if not callable(value) or isinstance(value, type):
         raise ValueError(f"`{name}` must be callable as {form}; got {describe(value)}.")
+    return value
+
+
+def instance(name: str, value: Any, kind: type, default: Any) -> Any:
+    """`value` if it is a `kind`, `default` if it is None."""
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        home = kind.__module__.split(".")[0]
+        raise ValueError(
+            f"`{name}` must be a {home}.{kind.__name__}, such as {type(default).__name__}(); "
+            f"got {describe(value)}."
+        )
     return value

@@ -178,6 +178,6 @@ def _sides(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
 def _positions(value: Sequence[int] | None, name: str = "trajectories") -> tuple[int, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, (list, tuple, range, np.ndarray)) or np.ndim(value) != 1:
+    if not isinstance(value, (list, tuple, range)) and getattr(value, "ndim", 0) != 1:
         raise ValueError(f"`{name}` must be a list of positions; got {describe(value)}.")
     return tuple(integer(name, item, 0) for item in value)

@@ -58,7 +58,8 @@ class Input(diffrax.AbstractPath[Any]):
             )
         if len(us) != len(self.ts):
             raise ValueError(
-                f"`us` must have one sample for each of {len(self.ts)} times; got shape {us.shape}."
+                f"`us` must have one sample for each of the {len(self.ts)} times in `ts`; "
+                f"got shape {us.shape}."
             )
         if not np.all(np.isfinite(us)):
             raise ValueError("`us` must be finite; fill gaps in an input before passing it.")

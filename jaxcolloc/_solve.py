@@ -99,18 +99,18 @@ def _unfinished(iterate: tuple[np.ndarray, Multipliers], run: Run) -> Outcome:
     )
 
 
-def start_of(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
-    """Variables and multipliers of a guess, once they are checked."""
+def start_of(nlp: NLP, guess: Any, name: str = "guess") -> tuple[np.ndarray, Multipliers | None]:
+    """Variables and multipliers of a guess, once they are checked; `name` is the argument's."""
     multipliers = guess.multipliers if isinstance(guess, (Solution, Guess)) else None
     z = guess.z if isinstance(guess, (Guess, Solution)) else guess
     wanted = "what jc.guess returns, a jc.Solution or a vector of all variables"
-    z = real_numbers("guess", z, wanted)
+    z = real_numbers(name, z, wanted)
     if z.shape != (nlp.num_variables,):
         raise ValueError(
-            f"`guess` must hold {nlp.num_variables} variables, as `nlp` has; got shape {z.shape}."
+            f"`{name}` must hold {nlp.num_variables} variables, as `nlp` has; got shape {z.shape}."
         )
     if not np.all(np.isfinite(z)):
-        raise ValueError("`guess` must be finite; got NaN or infinity.")
+        raise ValueError(f"`{name}` must be finite; got NaN or infinity.")
     if multipliers is not None and len(multipliers.constraints) != nlp.num_constraints:
         multipliers = None
     return z, multipliers

@@ -55,12 +55,12 @@ def solve_batch(
     nlps: list[Any] = list(nlp) if isinstance(nlp, (list, tuple)) else [nlp] * len(guesses)
     if len(nlps) != len(guesses):
         raise ValueError(
-            f"`guesses` must be as many as there are NLPs, {len(nlps)}; got {len(guesses)}."
+            f"`guesses` must be as many as there are in `nlp`, {len(nlps)}; got {len(guesses)}."
         )
     for item in nlps:
         check_nlp("nlp", item)
     _check_alike(nlps)
-    starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
+    starts = [start_of(item, guess, "guesses") for item, guess in zip(nlps, guesses, strict=True)]
     with interruptible():
         outcomes = solver.run_many(
             nlps, [z for z, _ in starts], [dual for _, dual in starts], vectorize=vectorize

@@ -103,11 +103,11 @@ def test_counts_as_its_start_in_gradient_matching_alone():
     [
         (("a", {}), "`value` must be a number or an array of them; got text"),
         ((np.nan, {}), "`value` must be finite"),
-        ((1.0, {"bounds": (2, 3)}), "`bounds` must have lower < upper with the value between"),
+        ((1.0, {"bounds": (2, 3)}), "`bounds` must have lower < upper with the `value` between"),
         ((1.0, {"bounds": (1, 1)}), "`bounds` must have lower < upper"),
         ((1.0, {"bounds": 3}), r"`bounds` must be \(lower, upper\) or None; got 3"),
         ((np.ones(2), {"bounds": (np.zeros(3), 9)}), r"`bounds` must be .* shape \(2,\); got"),
-        ((-1.0, {"scale": "log"}), '`scale` can be "log" only where'),
+        ((-1.0, {"scale": "log"}), '`value` must be above zero with the `scale` "log"'),
         ((1.0, {"scale": np.ones(2)}), "`scale` must be"),
         ((1.0, {"scale": "cubic"}), "`scale` must be"),
         ((1.0, {"l2": -1.0}), "`l2` must be a finite number"),
