@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from ._args import Unknowns, restore
 from ._callables import OfModel
+from ._check import describe, real_numbers, refuse_traced
 from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
@@ -29,6 +30,13 @@ from ._transcription.printing import screen
 
 Bounds = tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " variable"]]
 RowBounds = tuple[Float[np.ndarray, " constraint"], Float[np.ndarray, " constraint"]]
+
+
+def check_nlp(name: str, value: Any) -> None:
+    """Refuse what is no NLP, and one that is being traced; `name` is the caller's argument."""
+    if not isinstance(value, NLP):
+        raise ValueError(f"`{name}` must come from jc.transcribe; got {describe(value)}.")
+    refuse_traced(name, value)
 
 
 class NLP(eqx.Module):
@@ -352,11 +360,11 @@ class NLP(eqx.Module):
         return jnp.asarray(self._checked(z), jnp.float64)
 
     def _checked(self, z: ArrayLike) -> Any:
-        if np.shape(z) != (self.num_variables,):
-            raise ValueError(
-                f"`z` must have shape ({self.num_variables},), weights, unknowns, states; "
-                f"got shape {np.shape(z)}."
-            )
+        wanted = f"numbers of shape ({self.num_variables},): weights, unknowns, states"
+        if not isinstance(z, jax.Array):
+            z = real_numbers("z", z, wanted)
+        if z.shape != (self.num_variables,) or not jnp.issubdtype(z.dtype, jnp.floating):
+            raise ValueError(f"`z` must be {wanted}; got {describe(z)}.")
         return z
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._check import describe
+from ._check import describe, real_numbers
 from ._grid import Grid
 from ._precision import caller_float, scope
 from ._scheme import AbstractScheme
@@ -61,6 +61,8 @@ class Path(diffrax.AbstractPath[Any]):
         return jnp.asarray(value, caller_float())
 
     def _times(self, t: Any) -> Array:
+        if not (isinstance(t, jax.Array) and jnp.issubdtype(t.dtype, jnp.number)):
+            t = real_numbers("t", t, "a time or an array of them")
         times = jnp.asarray(t, caller_float())
         if isinstance(times, jax.core.Tracer) or isinstance(self.t0, jax.core.Tracer):
             return times

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ._check import choice, describe, integer, positive
+from ._check import choice, flag, integer, positive
 from ._choose_grid import input_edges
 from ._grid import Grid
 from ._ipopt import Ipopt
 from ._scheme import AbstractScheme
-from ._solution import Solution
+from ._solution import Solution, check_solution
 from ._solve import solve
-from ._solver import AbstractSolver
+from ._solver import AbstractSolver, check_solver
 from ._trace import RESULTS
 from ._transcribe import transcribe_again
 from ._transfer import transfer
@@ -76,11 +76,14 @@ def refine(
 
     **Errors:** `ValueError` for arguments out of range.
     """
-    if not isinstance(sol, Solution):
-        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
+    check_solution("sol", sol)
     tol, rounds = positive("tol", tol), integer("rounds", rounds, 0)
     choice("how", how, _WAYS)
-    solver = solver or sol.solver or Ipopt()
+    flag("merge", merge)
+    most_nodes = integer("most_nodes", most_nodes, 1)
+    if solver is None:
+        solver = sol.solver or Ipopt()
+    check_solver(solver)
     report = verify(sol) if sol.verification is None else sol.verification
     log = [_row(sol, report, 0.0)]
     for _ in range(rounds):

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from scipy.interpolate import CubicSpline
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from ._check import choice, float_array, integer
+from ._check import choice, describe, float_array, integer
 from ._data import Trajectory, changed
 from ._fingerprint import fingerprint
 
@@ -54,6 +54,16 @@ def smooth(ts: Samples, ys: Samples, neighbours: int | None = None) -> Smooth:
     - `neighbours`: how many samples a window holds; chosen by five-fold cross-validation if
       not given. Up to five samples are interpolated instead.
     """
+    ts, ys = float_array("ts", ts, 1, "(sample,)"), float_array("ys", ys, 1, "(sample,)")
+    if len(ts) == 0 or not np.all(np.isfinite(ts)) or np.any(np.diff(ts) < 0):
+        raise ValueError(
+            f"`ts` must hold at least one time, finite and never decreasing; got {describe(ts)}."
+        )
+    if ys.shape != ts.shape or not np.all(np.isfinite(ys)):
+        raise ValueError(
+            f"`ys` must be finite and have one value for each of the {len(ts)} times in `ts`; "
+            f"got {describe(ys)}."
+        )
     times = np.unique(ts)
     if len(times) < _FEWEST:
         means = np.array([ys[ts == time].mean() for time in times])
@@ -203,7 +213,11 @@ def resample(
     times begin later.
     """
     choice("method", method, ("linear", "cubic", "lowess"))
+    if not isinstance(trajectory, Trajectory):
+        raise ValueError(f"`trajectory` must be a jc.Trajectory; got {describe(trajectory)}.")
     ts = float_array("ts", ts, 1, "(time,)")
+    if len(ts) == 0 or not np.all(np.isfinite(ts)):
+        raise ValueError(f"`ts` must hold at least one time, all finite; got {describe(ts)}.")
     columns = []
     weights = []
     for channel in range(trajectory.num_channels):

@@ -86,7 +86,8 @@ class Ipopt(AbstractSolver):
         self.max_steps = integer("max_steps", max_steps, 0)
         self.max_seconds = None if max_seconds is None else positive("max_seconds", max_seconds)
         self.hessian = choice("hessian", hessian, tuple(_KINDS))
-        if options is not None and not isinstance(options, Mapping):
+        named = isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
+        if options is not None and not named:
             raise ValueError(
                 f"`options` must map IPOPT's option names to values; got {describe(options)}."
             )
