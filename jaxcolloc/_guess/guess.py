@@ -10,7 +10,7 @@ from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from .._args import Unknowns
 from .._check import choice, positive
-from .._nlp import NLP
+from .._nlp import NLP, check_nlp
 from .._precision import x64
 from .._ridge import net_weights
 from .._smooth import SmoothTrajectory
@@ -91,6 +91,7 @@ def guess(
 
     **Errors:** `ValueError` for an unknown method, a missing key, states of another shape.
     """
+    check_nlp("nlp", nlp)
     choice("weights", weights, ("gradient_matching", "xavier", "as_given"))
     if weights == "xavier" and key is None:
         raise ValueError('`key` must be a PRNG key with weights="xavier"; got None.')
