@@ -60,8 +60,9 @@ class Ipopt(AbstractSolver):
     - `tol`: the tolerance on the scaled optimality conditions.
     - `max_steps`, `max_seconds`: limits; reaching one returns the best point found.
     - `hessian`: "exact"; "gauss_newton", which leaves out the curvature of equations and
-      observations and damps the steps of the weights in its place, for cheaper steps, some
-      four times as many; or "lbfgs", IPOPT's own limited-memory approximation.
+      observations and damps the steps of the weights in its place: cheaper steps, some
+      four times as many, and no help where the model cannot fit the data; or "lbfgs",
+      IPOPT's own limited-memory approximation.
     - `options`: any of IPOPT's options, by name; they override the ones above.
 
     **Errors:** `ValueError` for an unknown `hessian` or an option that IPOPT refuses;
