@@ -271,7 +271,9 @@ def test_infinity_in_finite_time_is_told_from_many_steps():
     sol = solved(Drift(jnp.asarray(0.0)), jc.Trajectory(TS, 1 + 0.1 * NOISE[:, :1]))
     nlp = jc.transcribe(Escape(jnp.asarray(1.0)), sol.nlp.trajectories, GRID, l2=0.0)
     states = [path.states for path in sol.paths]
-    report = jc.verify(dataclasses.replace(sol, source=nlp, z=nlp.pack(nlp.model, states)))
+    report = jc.verify(
+        dataclasses.replace(sol, source=nlp, z=np.asarray(nlp.pack(nlp.model, states)))
+    )
     assert jc.VERDICT.blows_up in report.causes
     assert jc.VERDICT.out_of_steps not in report.causes
     text = str(report)
