@@ -12,12 +12,12 @@ from ._data import Trajectory, changed, measured_channels
 from ._grid import Grid
 from ._guess import Guess
 from ._nlp import NLP
+from ._rollout import rollout
 from ._scheme import AbstractScheme
 from ._solution import Solution
 from ._solve import solve
 from ._solver import AbstractSolver
 from ._transcribe import transcribe_again
-from ._verify import rollout
 
 
 # A rollout into the next window is used while it stays within this many spreads of the data.
@@ -133,7 +133,7 @@ def _roll_on(
 ) -> None:
     """Put a rollout in the place of the guessed states behind the known ones, while it is sane."""
     last = int(np.flatnonzero(known)[-1])
-    ahead = rollout(before.model, times[last:], states[last], before.args[k])[1:]
+    ahead = rollout(before.model, times[last:], states[last], before.args[k]).states[1:]
     guessed = states[last + 1 :]
     center, spread = states.mean(axis=0), states.std(axis=0)
     with np.errstate(invalid="ignore"):

@@ -114,10 +114,35 @@ class Input(diffrax.AbstractPath[Any]):
         return jnp.maximum(t - ts[index], 0.0), coefficients[:, index]
 
 
-def held_times(args: Any) -> list[Float[AnyArray, " sample"]]:
-    """The sample times of each held input in `args`, where it jumps."""
-    leaves = jtu.tree_leaves(args, is_leaf=lambda leaf: isinstance(leaf, Input))
-    return [leaf.ts for leaf in leaves if isinstance(leaf, Input) and leaf.kind == "hold"]
+def sample_times(
+    tree: object,
+) -> tuple[list[Float[AnyArray, " sample"]], list[Float[AnyArray, " sample"]]]:
+    """The sample times of held inputs in `tree`, where they jump, and those of all other inputs.
+
+    Inputs are `Input` objects and Diffrax paths with samples, their times in `ts`.
+    """
+    held: list[Any] = []
+    others: list[Any] = []
+    for path in sampled(tree):
+        jumps = isinstance(path, Input) and path.kind == "hold"
+        (held if jumps else others).append(path.ts)
+    return held, others
+
+
+def sampled(tree: object) -> list[Any]:
+    """The inputs in `tree` that have samples, their times in `ts`."""
+    return list(filter(_is_sampled, jtu.tree_leaves(tree, is_leaf=_is_sampled)))
+
+
+def _is_sampled(leaf: object) -> bool:
+    return isinstance(leaf, diffrax.AbstractPath) and np.ndim(getattr(leaf, "ts", 0.0)) == 1
+
+
+def knots(tree: object) -> Float[np.ndarray, " knot"]:
+    """All sample times of the inputs in `tree`, each once."""
+    times = [np.asarray(item, np.float64) for part in sample_times(tree) for item in part]
+    merged = np.unique(np.concatenate([*times, np.zeros(0)]))
+    return merged[np.isfinite(merged)]
 
 
 def _coefficients(ts: np.ndarray, us: np.ndarray, kind: str) -> np.ndarray:

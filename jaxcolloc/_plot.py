@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from ._check import describe, integer
-from ._solution import Solution
+from ._comparison import observed
+from ._solution import Solution, check_solution
 from ._verification import Verification
-from ._verify import observed, verify
+from ._verify import verify
 
 
 _MOST_STATES = 8
@@ -41,8 +42,7 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
     Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib; `ValueError` for
     a trajectory that is not there.
     """
-    if not isinstance(sol, Solution):
-        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
+    check_solution("sol", sol)
     k = integer("trajectory", trajectory, 0)
     if k >= len(sol.paths):
         raise ValueError(f"`trajectory` must be below {len(sol.paths)}; got {k}.")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ._check import choice, describe, integer, positive
-from ._choose_grid import input_jumps
+from ._choose_grid import input_edges
 from ._grid import Grid
 from ._ipopt import Ipopt
 from ._scheme import AbstractScheme
@@ -159,7 +159,7 @@ def _next_grids(
     if how == "p":
         return grids
     return [
-        split(grid, errors, target, count, input_jumps(item.args), merge)
+        split(grid, errors, target, count, input_edges(item.args), merge)
         for grid, errors, count, item in zip(
             grids, report.interval_errors, parts, sol.nlp.trajectories, strict=True
         )

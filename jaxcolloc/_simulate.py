@@ -11,12 +11,18 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._args import Unknown, number_to_array
-from ._check import describe
-from ._inputs import held_times
+from ._check import describe, float_array, integer, positive
+from ._inputs import knots
+from ._integrate import Stepping, integrate, most_steps, powers_of_two
 from ._precision import caller_float, scope, to_float64
 
 
 _FLOAT32_RTOL, _FLOAT32_ATOL = 1e-5, 1e-7
+# Tolerances are relative to each state's magnitude, which is known better after every try.
+_ATOL, _TRIES, _SMALLER = 1e-10, 4, 1e-3
+# A state that starts smaller than this share of the largest is not told from zero.
+_LEAST_START = 1e-8
+_MAX_STEPS = 100_000
 
 
 def simulate(
@@ -27,8 +33,8 @@ def simulate(
     *,
     solver: diffrax.AbstractSolver[Any] | None = None,
     rtol: float = 1e-8,
-    atol: float = 1e-10,
-    max_steps: int = 100_000,
+    atol: float | None = None,
+    max_steps: int | None = None,
     throw: bool = True,
 ) -> Float[Array, "time state"]:
     r"""Integrate $\dot y = f(t, y, args)$ from $y(t_0) = y_0$ and return $y(ts)$.
@@ -41,19 +47,53 @@ def simulate(
     - `model`: the vector field, for instance `sol.model`.
     - `ts`: times, shape `(time,)`, never decreasing; the first is that of `y0`.
     - `y0`: the initial state, shape `(state,)`.
-    - `args`: passed on to the model. Steps end at the jumps of a `jc.Input` of kind "hold" in it.
+    - `args`: passed on to the model. Steps end at the samples of every `jc.Input` and Diffrax path
+      in it (or in the model), so that no pulse is stepped over.
     - `solver`: a Diffrax solver, `diffrax.Tsit5()` if not given; `diffrax.Kvaerno5()` for stiff
       models.
-    - `rtol`, `atol`, `max_steps`: tolerances and limit of the adaptive steps.
+    - `rtol`, `atol`: tolerances of the adaptive stepping. `atol` is absolute; if not given it is
+      1e-10 times each state's magnitude: its initial value, or the largest one on the way where
+      that is smaller (in the caller's own `jit` or `vmap`, 1e-10).
+    - `max_steps`: the limit of steps, 100,000 and eight more for each sample of an input if not
+      given.
     - `throw`: raise if the integration fails; with False, the values after the failure are
       infinite or NaN.
 
     **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails.
     """
-    if np.ndim(ts) != 1 or np.size(ts) == 0:
-        raise ValueError(f"`ts` must have shape (time,) with time >= 1; got shape {np.shape(ts)}.")
-    if np.ndim(y0) != 1:
-        raise ValueError(f"`y0` must have shape (state,); got shape {np.shape(y0)}.")
+    traced = any(
+        isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves((model, ts, y0, args))
+    )
+    _check(model, ts, y0, args, traced)
+    positive("rtol", rtol)
+    if atol is not None:
+        positive("atol", atol)
+    if solver is not None and not isinstance(solver, diffrax.AbstractSolver):
+        raise ValueError(f"`solver` must be a Diffrax solver; got {describe(solver)}.")
+    if max_steps is None:
+        max_steps = _MAX_STEPS if traced else most_steps(_MAX_STEPS, len(knots((model, args))))
+    else:
+        max_steps = integer("max_steps", max_steps, 1)
+    with scope(model, ts, y0, args):
+        args = jtu.tree_map(number_to_array, args)
+        single = caller_float() == np.float32
+        inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
+        _check_result(*inputs)
+        stepping = Stepping(
+            diffrax.Tsit5() if solver is None else solver,
+            max(rtol, _FLOAT32_RTOL) if single else rtol,
+            max(_ATOL if atol is None else atol, _FLOAT32_ATOL if single else 0.0),
+            max_steps,
+        )
+        if traced or atol is not None:
+            ys, _ = _integrate(*(inputs if single else to_float64(inputs)), stepping, throw=throw)
+        else:
+            ys = _scaled(*to_float64(inputs), stepping, throw)
+    return jnp.asarray(ys, caller_float())
+
+
+def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
+    """Refuse what cannot be integrated."""
     if not callable(model):
         raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
     if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
@@ -61,57 +101,60 @@ def simulate(
             "`args` must hold values, not jc.Unknown objects: pass `sol.args[k]`, where the fitted "
             "values stand in their place."
         )
-    concrete = not isinstance(ts, jax.core.Tracer)
-    if concrete and np.any(np.diff(np.asarray(ts)) < 0):
+    if traced:
+        if np.ndim(ts) != 1 or np.size(ts) == 0:
+            raise ValueError(f"`ts` must have shape (time,); got shape {np.shape(ts)}.")
+        if np.ndim(y0) != 1:
+            raise ValueError(f"`y0` must have shape (state,); got shape {np.shape(y0)}.")
+        return
+    times = float_array("ts", ts, 1, "(time,)")
+    if len(times) == 0 or not np.all(np.isfinite(times)):
+        raise ValueError(f"`ts` must hold at least one time, all finite; got {describe(times)}.")
+    if np.any(np.diff(times) < 0):
         raise ValueError("`ts` must never decrease.")
-    with scope(model, ts, y0, args):
-        args = jtu.tree_map(number_to_array, args)
-        single = caller_float() == np.float32
-        inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
-        ys = _integrate(
-            *(inputs if single else to_float64(inputs)),
-            diffrax.Tsit5() if solver is None else solver,
-            max(rtol, _FLOAT32_RTOL) if single else rtol,
-            max(atol, _FLOAT32_ATOL) if single else atol,
-            max_steps,
-            throw,
+    start = float_array("y0", y0, 1, "(state,)")
+    if not np.all(np.isfinite(start)):
+        raise ValueError(f"`y0` must be finite; got {start}.")
+
+
+def _check_result(model: Any, ts: Array, y0: Array, args: Any) -> None:
+    """Refuse a model that takes or returns a state of another shape than `y0`."""
+    try:
+        result = eqx.filter_eval_shape(model, ts[0], y0, args)
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`model` cannot be called with a `y0` of shape {y0.shape} and these `args`: {error}"
+        ) from error
+    if getattr(result, "shape", None) != y0.shape:
+        raise ValueError(
+            f"`y0` must have the shape of the model's state: the result of `model` has shape "
+            f"{getattr(result, 'shape', None)}, `y0` {y0.shape}."
         )
-    return jnp.asarray(ys, caller_float())
 
 
-def integrate(
-    model: Any,
-    ts: Array,
-    y0: Array,
-    args: Any,
-    solver: diffrax.AbstractSolver[Any],
-    rtol: float,
-    atol: float,
-    max_steps: int,
-    throw: bool,
-    adjoint: diffrax.AbstractAdjoint | None = None,
-) -> Float[Array, "time state"]:
-    """The states at `ts` by adaptive steps, which end where held inputs jump."""
-    controller: Any = diffrax.PIDController(rtol=rtol, atol=atol)
-    jumps = held_times(args)
-    if jumps:
-        controller = diffrax.ClipStepSizeController(controller, jump_ts=jnp.concatenate(jumps))
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(model),
-        solver,
-        ts[0],
-        ts[-1],
-        None,
-        y0,
-        args,
-        saveat=diffrax.SaveAt(ts=ts),
-        stepsize_controller=controller,
-        max_steps=max_steps,
-        throw=throw,
-        adjoint=diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-    )
-    assert solution.ys is not None
-    return solution.ys
+def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, throw: bool) -> Array:
+    """Integrated with tolerances relative to each state's magnitude.
+
+    Where a state turns out to be much smaller than assumed, it is integrated again.
+    """
+    size = np.abs(np.asarray(y0))
+    scale = np.maximum(size, _LEAST_START * size.max(initial=0.0))
+    scale = np.where(scale > 0, scale, 1.0)
+    for _ in range(_TRIES):
+        stepping = eqx.tree_at(
+            lambda item: item.unit,
+            stepping,
+            powers_of_two(scale),
+            is_leaf=lambda leaf: leaf is None,
+        )
+        ys, _ = _integrate(model, ts, y0, args, stepping, throw=throw)
+        sizes = np.abs(np.asarray(ys))
+        peak = np.max(sizes, axis=0, initial=0.0, where=np.isfinite(sizes))
+        small = (peak > 0) & (peak < _SMALLER * scale)
+        if not small.any():
+            break
+        scale = np.where(small, peak, scale)
+    return ys
 
 
 _integrate = eqx.filter_jit(integrate)

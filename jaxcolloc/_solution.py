@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from . import _storage
+from ._check import describe
 from ._grid import Grid
 from ._nlp import NLP
 from ._path import Path
@@ -178,6 +179,14 @@ class Solution(eqx.Module):
 
     def __repr__(self) -> str:
         return f"Solution({self.result!r}, objective={self.objective:.8g})"
+
+
+def check_solution(name: str, value: object) -> None:
+    """Refuse what is no solution, under the argument's name."""
+    if not isinstance(value, Solution):
+        raise ValueError(
+            f"`{name}` must be a Solution, from jc.solve or jc.fit; got {describe(value)}."
+        )
 
 
 def _columns(name: str, times: np.ndarray, values: np.ndarray) -> Any:

@@ -1,309 +1,202 @@
-"""verify: a fit judged by rollouts, between its nodes and by how errors grow."""
+"""verify: a fit judged by its data, by rollouts, between its nodes and by how errors grow."""
 
 import warnings
-from typing import Any, NamedTuple
 
-import diffrax
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from ._args import as_arrays
-from ._callables import OfModel
-from ._grid import Grid
+from ._comparison import Comparison, compare, poor_channels, state_spreads
+from ._hints import hints
+from ._intervals import IntervalErrors, interval_errors
 from ._nlp import NLP
-from ._precision import to_float64, x64
-from ._simulate import simulate
-from ._solution import Solution
+from ._noise import noise_levels
+from ._rollout import END
+from ._solution import Solution, check_solution
 from ._verification import VERDICT, Verification, rms
 
 
-_RTOL, _ATOL = 1e-7, 1e-9
-_MAX_STEPS = 20_000
-_INTERVAL_STEPS = 2_000
-# Intervals that are integrated together, always so many: one compilation serves all grids.
-_BATCH = 64
 # A perturbation that grows by this much makes a rollout meaningless whatever the grid.
 _UNSTABLE = 1e3
-# A rollout follows if its error on the data is at most this many times the path's, or if it stays
-# this close to the path, as a share of the states' spread.
-_LOSS = 1.5
-_CLOSE = 1e-4
-# Errors of the intervals, in the same unit, that a grid should not have.
+# Errors of the intervals, in spreads, that a grid should not have.
 _COARSE = 0.01
-# A weight this close to its bound, relative to its size, lies at it.
-_AT_BOUND = 1e-4
+# A violation of what was stated, in the optimizer's units, that is none of rounding.
+_VIOLATED = 1e-3
+# A weight this close to its bound lies at it, as a share of the range between its bounds, or of its
+# size; on a logarithmic scale the same as a factor.
+_AT_BOUND, _AT_BOUND_LOG = 1e-4, 1e-2
+# A positive weight that came down by this factor from its start has gone to zero.
+_VANISHED = 1e-8
 
 
 def verify(sol: Solution) -> Verification:
-    r"""Judge a fit by what its model does, not by its collocation states.
+    r"""Judge a fit by its data and by what its model does, not by its collocation states.
 
-    Every trajectory is integrated from its fitted start (by Tsit5, by Kvaerno5 where that fails)
-    and compared with the path and with the data. Every interval is integrated for itself from the
-    path, together with its sensitivity $\Phi_e = \partial y(t_{e+1}) / \partial y(t_e)$, which
-    tells a grid that is too coarse (the intervals' own errors are large) from dynamics that no
-    grid would follow (the products of $\Phi_e$ are).
+    The data: in every channel the residuals of the fitted path are compared with the noise of the
+    samples, estimated without the model (from how well neighbours in time predict a sample), and
+    tested for autocorrelation. The path is a poor fit where it leaves more than 5% of a channel's
+    variance and residuals of more than twice the noise, or autocorrelated ones (half of the
+    variance, where samples are too few for an estimate).
 
-    The verdict is good only if in every trajectory the rollout's error on the data is at most 1.5
-    times the path's (or its distance from the path is at most 1e-4 of the states' spread).
+    The model: every trajectory is integrated from its fitted start (by Tsit5, by Kvaerno5 where
+    that fails; steps end at the samples of inputs and at the grid's boundaries, tolerances are
+    relative to each state). The rollout follows the path if, root mean square, it stays within 10%
+    of each state's spread, and in each channel within half the noise, but at least 5% and at most
+    25% of the channel's spread. Every interval is integrated for itself from the path, together
+    with its sensitivity $\Phi_e = \partial y(t_{e+1}) / \partial y(t_e)$, which tells a grid that
+    is too coarse (the intervals' own errors are large) from dynamics that no grid would follow
+    (the products of $\Phi_e$ are).
+
+    The problem: the solve ended well, stated bounds and constraints hold on the path, there are
+    weights, and whether some lie at their bounds.
+
+    **Errors:** `ValueError` for what is no solution.
     """
-    spread = _state_spread(sol)
-    rows = [_trajectory(sol, k, spread) for k in range(len(sol.paths))]
+    check_solution("sol", sol)
+    noise = noise_levels(sol.nlp.trajectories)
+    rows = compare(sol, noise)
+    spreads = state_spreads(sol)
+    inner = [
+        interval_errors(sol.model, path, args, spread)
+        for path, args, spread in zip(sol.paths, sol.args, spreads, strict=True)
+    ]
+    causes, notes = _causes(sol, rows, inner, noise)
+    misfit = np.array([[rms(item) for item in row.residuals] for row in rows])
     return Verification(
-        verdict=_verdict(sol, rows),
+        causes=causes,
+        notes=notes,
+        follows=np.array([row.follows for row in rows]),
         rollouts=tuple(row.rollout for row in rows),
+        path_explained=np.array([row.path_explained for row in rows]),
+        rollout_explained=np.array([row.rollout_explained for row in rows]),
+        noise=noise,
+        misfit=misfit / np.where(noise > 0, noise, np.nan),
         path_rmse=np.array([row.path_rmse for row in rows]),
         rollout_rmse=np.array([row.rollout_rmse for row in rows]),
-        distance=np.array([row.distance for row in rows]),
-        interval_errors=tuple(row.interval_errors for row in rows),
-        residuals=tuple(row.residuals for row in rows),
-        growth=np.array([row.growth for row in rows]),
+        departure=np.array([row.departure for row in rows]),
+        distance=np.array([np.max(row.distances) for row in rows]),
+        interval_errors=tuple(item.errors for item in inner),
+        residuals=tuple(item.residuals for item in inner),
+        growth=np.array([item.growth for item in inner]),
     )
-
-
-def follows(sol: Solution) -> bool:
-    """Whether the rollouts follow the data as a good verdict demands, and nothing else."""
-    for k, path in enumerate(sol.paths):
-        data, args = sol.nlp.trajectories[k], sol.args[k]
-        times = np.unique(np.append(path.grid.boundaries[0], data.ts))
-        rolled = rollout(sol.model, times, path.states[0], args)
-        at_data = rolled[np.searchsorted(times, data.ts)]
-        fitted = path.grid.interpolate(path.states, data.ts)
-        error, least = (_data_rmse(sol, k, states) for states in (at_data, fitted))
-        if not error <= _LOSS * least and rms(at_data - fitted) > _CLOSE * rms(fitted):
-            return False
-    return True
 
 
 def warn_unless_verified(sol: Solution) -> None:
     """Warn the caller of the function that calls this where the verdict of `sol` is not good."""
     assert sol.verification is not None
-    verdict = sol.verification.verdict
-    if not verdict.ok:
-        warnings.warn(f"The fit is not verified ({verdict.name}). {verdict.value}", stacklevel=3)
+    if not sol.verification.verdict.ok:
+        warnings.warn(f"The fit is not verified: {sol.verification.summary}", stacklevel=3)
 
 
-class _Row(NamedTuple):
-    """What is measured of one trajectory; the names are those of `Verification`."""
-
-    rollout: np.ndarray
-    path_rmse: float
-    rollout_rmse: float
-    distance: float
-    interval_errors: np.ndarray
-    residuals: np.ndarray
-    growth: float
-
-
-def _trajectory(sol: Solution, k: int, spread: np.ndarray) -> _Row:
-    """Integrate one trajectory, and its intervals, and compare."""
-    path, data = sol.paths[k], sol.nlp.trajectories[k]
-    grid, args = path.grid, sol.args[k]
-    times = np.unique(np.concatenate([grid.times, np.clip(data.ts, *grid.boundaries[[0, -1]])]))
-    everywhere = rollout(sol.model, times, path.states[0], args)
-    rolled = everywhere[np.searchsorted(times, grid.times)]
-    at_data = everywhere[np.searchsorted(times, np.clip(data.ts, times[0], times[-1]))]
-    fitted = grid.interpolate(path.states, data.ts)
-    distance = rms((rolled - path.states) / spread)
-    begin = path.states[grid.interval_ends - grid.interval_ends[0]]
-    end = path.states[grid.interval_ends]
-    with x64():
-        inputs = to_float64((sol.model, as_arrays(args)))
-        ends, sensitivity = _each_interval(*inputs, grid.boundaries, begin, spread)
-        residuals = _residuals(*inputs, grid, path.states) / spread
-    # Where an interval's integration fails its error is infinite.
-    gap = np.linalg.norm((ends - end) / spread, axis=1)
-    gap = np.where(np.isfinite(gap), gap, np.inf)
-    residual = np.max(np.abs(residuals), axis=(1, 2)) * grid.widths
-    return _Row(
-        rollout=rolled,
-        path_rmse=_data_rmse(sol, k, fitted),
-        rollout_rmse=_data_rmse(sol, k, at_data),
-        distance=distance,
-        interval_errors=gap,
-        residuals=residual,
-        growth=_growth(sensitivity),
-    )
-
-
-def _verdict(sol: Solution, rows: list[_Row]) -> VERDICT:
-    followed = [
-        np.all(np.isfinite(row.rollout))
-        and (row.rollout_rmse <= _LOSS * row.path_rmse or row.distance <= _CLOSE)
-        for row in rows
-    ]
-    if all(followed):
-        return VERDICT.at_bounds if _at_bounds(sol.nlp, sol.z) else VERDICT.good
+def _causes(
+    sol: Solution,
+    rows: list[Comparison],
+    inner: list[IntervalErrors],
+    noise: Float[np.ndarray, " obs"],
+) -> tuple[tuple[VERDICT, ...], tuple[str, ...]]:
+    """All that was found, that to be mended first on top, and sentences on where."""
+    nlp = sol.nlp
+    found: set[VERDICT] = set()
+    notes: list[str] = []
     if not sol.result.ok:
-        return VERDICT.not_converged
-    causes = [_cause(row) for row, good in zip(rows, followed, strict=True) if not good]
-    # A coarse grid first: once it is mended the other causes may be gone.
-    order = (VERDICT.too_coarse, VERDICT.blows_up, VERDICT.unstable)
-    return min(causes, key=order.index)
+        found.add(VERDICT.not_converged)
+        notes.append(f"The result is {sol.result.name}: {sol.result.value}")
+    if nlp.layout.num_head == 0 and nlp.settings.trainable is True:
+        found.add(VERDICT.no_weights)
+    violation = _violation(nlp, sol.z)
+    if violation:
+        found.add(VERDICT.violated)
+        notes.append(violation)
+    poor = poor_channels(rows, noise, _levels(nlp))
+    if poor:
+        found.add(VERDICT.poor_fit)
+        notes.append(_where_poor(rows, poor, noise))
+    for row, item in zip(rows, inner, strict=True):
+        if not row.follows:
+            found |= _departures(row, item)
+    if found:
+        notes += hints(sol)
+    elif _at_bounds(nlp, sol.z):
+        found.add(VERDICT.at_bounds)
+    if not found:
+        return (VERDICT.good,), ()
+    return tuple(item for item in VERDICT if item in found), tuple(notes)
 
 
-def _cause(row: _Row) -> VERDICT:
+def _departures(row: Comparison, inner: IntervalErrors) -> set[VERDICT]:
     """Why one trajectory's rollout leaves its path."""
     # What the intervals' errors come to if nothing amplifies them.
-    own = np.sqrt(np.sum(row.interval_errors**2))
-    if not np.all(np.isfinite(row.rollout)):
-        return VERDICT.too_coarse if own > _COARSE else VERDICT.blows_up
-    amplified = row.growth > _UNSTABLE and own < 0.1 * row.distance
-    return VERDICT.unstable if amplified else VERDICT.too_coarse
+    own = np.sqrt(np.sum(inner.errors**2))
+    coarse = {VERDICT.too_coarse} if own > _COARSE else set()
+    if row.end is not END.complete:
+        ended = VERDICT.blows_up if row.end is END.infinite else VERDICT.out_of_steps
+        return coarse | {ended}
+    amplified = inner.growth > _UNSTABLE and own < 0.1 * np.max(row.distances)
+    return {VERDICT.unstable} if amplified else {VERDICT.too_coarse}
 
 
-def _state_spread(sol: Solution) -> Float[np.ndarray, " state"]:
-    states = np.concatenate([path.states for path in sol.paths])
-    spread = states.std(axis=0)
-    return np.where(spread > 0, spread, np.maximum(np.abs(states).max(axis=0), 1e-300))
+def _levels(nlp: NLP) -> Float[np.ndarray, " obs"]:
+    ys = np.concatenate([item.ys for item in nlp.trajectories])
+    return np.asarray(np.nanmax(np.abs(ys), axis=0))
 
 
-def rollout(model: Any, times: np.ndarray, start: np.ndarray, args: Any) -> np.ndarray:
-    """States at `times`, integrated from `start`; by a stiff solver where that fails.
+def _where_poor(
+    rows: list[Comparison], poor: list[tuple[int | None, int, bool]], noise: np.ndarray
+) -> str:
+    """The worst of the channels that the path does not follow, in words."""
 
-    Not finite behind a failure.
-    """
-    options: dict[str, Any] = {
-        "rtol": _RTOL,
-        "atol": _ATOL,
-        "max_steps": _MAX_STEPS,
-        "throw": False,
-    }
-    padded = np.pad(times, (0, _padding(len(times))), mode="edge")
-    with x64():
-        ys = np.asarray(simulate(model, padded, start, args, **options))
-        if not np.all(np.isfinite(ys)):
-            stiff = diffrax.Kvaerno5()
-            again = np.asarray(simulate(model, padded, start, args, solver=stiff, **options))
-            if np.isfinite(again).sum() > np.isfinite(ys).sum():
-                ys = again
-    return ys[: len(times)]
+    def left(item: tuple[int | None, int, bool]) -> float:
+        chosen = rows if item[0] is None else [rows[item[0]]]
+        square = float(np.sum([np.sum(row.residuals[item[1]] ** 2) for row in chosen]))
+        total = sum(len(row.residuals[item[1]]) * row.variance[item[1]] for row in chosen)
+        return square / total if total > 0 else np.inf
 
-
-def _padding(length: int) -> int:
-    """What is missing to a power of two: lengths that agree share a compilation."""
-    return int(2 ** np.ceil(np.log2(length))) - length
-
-
-def _data_rmse(sol: Solution, k: int, states: np.ndarray) -> float:
-    """The weighted residuals of one trajectory if `states` are those at its data."""
-    data = sol.nlp.trajectories[k]
-    seen = observed(sol.nlp, sol.model, sol.args[k], data.ts, states)
-    there = data.measured
-    residual = (np.sqrt(data.weights) * (seen - data.ys))[there]
-    return rms(residual) if there.any() else 0.0
-
-
-def observed(nlp: NLP, model: Any, args: Any, ts: np.ndarray, states: np.ndarray) -> np.ndarray:
-    """What would be measured of `states` at `ts`."""
-    if nlp.observe is None:
-        return states[:, : nlp.trajectories[0].num_channels]
-    with x64():
-        inputs = to_float64((model, as_arrays(args), jnp.asarray(ts), jnp.asarray(states)))
-        return np.asarray(_observed(nlp.observe, *inputs))
-
-
-@eqx.filter_jit
-def _observed(observe: OfModel, model: Any, args: Any, ts: Array, states: Array) -> Array:
-    return jax.vmap(lambda t, y: observe(t, y, args, model))(ts, states)
-
-
-def _each_interval(
-    model: Any, args: Any, boundaries: np.ndarray, begin: np.ndarray, spread: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The model's solution at the end of every interval and its sensitivity, in spreads.
-
-    By a stiff solver in those intervals where the explicit one fails.
-    """
-
-    def run(solver: diffrax.AbstractSolver[Any], which: np.ndarray) -> tuple[np.ndarray, ...]:
-        batches = []
-        for first in range(0, len(which), _BATCH):
-            part = which[first : first + _BATCH]
-            index = np.pad(part, (0, _BATCH - len(part)), mode="edge")
-            edges = jnp.asarray(boundaries[index]), jnp.asarray(boundaries[index + 1])
-            found = _intervals(
-                model, args, solver, *edges, jnp.asarray(begin[index]), jnp.asarray(spread)
-            )
-            batches.append([np.asarray(item)[: len(part)] for item in found])
-        return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
-
-    ends, sensitivity = run(diffrax.Tsit5(), np.arange(len(begin)))
-    failed = np.flatnonzero(~np.all(np.isfinite(ends), axis=1))
-    if len(failed):
-        ends[failed], sensitivity[failed] = run(diffrax.Kvaerno5(), failed)
-    return ends, sensitivity
-
-
-@eqx.filter_jit
-def _intervals(
-    model: Any,
-    args: Any,
-    solver: diffrax.AbstractSolver[Any],
-    first: Array,
-    last: Array,
-    begin: Array,
-    spread: Array,
-) -> tuple[Array, Array]:
-    def field(t: Any, carry: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
-        y, sensitivity = carry
-        slope, along = jax.linearize(lambda y: model(t, y, args), y)
-        return slope, jax.vmap(along, in_axes=1, out_axes=1)(sensitivity)
-
-    def interval(t0: Array, t1: Array, y0: Array) -> tuple[Array, Array]:
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            solver,
-            t0,
-            t1,
-            None,
-            (y0, jnp.eye(len(y0))),
-            args,
-            stepsize_controller=diffrax.PIDController(rtol=_RTOL, atol=_ATOL),
-            max_steps=_INTERVAL_STEPS,
-            throw=False,
-        )
-        assert solution.ys is not None
-        y, sensitivity = solution.ys
-        return y[0], sensitivity[0] * spread / spread[:, None]
-
-    return jax.vmap(interval)(first, last, begin)
-
-
-def _residuals(model: Any, args: Any, grid: Grid, states: np.ndarray) -> np.ndarray:
-    """The polynomial's slope minus the field, halfway between neighbouring nodes."""
-    nodes = np.append(grid.scheme.nodes, [] if grid.scheme.includes_end else 1.0)
-    middle = (nodes[1:] + nodes[:-1]) / 2
-    times = grid.boundaries[:-1, None] + grid.widths[:, None] * middle
-    y, slope = (
-        part(states, times.ravel()).reshape(*times.shape, -1)
-        for part in (grid.interpolate, grid.slope)
+    worst = max(poor, key=left)
+    k, channel, structured = worst
+    where = f"channel {channel}" + ("" if k is None else f" of trajectory {k}")
+    explained = f"{100 * (1 - left(worst)):.3g}%" if np.isfinite(left(worst)) else "none"
+    more = f" ({len({item[:2] for item in poor})} such)" if len(poor) > 1 else ""
+    chosen = rows if k is None else [rows[k]]
+    size = rms(np.concatenate([row.residuals[channel] for row in chosen]))
+    kind = "autocorrelated residuals" if structured else "residuals"
+    against = "" if np.isnan(noise[channel]) else f", the noise is about {noise[channel]:.2g}"
+    return (
+        f"In {where} the path explains {explained} of the variance and leaves {kind} of "
+        f"{size:.2g}{against}{more}."
     )
-    return slope - np.asarray(_field(model, args, jnp.asarray(times), jnp.asarray(y)))
 
 
-@eqx.filter_jit
-def _field(model: Any, args: Any, times: Array, states: Array) -> Array:
-    return jax.vmap(jax.vmap(lambda t, y: model(t, y, args)))(times, states)
-
-
-def _growth(sensitivity: Float[np.ndarray, "interval state state"]) -> float:
-    """The largest norm among the products of the sensitivities from the start on."""
-    largest, product = 1.0, np.eye(sensitivity.shape[1])
-    for item in sensitivity:
-        product = item @ product
-        size = np.linalg.norm(product, 2) if np.all(np.isfinite(product)) else np.inf
-        largest = max(largest, float(size))
-        if not np.isfinite(size) or size > 1e12:
-            return max(largest, float(size))
-    return largest
+def _violation(nlp: NLP, z: np.ndarray) -> str:
+    """The worst violation of bounds and stated constraints by `z`, in words, or empty."""
+    lower, upper = nlp.bounds
+    size = np.maximum(1.0, np.minimum(np.abs(lower), np.abs(upper)))
+    beyond = np.maximum(lower - z, z - upper) / np.where(np.isfinite(size), size, 1.0)
+    if beyond.max(initial=0.0) > _VIOLATED:
+        at = int(np.argmax(beyond))
+        return f"Variable {at} of the optimizer is {beyond[at]:.2g} outside its bounds."
+    first = nlp.parts.num_equations
+    values = np.asarray(nlp.constraints(z))[first:]
+    lower, upper = (side[first:] for side in nlp.constraint_bounds)
+    if not len(values):
+        return ""
+    bounds = np.where(np.isfinite(lower), np.abs(lower), 0.0)
+    bounds = np.maximum(bounds, np.where(np.isfinite(upper), np.abs(upper), 0.0))
+    size = np.maximum(np.maximum(bounds, np.ptp(values)), 1e-3)
+    beyond = np.maximum(lower - values, values - upper)
+    if not np.any(beyond > _VIOLATED * size):
+        return ""
+    at = int(np.argmax(beyond / size))
+    limit = lower[at] if values[at] < lower[at] else upper[at]
+    return f"A constraint has the value {values[at]:.3g} where its bound is {limit:.3g}."
 
 
 def _at_bounds(nlp: NLP, z: np.ndarray) -> bool:
+    """Whether a weight lies at a bound, or a positive one has gone to zero."""
     lower, upper = (nlp.layout.weights(side) for side in nlp.bounds)
     w = nlp.layout.weights(z)
-    slack = _AT_BOUND * np.maximum(1.0, np.abs(w))
+    positive = nlp.layout.model.positive
+    size = np.where(np.isfinite(upper - lower), upper - lower, np.maximum(np.abs(w), 1e-300))
+    slack = np.where(positive, _AT_BOUND_LOG, _AT_BOUND * size)
     near = (w - lower <= slack) | (upper - w <= slack)
-    return bool(np.any(near & (lower < upper)))
+    start = nlp.layout.model.flatten("model", nlp.model)
+    vanished = positive & np.isneginf(lower) & (w < start + np.log(_VANISHED))
+    return bool(np.any((near & (lower < upper)) | vanished))

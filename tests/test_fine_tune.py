@@ -12,9 +12,9 @@ import pytest
 from helpers import SPIRAL, Linear, Net, Plant, spiral
 
 import jaxcolloc as jc
+from jaxcolloc._integrate import Stepping
 from jaxcolloc._precision import x64
 from jaxcolloc._sequential.fine_tune import _problem
-from jaxcolloc._sequential.loss import Integrator
 from jaxcolloc._sequential.training import FineTuning, Training, arrays, value_and_gradient
 
 
@@ -41,9 +41,7 @@ def plants(count=3):
 def training(nlp, **changes):
     tuning = FineTuning(
         optax.sgd(1e-2), (3,), (1.0,), None, 0.0, None, 10,
-        Integrator(
-            diffrax.Tsit5(), diffrax.RecursiveCheckpointAdjoint(), 1e-9, 1e-11, 4096
-        ),
+        Stepping(diffrax.Tsit5(), 1e-9, 1e-11, 4096),
     )  # fmt: skip
     return Training(nlp, dataclasses.replace(tuning, **changes), jax.random.key(0))
 
@@ -110,7 +108,7 @@ def test_adjoints_give_the_same_steps(adjoint):
 
 @pytest.mark.slow
 def test_returns_the_least_objective_and_paths_that_are_rollouts():
-    # Steps this long rise and fall.
+    # Stepping this long rise and fall.
     sol = jc.fine_tune(START, PINNED, optax.adam(0.5), steps=12, grid=GRID)
     assert np.any(np.diff(sol.trace.objective) > 0)
     assert sol.objective == pytest.approx(sol.trace.objective.min(), rel=1e-2)

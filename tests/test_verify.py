@@ -10,7 +10,7 @@ import pytest
 from helpers import ALIASED_GRID, SPIRAL, Aliased, Linear, Net, aliased_data, spiral
 
 import jaxcolloc as jc
-from jaxcolloc._verify import _growth
+from jaxcolloc._intervals import growth
 
 
 TS = np.linspace(0.0, 4.0, 41)
@@ -39,7 +39,7 @@ def test_a_resolved_fit_is_good(fine):
     assert max(np.max(errors) for errors in report.interval_errors) < 1e-4
     text = str(report)
     assert text.startswith("Verification: good.")
-    assert len(text.split("\n")) == 5
+    assert len(text.split("\n")) == 7
     assert max(map(len, text.split("\n"))) < 100
 
 
@@ -61,9 +61,9 @@ def test_the_growth_of_a_linear_system_is_known(fine):
 
 def test_growth_is_the_largest_on_the_way():
     steps = np.array([[[2.0]], [[5.0]], [[0.01]]])
-    assert _growth(steps) == pytest.approx(10.0)
-    assert _growth(np.array([[[0.5]]])) == 1.0
-    assert _growth(np.array([[[np.nan]]])) == np.inf
+    assert growth(steps) == pytest.approx(10.0)
+    assert growth(np.array([[[0.5]]])) == 1.0
+    assert growth(np.array([[[np.nan]]])) == np.inf
 
 
 def test_a_field_that_the_grid_does_not_resolve_is_found_out():
@@ -128,7 +128,7 @@ def test_chaos_is_told_from_a_coarse_grid():
     sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))
     report = jc.verify(sol)
     assert report.growth[0] > 1e4
-    assert np.max(report.interval_errors[0]) < 1e-3
+    assert np.max(report.interval_errors[0]) < 1e-2
     assert report.distance[0] > 0.1
     assert report.verdict is jc.VERDICT.unstable
 

@@ -13,9 +13,10 @@ from scipy.sparse import coo_array
 from .._data import Trajectory
 from .._grid import Grid
 from .._guess import Guess, guess
+from .._integrate import Stepping
 from .._nlp import NLP
 from .._precision import x64
-from .._sequential.loss import Integrator, Parameters, all_rollouts, rollout_value, start_columns
+from .._sequential.loss import Parameters, all_rollouts, rollout_value, start_columns
 from .._settings import Settings
 from .._solution import Solution
 from .._solve import solve
@@ -31,9 +32,7 @@ _MU = 1e-5
 # Ends of a solve whose point can be used.
 _USABLE = (RESULTS.successful, RESULTS.acceptable, RESULTS.max_steps_reached,
            RESULTS.max_seconds_reached)  # fmt: skip
-_INTEGRATOR = Integrator(
-    diffrax.Tsit5(), diffrax.RecursiveCheckpointAdjoint(), rtol=1e-5, atol=1e-7, max_steps=10_000
-)
+_STEPPING = Stepping(diffrax.Tsit5(), rtol=1e-5, atol=1e-7, max_steps=10_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +171,7 @@ class Subproblem:
             if self._rollouts is None:
                 # Of the data alone, without penalty.
                 zeros = np.zeros(nlp.layout.num_head)
-                self._rollouts = all_rollouts(nlp, Quadratic.ridge(zeros, zeros), _INTEGRATOR)
+                self._rollouts = all_rollouts(nlp, Quadratic.ridge(zeros, zeros), _STEPPING)
             loss, parts = self._rollouts
             parameters = Parameters(jnp.asarray(head), jnp.asarray(z[columns]))
             count = sum(int(item.observed.sum()) for item in nlp.trajectories)

@@ -5,17 +5,18 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from .._comparison import observed
 from .._constraints import as_constraints
 from .._continuation import extended, first_window
 from .._data import Trajectory, measured_channels
 from .._guess import Guess, guess
 from .._nlp import NLP
+from .._rollout import rollout
 from .._smooth import channel_spread
 from .._solution import Solution
 from .._solve import solve
 from .._solver import AbstractSolver
 from .._transcribe import transcribe_again
-from .._verify import observed, rollout
 
 
 # With so many trajectories whole ones are held out, with fewer the end of each.
@@ -66,14 +67,14 @@ class Holdout(eqx.Module):
                 end = path.grid.boundaries[-1]
                 unseen = item.ts > end
                 times = np.append(end, item.ts[unseen])
-                states = rollout(sol.model, times, path.states[-1], sol.args[k])[1:]
+                states = rollout(sol.model, times, path.states[-1], sol.args[k]).states[1:]
                 parts.append(self._errors(sol.model, sol.args[k], item, unseen, states, spread))
         else:
             estimate = self._estimate(self.test, sol, solver)
             for path, args, k in zip(estimate.paths, estimate.args, self.members, strict=True):
                 item = self.nlp.trajectories[k]
                 times = np.append(path.grid.boundaries[0], item.ts)
-                states = rollout(sol.model, times, path.states[0], args)[1:]
+                states = rollout(sol.model, times, path.states[0], args).states[1:]
                 every = np.ones(len(item.ts), bool)
                 parts.append(self._errors(sol.model, args, item, every, states, spread))
         errors = np.concatenate([np.zeros(0), *parts])

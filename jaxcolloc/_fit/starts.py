@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._comparison import follows
 from .._grid import Grid
 from .._guess import Guess, guess
 from .._nlp import NLP
@@ -16,7 +17,6 @@ from .._solve_batch import solve_batch
 from .._solver import AbstractSolver
 from .._transcribe import transcribe_again
 from .._transfer import transfer
-from .._verify import follows
 from .holdout import Holdout
 
 

@@ -15,6 +15,7 @@ from .._choose_grid import choose_grids
 from .._constraints import as_constraints
 from .._data import Trajectory, as_trajectories
 from .._grid import Grids
+from .._integrate import Stepping
 from .._nlp import NLP
 from .._precision import x64
 from .._run import Callback, Run, interruptible, progress_bar
@@ -22,7 +23,6 @@ from .._settings import Options, Settings, check_options
 from .._solution import Solution, SolveError
 from .._trace import RESULTS
 from .._transcribe import transcribe_with
-from .loss import Integrator
 from .schedule import as_schedule
 from .training import FineTuning, Training
 
@@ -92,7 +92,7 @@ def fine_tune(
     - `l2`: the factor of the ridge penalty; 0 if neither it nor a solution is given.
     - `clip`: the largest norm of a gradient.
     - `solver`, `adjoint`, `rtol`, `atol`, `max_steps`: Diffrax's, of each integration; Tsit5 and
-      `diffrax.RecursiveCheckpointAdjoint()` if not given.
+      `diffrax.RecursiveCheckpointAdjoint()` if not given. `atol` is in the units of `state_scale`.
     - `max_seconds`: stop after that time, compilation not counted.
     - `throw`, `progress`, `callback`: as in `jc.solve`.
     - `options`: `observe`, `num_states`, `loss`, `weight_bounds`, `weight_scale`, `trainable`,
@@ -121,12 +121,12 @@ def fine_tune(
         share("held_out", held_out, below=0.9, allow_zero=True),
         None if patience is None else integer("patience", patience, 1),
         integer("every", every, 1),
-        Integrator(
+        Stepping(
             diffrax.Tsit5() if solver is None else solver,
-            diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
             positive("rtol", rtol),
             positive("atol", atol),
             integer("max_steps", max_steps, 1),
+            adjoint=adjoint,
         ),
     )
     nlp = _problem(model, trajectories, start, grid, l2, options)

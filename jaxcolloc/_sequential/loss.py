@@ -1,17 +1,17 @@
 """The loss of rollouts: the data's losses as functions of weights and initial states alone."""
 
+import dataclasses
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._integrate import Stepping, integrate
 from .._nlp import NLP
 from .._precision import AnyArray, is_array, to_float64
-from .._simulate import integrate
 from .._transcription.groups import Group, padded
 from .._transcription.objective_terms import Quadratic
 from .._transcription.point_functions import Observed, PointLoss
@@ -63,16 +63,6 @@ class Series(eqx.Module):
         return int(np.sum((self.share > after) & (self.share <= until) & seen))
 
 
-class Integrator(eqx.Module):
-    """How rollouts are integrated and differentiated."""
-
-    solver: diffrax.AbstractSolver[Any]
-    adjoint: diffrax.AbstractAdjoint
-    rtol: float
-    atol: float
-    max_steps: int
-
-
 Part = tuple[Series, Int[AnyArray, " _"]]
 
 
@@ -85,7 +75,7 @@ class RolloutLoss(eqx.Module):
     function: PointLoss
     ridge: Quadratic
     units: Float[AnyArray, " state"]
-    integrator: Integrator
+    stepping: Stepping
 
     def __call__(
         self,
@@ -108,7 +98,6 @@ class RolloutLoss(eqx.Module):
         self, parameters: Parameters, series: Series, batch: Any, after: Array, until: Array
     ) -> Array:
         num_weights = self.function.model.size
-        integrator = self.integrator
 
         def one(item: Series) -> Array:
             # Of one trajectory: the group's axis is mapped over.
@@ -117,18 +106,9 @@ class RolloutLoss(eqx.Module):
             model, known = self.function.model.apply(w, args)
             stop = item.begin + until * (item.end - item.begin)
             times = jnp.append(item.begin, jnp.clip(item.ts, item.begin, stop))
-            ys = integrate(
-                model,
-                times,
-                parameters.starts[jnp.asarray(item.members)] * self.units,
-                known,
-                integrator.solver,
-                integrator.rtol,
-                integrator.atol,
-                integrator.max_steps,
-                False,
-                integrator.adjoint,
-            )[1:]
+            start = parameters.starts[jnp.asarray(item.members)] * self.units
+            ys, _ = integrate(model, times, start, known, self.stepping, throw=False)
+            ys = ys[1:]
 
             def loss(t: Array, y: Array, data: Observed) -> Array:
                 return self.function(w, t, y, args, data)[0]
@@ -152,14 +132,15 @@ def start_columns(nlp: NLP) -> Int[np.ndarray, "traj state"]:
 
 
 def all_rollouts(
-    nlp: NLP, ridge: Quadratic, integrator: Integrator
+    nlp: NLP, ridge: Quadratic, stepping: Stepping
 ) -> tuple[RolloutLoss, tuple[Part, ...]]:
     """The loss of the NLP's data, and all of its trajectories; to be called inside `x64()`."""
     function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings.loss)
     units = nlp.units[start_columns(nlp)[0]]
     series = [Series.of(nlp, group) for group in nlp.groups]
     parts = tuple((item, jnp.arange(len(item.members))) for item in series)
-    return to_float64(RolloutLoss(function, ridge, units, integrator)), parts
+    stepping = dataclasses.replace(stepping, unit=units)
+    return to_float64(RolloutLoss(function, ridge, units, stepping)), parts
 
 
 @eqx.filter_jit

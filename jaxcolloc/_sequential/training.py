@@ -14,21 +14,22 @@ from jaxtyping import Array
 
 from .._check import describe, float_array
 from .._guess import guess
+from .._integrate import Stepping
 from .._nlp import NLP
 from .._precision import x64
+from .._rollout import rollout
 from .._run import Best, Run
 from .._solution import Solution
 from .._solver import Outcome
 from .._trace import RESULTS, TrainingStep
-from .._verify import rollout
-from .loss import Integrator, Parameters, RolloutLoss, all_rollouts, rollout_value, start_columns
+from .loss import Parameters, RolloutLoss, all_rollouts, rollout_value, start_columns
 from .schedule import Schedule
 
 
 # A step whose rollout fails is halved so often before the training ends.
 _HALVINGS = 30
 # Options that are objects of other libraries.
-_OBJECTS = ("optimizer", "integrator")
+_OBJECTS = ("optimizer", "stepping")
 
 
 class FineTuning(eqx.Module):
@@ -41,15 +42,13 @@ class FineTuning(eqx.Module):
     held_out: float
     patience: int | None
     every: int
-    integrator: Integrator
+    stepping: Stepping
 
     @property
     def shown(self) -> dict[str, Any]:
         """What a solution's `stats` tell of them."""
         own = {name: value for name, value in vars(self).items() if name not in _OBJECTS}
-        return own | {
-            name: getattr(self.integrator, name) for name in ("rtol", "atol", "max_steps")
-        }
+        return own | {name: getattr(self.stepping, name) for name in ("rtol", "atol", "max_steps")}
 
 
 class Training:
@@ -59,7 +58,7 @@ class Training:
         self.nlp, self.tuning = nlp, tuning
         self.columns = start_columns(nlp)
         ridge = nlp.compiled.host.quadratics[0]
-        self.loss, parts = all_rollouts(nlp, ridge, tuning.integrator)
+        self.loss, parts = all_rollouts(nlp, ridge, tuning.stepping)
         self.schedule = Schedule(
             parts, tuning.steps, tuning.windows, tuning.batch, 1.0 - tuning.held_out, key
         )
@@ -205,7 +204,7 @@ class Training:
         z = np.concatenate([head, np.zeros(nlp.num_variables - len(head))])
         states = []
         for grid, args, start in zip(nlp.grids, nlp.args(z), starts, strict=True):
-            rolled = np.array(rollout(model, grid.times, start, args))
+            rolled = np.array(rollout(model, grid.times, start, args).states)
             whole = np.all(np.isfinite(rolled), axis=1)
             # A path that fails keeps the last state that it came to.
             reached = len(whole) if whole.all() else max(int(np.argmin(whole)), 1)

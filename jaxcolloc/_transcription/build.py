@@ -33,7 +33,8 @@ class Parts(eqx.Module):
     """What a nonlinear program consists of.
 
     `bounds` and `constraint_bounds` are in the optimizer's units, those of `units`. `compiled` has
-    the functions, the patterns are those of their sparse derivatives.
+    the functions, the patterns are those of their sparse derivatives. The first `num_equations`
+    constraints are the model's equations.
     """
 
     layout: Layout
@@ -50,6 +51,7 @@ class Parts(eqx.Module):
     jacobian_pattern: Pattern
     hessian_pattern: Pattern
     gauss_newton_pattern: Pattern
+    num_equations: int = eqx.field(static=True)
 
 
 def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | None = None) -> Parts:
@@ -109,6 +111,7 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
             jacobian_pattern=patterns[0],
             hessian_pattern=patterns[1],
             gauss_newton_pattern=patterns[2],
+            num_equations=rows.num_equations,
         )
 
 
@@ -176,12 +179,16 @@ def _check_shapes(
 
 
 class _Rows(NamedTuple):
-    """All equations and constraints: terms, bounds in the caller's units, factors of the rows."""
+    """All equations and constraints: terms, bounds in the caller's units, factors of the rows.
+
+    The model's equations come first, so many of them.
+    """
 
     terms: tuple[Equations, ...]
     lower: Float[np.ndarray, " constraint"]
     upper: Float[np.ndarray, " constraint"]
     factors: Float[np.ndarray, " constraint"]
+    num_equations: int
 
 
 def _rows(
@@ -205,6 +212,7 @@ def _rows(
         np.append(zeros, more.lower),
         np.append(zeros, more.upper),
         np.concatenate([factors, more.scale]),
+        len(factors),
     )
 
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._args import fill
 from .._check import describe
@@ -67,6 +67,14 @@ class Weighted(eqx.Module):
     def size(self) -> int:
         """The number of weights."""
         return sum(self.sizes)
+
+    @property
+    def positive(self) -> Bool[np.ndarray, " weight"]:
+        """Which weights are seen on a scale of positive values only."""
+        chosen = [
+            np.full(n, scale.positive) for n, scale in zip(self.sizes, self.scales, strict=True)
+        ]
+        return np.concatenate([np.zeros(0, bool), *chosen])
 
     def flatten(self, name: str, tree: Any) -> Float[np.ndarray, " weight"]:
         """The weights of `tree`, which must have the structure of the one taken apart."""

@@ -1,0 +1,63 @@
+"""hints: what may be behind a fit that is not good, from the look of data and model."""
+
+import numpy as np
+
+from ._comparison import state_spreads
+from ._intervals import field_at
+from ._solution import Solution
+
+
+# Rates outside of these, in spreads per unit of time, are those of another unit of time.
+_SLOW, _FAST = 1e-4, 1e4
+
+
+def hints(sol: Solution) -> list[str]:
+    """What may be behind a fit that is not good, besides its verdict."""
+    found = []
+    if sol.nlp.num_states == 1 and _rises_and_falls(sol) and _autonomous(sol):
+        found.append(
+            "A model of one state that depends on neither time nor inputs can only rise or only "
+            "fall, but the data do both: give it more states (`num_states`) or inputs."
+        )
+    rate = _fastest(sol)
+    if not _SLOW < rate < _FAST:
+        found.append(
+            f"In the unit of `ts` states move by their spread in {1 / rate:.1g}: a net's weights "
+            "would have to be as large or small. Pass times in another unit, or wrap the model in "
+            "jc.normalized."
+        )
+    return found
+
+
+def _rises_and_falls(sol: Solution) -> bool:
+    """Whether the data of any trajectory go up and down by more than a third of their range."""
+    for item in sol.nlp.trajectories:
+        for ys, there in zip(item.ys.T, item.measured.T, strict=True):
+            values = ys[there]
+            if len(values) < 3 or np.ptp(values) == 0:
+                continue
+            rise = np.max(values - np.minimum.accumulate(values))
+            fall = np.max(np.maximum.accumulate(values) - values)
+            if min(rise, fall) > np.ptp(values) / 3:
+                return True
+    return False
+
+
+def _autonomous(sol: Solution) -> bool:
+    """Whether the field of the first trajectory is the same at all times."""
+    path = sol.paths[0]
+    times = np.linspace(path.grid.boundaries[0], path.grid.boundaries[-1], 7)
+    states = path.states[np.linspace(0, len(path.states) - 1, 5).astype(int)]
+    where = np.broadcast_to(times[:, None], (7, 5)), np.broadcast_to(states, (7, *states.shape))
+    field = field_at(sol.model, sol.args[0], *where)
+    return bool(np.ptp(field, axis=0).max() <= 1e-9 * np.abs(field).max())
+
+
+def _fastest(sol: Solution) -> float:
+    """The largest rate among states, root mean square, in spreads per unit of time."""
+    rates = [0.0]
+    for path, spread in zip(sol.paths, state_spreads(sol), strict=True):
+        change = np.diff(path.states, axis=0) / spread
+        steps = np.diff(path.grid.times)[:, None]
+        rates.append(float(np.max(np.sqrt(np.mean((change / steps) ** 2, axis=0)))))
+    return max(rates) or 1.0

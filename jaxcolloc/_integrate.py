@@ -1,0 +1,96 @@
+"""integrate: a model integrated by Diffrax, with steps that end where its inputs have samples."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ._inputs import sample_times
+from ._precision import AnyArray
+
+
+# A state this many units large has left for infinity.
+_INFINITE = 1e8
+
+
+class Stepping(eqx.Module):
+    """How an integration steps.
+
+    `rtol` and `atol` are its tolerances, `atol` times each state's `unit`, or absolute where that
+    is None; `max_steps` limits the number of steps. They end at `stops`, besides at the samples of
+    inputs. With `bounded`, the integration ends where a state is 1e8 units large.
+    """
+
+    solver: diffrax.AbstractSolver[Any]
+    rtol: Any
+    atol: Any
+    max_steps: int
+    unit: Float[AnyArray, " state"] | None = None
+    stops: Float[AnyArray, " stop"] | None = None
+    adjoint: diffrax.AbstractAdjoint | None = None
+    bounded: bool = eqx.field(static=True, default=False)
+
+
+def integrate(
+    model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, *, throw: bool
+) -> tuple[Float[Array, "time state"], Bool[Array, ""]]:
+    """The states at `ts`, and whether the limit of steps ended the integration.
+
+    Not finite behind a failure, unless it is to `throw`.
+    """
+    unit = stepping.unit
+    field = model if unit is None else _in_units(model, jnp.asarray(unit))
+    jumps, knots = sample_times((model, args))
+    if stepping.stops is not None:
+        knots = [*knots, stepping.stops]
+    controller: Any = diffrax.PIDController(rtol=stepping.rtol, atol=stepping.atol)
+    begin = ts[0]
+    if jumps or knots:
+        step_ts, jump_ts = (jnp.concatenate(item) if item else None for item in (knots, jumps))
+        controller = diffrax.ClipStepSizeController(controller, step_ts, jump_ts)
+        if jump_ts is not None:
+            # A held input has its old value at the jump itself.
+            at_jump = jnp.any(jump_ts == begin) & (ts[-1] > begin)
+            after = jnp.nextafter(jax.lax.stop_gradient(begin), jnp.inf)
+            begin = jnp.where(at_jump, after, begin)
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if stepping.adjoint is None else stepping.adjoint
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        stepping.solver,
+        begin,
+        jnp.maximum(ts[-1], begin),
+        None,
+        y0 if unit is None else y0 / unit,
+        args,
+        saveat=diffrax.SaveAt(ts=jnp.maximum(ts, begin)),
+        stepsize_controller=controller,
+        max_steps=stepping.max_steps,
+        throw=throw,
+        adjoint=adjoint,
+        event=diffrax.Event(_far_away) if stepping.bounded else None,
+    )
+    assert solution.ys is not None
+    ys = solution.ys if unit is None else solution.ys * unit
+    return ys, solution.result == diffrax.RESULTS.max_steps_reached
+
+
+def _in_units(model: Any, unit: Array) -> Any:
+    return lambda t, u, args: model(t, u * unit, args) / unit
+
+
+def _far_away(t: Any, u: Any, args: Any, **rest: Any) -> Any:
+    return jnp.any(jnp.abs(u) > _INFINITE)
+
+
+def powers_of_two(scale: Float[np.ndarray, " state"]) -> Float[np.ndarray, " state"]:
+    """The powers of two nearest to positive numbers: units that cost no digit."""
+    return np.exp2(np.round(np.log2(scale)))
+
+
+def most_steps(least: int, stops: int) -> int:
+    """A limit of steps for an integration with so many stops; one of few different numbers."""
+    return int(2 ** np.ceil(np.log2(least + 8 * stops)))

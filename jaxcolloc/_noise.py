@@ -1,0 +1,125 @@
+"""The noise of data, estimated without any model, and whether residuals look like it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.stats import chi2
+
+from ._data import Trajectory
+
+
+# A sample is predicted from so many neighbours on either side.
+_NEIGHBOURS = (1, 2)
+_FEWEST = 5
+# A normal distribution's standard deviation over its median absolute deviation.
+_NORMAL = 1.4826
+# Lags of the test for autocorrelation, and the fewest residuals it is made with.
+_MOST_LAGS, _FEWEST_TESTED = 10, 20
+
+
+def noise_levels(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"]:
+    r"""The standard deviation of each channel's noise; NaN where samples are too few to tell.
+
+    Every sample is predicted from its two, and from its four, neighbours in time by the polynomial
+    through them; with weights $w_j$ of the neighbours the error, divided by
+    $\sqrt{1 + \sum_j w_j^2}$, has the noise's standard deviation where the signal is smooth, and a
+    larger one where it is not. The estimate is the lower one of both, each taken from the median of
+    the absolute errors of all trajectories, so that wild samples do not count. Samples at one time
+    are compared with each other.
+
+    Gasser, Sroka and Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear
+    regression" (Biometrika 73, 1986).
+    """
+    levels = []
+    for channel in range(trajectories[0].num_channels):
+        series = [_series(item, channel) for item in trajectories]
+        found = []
+        for count in _NEIGHBOURS:
+            errors = np.concatenate([_errors(ts, ys, count) for ts, ys in series])
+            if len(errors) >= _FEWEST:
+                found.append(_NORMAL * float(np.median(np.abs(errors))))
+        levels.append(min(found, default=np.nan))
+    return np.array(levels)
+
+
+def relative_weights(item: Trajectory) -> Float[np.ndarray, "time obs"]:
+    """Roots of the weights within each channel, their mean square over measured samples one."""
+    weights = np.where(item.measured, item.weights, 0.0)
+    count = np.maximum(np.sum(weights > 0, axis=0), 1)
+    mean = weights.sum(axis=0) / count
+    return np.asarray(np.sqrt(weights / np.where(mean > 0, mean, 1.0)))
+
+
+def _series(item: Trajectory, channel: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values of one channel that count, values weighted among each other."""
+    root = relative_weights(item)[:, channel]
+    there = root > 0
+    ys = item.ys[there, channel]
+    center = ys.mean() if len(ys) else 0.0
+    return item.ts[there], root[there] * (ys - center)
+
+
+def _errors(ts: np.ndarray, ys: np.ndarray, count: int) -> np.ndarray:
+    """Errors of the predictions from `count` neighbours on either side, in the noise's unit."""
+    same = np.diff(ts) <= 0
+    pairs = np.diff(ys)[same] / np.sqrt(2.0)
+    first = np.append(True, ~same) if len(ts) else np.zeros(0, bool)
+    ts, ys = ts[first], ys[first]
+    if len(ts) < 2 * count + 1:
+        return pairs
+    offsets = np.array([step for step in range(-count, count + 1) if step])
+    center = np.arange(count, len(ts) - count)
+    at = center[:, None] + offsets
+    x = ts[at] - ts[center][:, None]
+    # The polynomial through the neighbours, at the sample's own time zero.
+    weights = np.ones_like(x)
+    for j in range(len(offsets)):
+        for i in range(len(offsets)):
+            if i != j:
+                weights[:, j] *= -x[:, i] / (x[:, j] - x[:, i])
+    predicted = np.sum(weights * ys[at], axis=1)
+    errors = (ys[center] - predicted) / np.sqrt(1 + np.sum(weights**2, axis=1))
+    return np.append(errors, pairs)
+
+
+def autocorrelation(
+    residuals: Sequence[Float[np.ndarray, " _"]],
+) -> tuple[float, int]:
+    r"""The statistic of Ljung and Box and its degrees of freedom, summed over series.
+
+    $n (n + 2) \sum_j \rho_j^2 / (n - j)$ over up to ten lags. Series of fewer than 20 do not count.
+
+    Ljung and Box, "On a measure of lack of fit in time series models" (Biometrika 65, 1978).
+    """
+    total, freedom = 0.0, 0
+    for series in residuals:
+        count = len(series)
+        centered = series - series.mean() if count else series
+        square = float(np.sum(centered**2))
+        if count < _FEWEST_TESTED or square == 0:
+            continue
+        lags = min(_MOST_LAGS, count // 5)
+        for lag in range(1, lags + 1):
+            rho = float(np.sum(centered[lag:] * centered[:-lag])) / square
+            total += count * (count + 2) * rho**2 / (count - lag)
+        freedom += lags
+    return total, freedom
+
+
+def structured(residuals: Sequence[Float[np.ndarray, " _"]], significance: float) -> bool:
+    """Whether residuals in the order of time are autocorrelated beyond chance."""
+    total, freedom = autocorrelation(residuals)
+    return freedom > 0 and float(chi2.sf(total, freedom)) < significance
+
+
+def not_wild(residuals: Float[np.ndarray, " _"], share: float) -> Bool[np.ndarray, " _"]:
+    """Which residuals are no outliers: within five robust standard deviations.
+
+    At most that share of them is taken for outliers.
+    """
+    size = np.abs(residuals - np.median(residuals)) if len(residuals) else residuals
+    if not len(size):
+        return np.ones(0, bool)
+    limit = max(5 * _NORMAL * float(np.median(size)), float(np.quantile(size, 1 - share)))
+    return np.asarray(size <= limit)
