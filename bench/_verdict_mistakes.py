@@ -264,7 +264,7 @@ def at_bounds() -> Named:
         )  # fmt: skip
     yield "logistic, at the truth", lambda: of_law(
         experiment(logistic, [1.2, 5.0], 0.2, TS), logistic, [1.0, 3.0],
-        weight_bounds=([0.1, 1.0], [1.19, 10.0]),
+        weight_bounds=(np.array([0.1, 1.0]), np.array([1.19, 10.0])),
     )  # fmt: skip
     yield "net, small bounds", lambda: of_net(spiral(), weight_bounds=(-0.2, 0.2))
     yield "net, wide bounds", lambda: of_net(spiral(), weight_bounds=(-1.5, 1.5))
