@@ -66,6 +66,7 @@ from ._path import Path as Path
 from ._plot import plot as plot
 from ._plot import plot_trace as plot_trace
 from ._refine import refine as refine
+from ._ridge import OnNets as OnNets
 from ._scheme import AbstractScheme as AbstractScheme
 from ._scheme import Chebyshev as Chebyshev
 from ._scheme import GaussLegendre as GaussLegendre
@@ -93,6 +94,7 @@ from ._transform import Linear, Log, Softplus
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
 from ._verify import verify as verify
+from ._windows import windows as windows
 
 
 __all__ = [
@@ -113,6 +115,7 @@ __all__ = [
     "Lobatto",
     "Multipliers",
     "Normalized",
+    "OnNets",
     "Outcome",
     "Path",
     "PseudoHuber",
@@ -152,6 +155,7 @@ __all__ = [
     "squared_error",
     "transcribe",
     "verify",
+    "windows",
     "xavier",
 ]
 
@@ -161,9 +165,10 @@ __version__ = importlib.metadata.version("jaxcolloc")
 _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep, Verification),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
-    *(Input, PseudoHuber, StateBounds, Tie, Trajectory, squared_error),
+    *(Input, OnNets, PseudoHuber, StateBounds, Tie, squared_error),
     InteriorPoint,
 )
+_storage.stored("Trajectory", defaults={"t0": None})(Trajectory)
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)
 _storage.stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))(Unknown)
 for _name, _kind in (("LinearScale", Linear), ("LogScale", Log), ("SoftplusScale", Softplus)):

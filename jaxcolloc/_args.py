@@ -10,9 +10,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._check import describe
+from ._check import describe, positive, real_numbers
 from ._inputs import Input
-from ._precision import is_array, is_inexact
+from ._precision import is_array, is_inexact, wide
 from ._transform import Scale, as_scale
 
 
@@ -41,35 +41,41 @@ class Unknown:
         scale: str | float = "linear",
         l2: float = 0.0,
     ):
-        try:
-            self.value = np.array(value, np.float64)
-            lower, upper = (None, None) if bounds is None else bounds
-            lower = np.asarray(-np.inf if lower is None else lower, np.float64)
-            upper = np.asarray(np.inf if upper is None else upper, np.float64)
-            self.lower = np.broadcast_to(lower, self.value.shape)
-            self.upper = np.broadcast_to(upper, self.value.shape)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "`Unknown` takes a number or an array and bounds=(lower, upper) that fit it; "
-                f"got {describe(value)} and {describe(bounds)}."
-            ) from error
+        self.value = real_numbers("value", value, "a number or an array of them")
         if not np.all(np.isfinite(self.value)):
             raise ValueError(f"`value` must be finite; got {describe(self.value)}.")
-        if not np.all((self.lower < self.upper) & (self.lower <= self.value)) or np.any(
-            self.value > self.upper
-        ):
+        self.lower, self.upper = _limits(bounds, self.value)
+        self.scale = as_scale(scale, "scale")
+        if self.scale.positive and np.any(self.value <= 0):
             raise ValueError(
-                f"`bounds` must have lower < upper with the value between; got {bounds} "
-                f"and {describe(self.value)}."
+                f"`value` must be above zero with the `scale` {self.scale!r}; "
+                f"got {describe(self.value)}."
             )
-        self.scale = as_scale(scale)
-        self.scale.check("scale", self.value)
-        if not np.isfinite(l2) or l2 < 0:
-            raise ValueError(f"`l2` must be a finite number at least zero; got {describe(l2)}.")
-        self.l2 = float(l2)
+        self.l2 = positive("l2", l2, allow_zero=True)
 
     def __repr__(self) -> str:
         return f"Unknown({self.value})"
+
+
+def _limits(bounds: Any, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides of an unknown's bounds, in the shape of its value, which lies between them."""
+    pair = (None, None) if bounds is None else bounds
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ValueError(f"`bounds` must be (lower, upper) or None; got {describe(bounds)}.")
+    wanted = "(lower, upper), numbers or arrays of the value's shape"
+    sides = []
+    for side, missing in zip(pair, (-np.inf, np.inf), strict=True):
+        limit = real_numbers("bounds", missing if side is None else side, wanted)
+        if limit.shape not in ((), value.shape):
+            raise ValueError(f"`bounds` must be {wanted} {value.shape}; got shape {limit.shape}.")
+        sides.append(np.broadcast_to(limit, value.shape))
+    lower, upper = sides
+    if not np.all((lower < upper) & (lower <= value) & (value <= upper)):
+        raise ValueError(
+            "`bounds` must have lower < upper with the `value` between; "
+            f"got {describe(bounds)} and {describe(value)}."
+        )
+    return lower, upper
 
 
 class Slot(eqx.Module):
@@ -83,6 +89,24 @@ class Slot(eqx.Module):
         """The value in the model."""
         part = unknowns[self.first : self.first + math.prod(self.shape)]
         return jnp.reshape(self.scale.outward(part), self.shape)
+
+
+@jtu.register_static
+class Fixed:
+    """A leaf of a group's `args` that is no array, such as a function or a text.
+
+    JAX takes it for a part of the tree's structure. Two are equal if what they hold is.
+    """
+
+    def __init__(self, value: Any):
+        self.value = value
+        self._key = type(value), _hashable(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fixed) and bool(self._key == other._key)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
 
 class Unknowns(eqx.Module):
@@ -109,12 +133,11 @@ def _is_unknown(leaf: Any) -> bool:
     return isinstance(leaf, Unknown)
 
 
-def _is_slot(leaf: Any) -> bool:
-    return isinstance(leaf, Slot)
-
-
 def as_arrays(args: Any) -> Any:
-    """`args` as terms use it: numbers are arrays, unknowns slots, inputs of rounded lengths."""
+    """`args` as models use it: numbers are arrays, unknowns slots, inputs of rounded lengths.
+
+    **Errors:** `ValueError` for arrays of anything but numbers and truth values.
+    """
     position = 0
 
     def convert(leaf: Any) -> Any:
@@ -133,21 +156,32 @@ def as_arrays(args: Any) -> Any:
 
 def _on_host(leaf: Any) -> Any:
     """A float array as one of NumPy in float64: JAX would compile a program for every shape."""
-    return np.asarray(leaf, np.float64) if is_inexact(leaf) and leaf.dtype.kind != "c" else leaf
+    if is_inexact(leaf):
+        return np.asarray(leaf, wide(leaf))
+    if is_array(leaf) and not (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.integer)):
+        raise ValueError(
+            f"`args` must hold arrays of numbers; got one of type {leaf.dtype}. What is no number "
+            "can be a leaf of its own: a text, a function, an object."
+        )
+    return leaf
 
 
 def number_to_array(leaf: Any) -> Any:
     """A float as an array, so that functions are not compiled anew for each value."""
-    if isinstance(leaf, (bool, int)) or not isinstance(leaf, (float, np.generic)):
+    if isinstance(leaf, (bool, int)) or not isinstance(leaf, (float, complex, np.generic)):
         return leaf
     return np.asarray(leaf)
 
 
 def fill(args: Any, unknowns: Array) -> Any:
-    """`args` with the unknowns in their slots."""
-    return jtu.tree_map(
-        lambda leaf: leaf.take(unknowns) if isinstance(leaf, Slot) else leaf, args, is_leaf=_is_slot
-    )
+    """Sealed `args` as the model sees them, with the unknowns in their slots."""
+
+    def value(leaf: Any) -> Any:
+        if isinstance(leaf, Slot):
+            return leaf.take(unknowns)
+        return leaf.value if isinstance(leaf, Fixed) else leaf
+
+    return jtu.tree_map(value, args, is_leaf=lambda leaf: isinstance(leaf, (Slot, Fixed)))
 
 
 def restore(args: Any, unknowns: np.ndarray) -> Any:
@@ -171,7 +205,7 @@ def signature(args: Any) -> Hashable:
     leaves, treedef = jtu.tree_flatten(arrays)
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
     static, static_treedef = jtu.tree_flatten(rest)
-    return treedef, shapes, tuple(map(_hashable, static)), static_treedef
+    return treedef, shapes, tuple(map(Fixed, static)), static_treedef
 
 
 def _hashable(leaf: Any) -> Hashable:
@@ -182,8 +216,11 @@ def _hashable(leaf: Any) -> Hashable:
     return leaf
 
 
+def sealed(args: Any) -> Any:
+    """`args` as a program that JAX compiles takes them: what is no array is `Fixed`."""
+    return jtu.tree_map(lambda leaf: leaf if is_array(leaf) else Fixed(leaf), args)
+
+
 def stack(args: Sequence[Any]) -> Any:
-    """The `args` of several trajectories of one signature, arrays with the axis `traj` first."""
-    arrays = [eqx.filter(item, is_array) for item in args]
-    stacked = jtu.tree_map(lambda *leaves: np.stack(leaves), *arrays)
-    return eqx.combine(stacked, eqx.filter(args[0], is_array, inverse=True))
+    """The `args` of several trajectories of one signature, sealed, with the axis `traj` first."""
+    return jtu.tree_map(lambda *leaves: np.stack(leaves), *map(sealed, args))

@@ -53,13 +53,13 @@ def choose_grids(
 
 
 def choose_grid(trajectory: Trajectory, scheme: AbstractScheme) -> Grid:
-    """A grid for one trajectory.
+    """A grid for one trajectory, from where it begins to its last sample.
 
     It starts with as many nodes as samples, spread like them, in 12 to 100 intervals, and halves
     those in which the scheme's polynomial does not follow the smoothed data or an input. Boundaries
     are put where inputs jump or turn.
     """
-    ts = np.unique(trajectory.ts)
+    ts = np.unique(np.append(trajectory.begin, trajectory.ts))
     if len(ts) == 1:
         raise ValueError("`data` must span some time in every trajectory, or `grid` be given.")
     stages = scheme.num_nodes - 1

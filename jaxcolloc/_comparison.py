@@ -1,6 +1,6 @@
 """compare: data, path and rollout of every trajectory side by side, channel by channel.
 
-What is decided here is whether a rollout follows its path and whether a path follows the data; the
+It is decided here whether a rollout follows its path and whether a path follows the data; the
 search for starts and `jc.verify` ask the same functions.
 """
 
@@ -16,7 +16,7 @@ from ._args import as_arrays
 from ._callables import OfModel
 from ._loss import squared_error
 from ._nlp import NLP
-from ._noise import noise_levels, not_wild, relative_weights, structured
+from ._noise import not_wild, relative_weights, structured
 from ._precision import to_float64, x64
 from ._rollout import END, padding, rollout
 from ._solution import Solution
@@ -37,6 +37,8 @@ _OWN, _SIZE, _RESOLVED = 0.1, 1e-5, 1e-6
 # noise is not known, it is poor where it leaves half.
 _UNEXPLAINED, _LOUD, _CHANCE, _QUIET = 0.05, 2.0, 1e-3, 0.8
 _UNKNOWN = 0.5
+# Residuals of at most so many times the noise are the noise.
+_TO_NOISE = 1.25
 # A trajectory with fewer samples than this is judged together with the others only.
 _FEW = 8
 # With a loss that is not the squared error up to this share of the samples may be wild.
@@ -91,11 +93,6 @@ def compare(sol: Solution, noise: Float[np.ndarray, " obs"]) -> list[Comparison]
         allowed = np.maximum(allowed, np.maximum(_UNSEEN_LEVEL * level, 1e-300))
         rows.append(_compared(sol, k, own, spreads[k], allowed))
     return rows
-
-
-def follows(sol: Solution) -> bool:
-    """Whether all rollouts follow their paths, as a good verdict demands."""
-    return all(row.follows for row in compare(sol, noise_levels(sol.nlp.trajectories)))
 
 
 def state_spreads(sol: Solution) -> list[Float[np.ndarray, " state"]]:
@@ -164,6 +161,21 @@ def _shares(
         residuals.append(residual)
         variance.append(varied)
     return np.array(explained), tuple(residuals), np.array(variance)
+
+
+def explains_to_noise(rows: list[Comparison], noise: Float[np.ndarray, " obs"]) -> bool:
+    """Whether the paths leave no more than the noise in any channel."""
+    for channel, level in enumerate(noise):
+        residuals = np.concatenate([row.residuals[channel] for row in rows])
+        if len(residuals) and not rms(residuals) <= _TO_NOISE * level:
+            return False
+    return True
+
+
+def channel_levels(nlp: NLP) -> Float[np.ndarray, " obs"]:
+    """The size of each channel's largest sample."""
+    ys = np.concatenate([item.ys for item in nlp.trajectories])
+    return np.asarray(np.nanmax(np.abs(ys), axis=0))
 
 
 def poor_channels(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from ._check import choice, describe, integer
+from ._check import choice, describe, integer, real_numbers
+from ._check import function as callable_as
 
 
 _PLACES = ("nodes", "start", "end")
@@ -49,7 +50,7 @@ class Constraint(eqx.Module):
         at: str = "nodes",
         trajectories: Sequence[int] | None = None,
     ):
-        self.function = function
+        self.function = callable_as("function", function, "g(t, y, args) or g(t, y, args, model)")
         self.lower, self.upper = _sides(lower, upper)
         self.at = choice("at", at, _PLACES)
         self.trajectories = _positions(trajectories)
@@ -84,7 +85,7 @@ class StateBounds(eqx.Module):
         trajectories: Sequence[int] | None = None,
     ):
         if isinstance(components, (int, np.integer)):
-            components = [int(components)]
+            components = [components]
         self.components = _positions(components, "components")
         self.lower, self.upper = _sides(lower, upper)
         self.at = choice("at", at, _PLACES)
@@ -126,14 +127,13 @@ class Conserving(eqx.Module):
     projection: tuple[tuple[float, ...], ...] = eqx.field(static=True)
 
     def __init__(self, model: Callable[[Any, Any, Any], Any], invariants: ArrayLike):
-        rows = np.atleast_2d(np.asarray(invariants, np.float64))
-        if rows.ndim != 2 or np.linalg.matrix_rank(rows) < len(rows):
-            raise ValueError(
-                "`invariants` must have shape (state,) or (invariant, state) and independent rows; "
-                f"got {describe(np.asarray(invariants))}."
-            )
+        wanted = "finite numbers of shape (state,) or (invariant, state) with independent rows"
+        rows = np.atleast_2d(real_numbers("invariants", invariants, wanted))
+        sound = rows.ndim == 2 and rows.size > 0 and np.all(np.isfinite(rows))
+        if not sound or np.linalg.matrix_rank(rows) < len(rows):
+            raise ValueError(f"`invariants` must be {wanted}; got {describe(rows)}.")
         kept = np.eye(rows.shape[1]) - np.linalg.pinv(rows) @ rows
-        self.model = model
+        self.model = callable_as("model", model, "f(t, y, args)")
         self.projection = tuple(map(tuple, kept.tolist()))
 
     def __call__(self, t: Any, y: Array, args: Any) -> Array:
@@ -146,9 +146,10 @@ AnyConstraint = Constraint | StateBounds | Tie
 def as_constraints(constraints: Any, num_trajectories: int) -> tuple[AnyConstraint, ...]:
     """`constraints` as a tuple; one alone may stand for itself."""
     kinds = (Constraint, StateBounds, Tie)
-    items = (constraints,) if isinstance(constraints, kinds) else tuple(constraints)
-    for item in items:
-        if not isinstance(item, kinds):
+    items = (constraints,) if isinstance(constraints, kinds) else constraints
+    single = not isinstance(items, (list, tuple))
+    for item in (items,) if single else items:
+        if single or not isinstance(item, kinds):
             raise ValueError(
                 "`constraints` must hold jc.Constraint, jc.StateBounds or jc.Tie objects; "
                 f"got {describe(item)}."
@@ -158,16 +159,15 @@ def as_constraints(constraints: Any, num_trajectories: int) -> tuple[AnyConstrai
             raise ValueError(
                 f"`constraints` must name trajectories below {num_trajectories}; got {named}."
             )
-    return items
+    return tuple(items)
 
 
 def _sides(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        sides = np.asarray(lower, np.float64), np.asarray(upper, np.float64)
-        valid = bool(np.all(sides[0] <= sides[1])) and max(side.ndim for side in sides) <= 1
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
+    wanted = "a number or an array of shape (value,)"
+    sides = real_numbers("lower", lower, wanted), real_numbers("upper", upper, wanted)
+    alike = sides[0].shape == sides[1].shape or () in (sides[0].shape, sides[1].shape)
+    flat = max(side.ndim for side in sides) <= 1
+    if not (alike and flat and np.all(sides[0] <= sides[1])):
         raise ValueError(
             "`lower` and `upper` must be numbers or arrays of shape (value,) with "
             f"lower <= upper; got {describe(lower)} and {describe(upper)}."
@@ -178,7 +178,6 @@ def _sides(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
 def _positions(value: Sequence[int] | None, name: str = "trajectories") -> tuple[int, ...] | None:
     if value is None:
         return None
-    try:
-        return tuple(integer(name, item, 0) for item in value)
-    except TypeError as error:
-        raise ValueError(f"`{name}` must be a list of positions; got {describe(value)}.") from error
+    if not isinstance(value, (list, tuple, range)) and getattr(value, "ndim", 0) != 1:
+        raise ValueError(f"`{name}` must be a list of positions; got {describe(value)}.")
+    return tuple(integer(name, item, 0) for item in value)

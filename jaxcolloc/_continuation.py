@@ -11,12 +11,12 @@ from ._constraints import AnyConstraint, StateBounds, Tie, as_constraints
 from ._data import Trajectory, changed, measured_channels
 from ._grid import Grid
 from ._guess import Guess
-from ._nlp import NLP
+from ._nlp import NLP, check_nlp
 from ._rollout import rollout
 from ._scheme import AbstractScheme
 from ._solution import Solution
 from ._solve import solve
-from ._solver import AbstractSolver
+from ._solver import AbstractSolver, check_solver
 from ._transcribe import transcribe_again
 
 
@@ -53,6 +53,8 @@ def solve_growing(
 
     **Errors:** as `jc.solve`; `ValueError` for fewer than two windows.
     """
+    check_nlp("nlp", nlp)
+    check_solver(solver)
     windows = integer("windows", windows, 2)
     if not isinstance(guess, Guess):
         raise ValueError(f"`guess` must come from jc.guess; got {describe(guess)}.")

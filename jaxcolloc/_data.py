@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ._check import float_array
+from ._check import describe, float_array, real_numbers, refuse_traced
 
 
 class Trajectory(eqx.Module):
@@ -17,20 +17,24 @@ class Trajectory(eqx.Module):
 
     - `ts`: observation times, shape `(time,)`, in the caller's unit of time, never
       decreasing. They may be irregular, and they need not lie on a grid.
-    - `ys`: observations, shape `(time, obs)`. NaN means not measured.
+    - `ys`: observations, shape `(time, obs)`. NaN means not measured, and so does a NumPy mask.
     - `args`: the third argument of the model for this trajectory: any PyTree of inputs
-      and constants, or None. Sampled inputs are a `jc.Input` or a Diffrax path; a `jc.Unknown`
-      is a constant to be found.
+      and constants, functions and texts among them, or None. Sampled inputs are a `jc.Input` or
+      a Diffrax path; a `jc.Unknown` is a constant to be found.
     - `weights`: factors of the squared residuals: a scalar, shape `(obs,)` (one per
       channel) or `(time, obs)` (one per sample). With measurement noise of standard deviation
       `s`, `weights = 1 / s**2` makes the loss a log-likelihood. 1 if not given; but where no
       trajectory has any and some channel's standard deviation lies outside 1e-3 to 1e3,
       `jc.transcribe` divides by each channel's variance.
-    - `y0`: the known state at the start of the trajectory's grid, shape `(state,)`; NaN
-      marks components that are not known. None: the initial state is fitted.
+    - `y0`: the known state where the trajectory begins, shape `(state,)`; NaN marks components
+      that are not known. None: the initial state is fitted.
+    - `t0`: the time at which the trajectory begins, at or before the first sample: the path and
+      its grid start there, `y0` holds there, and inputs act from there on. If not given, that is
+      the first time of the grid, the first sample's for a grid that is chosen.
 
     **Errors:** `ValueError` for wrong shapes, unsorted or non-finite times, infinite
-    observations, negative weights.
+    observations, negative weights, a `t0` after the first sample; for dates, texts and truth
+    values; within `jax.jit` and its kin.
     """
 
     ts: Float[np.ndarray, " time"]
@@ -39,14 +43,30 @@ class Trajectory(eqx.Module):
     weights: Float[np.ndarray, "time obs"]
     weighted: bool = eqx.field(static=True)
     y0: Float[np.ndarray, " state"] | None
+    t0: float | None
 
-    def __init__(self, ts: Any, ys: Any, args: Any = None, *, weights: Any = None, y0: Any = None):
+    def __init__(
+        self,
+        ts: Any,
+        ys: Any,
+        args: Any = None,
+        *,
+        weights: Any = None,
+        y0: Any = None,
+        t0: Any = None,
+    ):
         self.ts = _times(ts)
         self.ys = _observations(ys, len(self.ts))
         self.args = args
-        self.weights = _weights(weights, self.ys.shape)
+        self.weights = _weights(weights, self.ys)
         self.weighted = weights is not None
         self.y0 = None if y0 is None else _start(y0)
+        self.t0 = None if t0 is None else _begin(t0, self.ts[0])
+
+    @property
+    def begin(self) -> float:
+        """The time at which the trajectory begins: `t0`, or the first sample's."""
+        return float(self.ts[0]) if self.t0 is None else self.t0
 
     @property
     def measured(self) -> Bool[np.ndarray, "time obs"]:
@@ -65,13 +85,14 @@ class Trajectory(eqx.Module):
 
 
 def changed(item: Trajectory, **changes: Any) -> Trajectory:
-    """The same trajectory with other `ts`, `ys`, `args`, `weights` or `y0`."""
+    """The same trajectory with other `ts`, `ys`, `args`, `weights`, `y0` or `t0`."""
     kept = {
         "ts": item.ts,
         "ys": item.ys,
         "args": item.args,
         "weights": item.weights if item.weighted else None,
         "y0": item.y0,
+        "t0": item.t0,
     }
     return Trajectory(**(kept | changes))
 
@@ -93,7 +114,12 @@ def _times(value: Any) -> np.ndarray:
 
 
 def _observations(value: Any, num_times: int) -> np.ndarray:
-    ys = float_array("ys", value, 2, "(time, obs)")
+    ys = real_numbers("ys", value, "an array of real numbers of shape (time, obs)", missing=True)
+    if ys.ndim != 2:
+        way = (
+            f" For one channel pass `ys[:, None]`, of shape ({len(ys)}, 1)." if ys.ndim == 1 else ""
+        )
+        raise ValueError(f"`ys` must have shape (time, obs); got shape {ys.shape}.{way}")
     if ys.shape[0] != num_times or ys.shape[1] == 0:
         raise ValueError(
             f"`ys` must have shape (time, obs) with time = {num_times} as in `ts` "
@@ -108,26 +134,40 @@ def _observations(value: Any, num_times: int) -> np.ndarray:
     return ys
 
 
-def _weights(value: Any, shape: tuple[int, int]) -> np.ndarray:
+def _weights(value: Any, ys: np.ndarray) -> np.ndarray:
+    shape = ys.shape
     if value is None:
         return np.ones(shape)
     wanted = f"a scalar, shape ({shape[1]},) or shape {shape}"
-    try:
-        weights = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`weights` must be numbers: {wanted}; got {value!r}.") from error
+    weights = real_numbers("weights", value, f"numbers: {wanted}", missing=True)
     if weights.shape not in ((), shape[1:], shape):
         raise ValueError(f"`weights` must be {wanted}; got shape {weights.shape}.")
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0):
-        raise ValueError("`weights` must be finite and at least zero.")
-    return np.broadcast_to(weights, shape).copy()
+    # What was not measured may have no weight either.
+    weights = np.where(np.isnan(ys) & np.isnan(weights), 0.0, weights)
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            "`weights` must be finite and at least zero; "
+            f"got {weights[row, column]} at position ({row}, {column})."
+        )
+    return weights
 
 
 def _start(value: Any) -> np.ndarray:
-    y0 = float_array("y0", value, 1, "(state,)")
+    y0 = float_array("y0", value, 1, "(state,)", missing=True)
     if np.any(np.isinf(y0)):
         raise ValueError(f"`y0` must be finite, or NaN where it is not known; got {y0}.")
     return y0
+
+
+def _begin(value: Any, first: float) -> float:
+    t0 = float(float_array("t0", value, 0, "()"))
+    if not t0 <= first or np.isinf(t0):
+        raise ValueError(
+            f"`t0` must be a finite time at or before the first sample's, {first:g}; got {t0:g}."
+        )
+    return t0
 
 
 def measured_channels(trajectories: Sequence[Trajectory]) -> Bool[np.ndarray, " obs"]:
@@ -140,14 +180,14 @@ def as_trajectories(data: Any) -> tuple[Trajectory, ...]:
     trajectories = (data,) if isinstance(data, Trajectory) else data
     if not isinstance(trajectories, (list, tuple)) or not trajectories:
         raise ValueError(
-            f"`data` must be a Trajectory or a non-empty list of them; got {type(data).__name__}."
+            f"`data` must be a Trajectory or a non-empty list of them; got {describe(data)}."
         )
     for position, item in enumerate(trajectories):
         if not isinstance(item, Trajectory):
             raise ValueError(
-                f"`data` must hold Trajectory objects; got {type(item).__name__} "
-                f"at position {position}."
+                f"`data` must hold Trajectory objects; got {describe(item)} at position {position}."
             )
+    refuse_traced("data", trajectories)
     channels = [item.num_channels for item in trajectories]
     if len(set(channels)) > 1:
         raise ValueError(

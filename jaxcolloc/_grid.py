@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from ._check import describe, float_array, integer
+from ._check import describe, finite, float_array, integer
 from ._data import Trajectory
 from ._scheme import AbstractScheme
 
@@ -38,7 +38,7 @@ class Grid(eqx.Module):
         if not isinstance(scheme, AbstractScheme):
             raise ValueError(
                 "`scheme` must be a Chebyshev, GaussLegendre, Radau or Lobatto object; "
-                f"got {scheme!r}."
+                f"got {describe(scheme)}."
             )
         self.boundaries = edges
         self.scheme = scheme
@@ -46,13 +46,13 @@ class Grid(eqx.Module):
     @classmethod
     def single(cls, t0: float, t1: float, scheme: AbstractScheme) -> "Grid":
         """One interval from `t0` to `t1`: global collocation, as in the paper."""
-        return cls([t0, t1], scheme)
+        return cls(_span(t0, t1), scheme)
 
     @classmethod
     def uniform(cls, t0: float, t1: float, intervals: int, scheme: AbstractScheme) -> "Grid":
         """`intervals` intervals of equal width from `t0` to `t1`."""
         intervals = integer("intervals", intervals, 1)
-        return cls(np.linspace(t0, t1, intervals + 1), scheme)
+        return cls(np.linspace(*_span(t0, t1), intervals + 1), scheme)
 
     @classmethod
     def aligned(cls, ts: Any, scheme: AbstractScheme, every: int = 1) -> "Grid":
@@ -62,6 +62,10 @@ class Grid(eqx.Module):
         """
         every = integer("every", every, 1)
         times = np.unique(float_array("ts", ts, 1, "(time,)"))
+        if len(times) < 2 or not np.all(np.isfinite(times)):
+            raise ValueError(
+                f"`ts` must hold at least two different times, all finite; got {describe(ts)}."
+            )
         edges = times[::every]
         return cls(edges if edges[-1] == times[-1] else np.append(edges, times[-1]), scheme)
 
@@ -110,6 +114,11 @@ class Grid(eqx.Module):
         slack = 1e-9 * (self.boundaries[-1] - self.boundaries[0])
         first, last = self.boundaries[0] - slack, self.boundaries[-1] + slack
         return bool(np.all((ts >= first) & (ts <= last)))
+
+    def begins_at(self, t0: float) -> bool:
+        """Whether `t0` is the first boundary, up to rounding."""
+        first, last = self.boundaries[[0, -1]]
+        return bool(abs(t0 - first) <= 1e-9 * (last - first))
 
     def locate(
         self, ts: Float[np.ndarray, " time"]
@@ -162,11 +171,22 @@ class Grid(eqx.Module):
         )
 
 
+def _span(t0: Any, t1: Any) -> tuple[float, float]:
+    """The start and the end of a grid as floats."""
+    first, last = finite("t0", t0), finite("t1", t1)
+    if first >= last or not np.isfinite(last - first):
+        raise ValueError(f"`t0` must be below `t1`; got {first:g} and {last:g}.")
+    return first, last
+
+
 Grids = Grid | Sequence[Grid]
 
 
 def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
-    """One grid for each trajectory, once it is checked that they cover the data."""
+    """One grid for each trajectory, once it is checked that they cover the data.
+
+    The grid of a trajectory with a `t0` must begin at it, others at or before the first sample.
+    """
     if isinstance(grid, Grid):
         grids: tuple[Any, ...] = (grid,) * len(trajectories)
     else:
@@ -182,5 +202,10 @@ def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
                 f"`grid` must cover the observation times; trajectory {position} spans "
                 f"[{item.ts[0]:g}, {item.ts[-1]:g}], its grid "
                 f"[{where.boundaries[0]:g}, {where.boundaries[-1]:g}]."
+            )
+        if item.t0 is not None and not where.begins_at(item.t0):
+            raise ValueError(
+                f"`grid` must begin where its trajectory does; trajectory {position} has "
+                f"`t0` = {item.t0:g}, its grid begins at {where.boundaries[0]:g}."
             )
     return grids

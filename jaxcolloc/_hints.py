@@ -4,11 +4,12 @@ import numpy as np
 
 from ._comparison import state_spreads
 from ._intervals import field_at
+from ._ridge import net_weights
 from ._solution import Solution
 
 
-# Rates outside of these, in spreads per unit of time, are those of another unit of time.
-_SLOW, _FAST = 1e-4, 1e4
+# Spreads of states, and rates in spreads per unit of time, that are further from one than this.
+_EXTREME = 1e3
 
 
 def hints(sol: Solution) -> list[str]:
@@ -19,14 +20,27 @@ def hints(sol: Solution) -> list[str]:
             "A model of one state that depends on neither time nor inputs can only rise or only "
             "fall, but the data do both: give it more states (`num_states`) or inputs."
         )
-    rate = _fastest(sol)
-    if not _SLOW < rate < _FAST:
-        found.append(
-            f"In the unit of `ts` states move by their spread in {1 / rate:.1g}: a net's weights "
-            "would have to be as large or small. Pass times in another unit, or wrap the model in "
-            "jc.normalized."
-        )
+    if np.any(net_weights(sol.nlp.layout.model, sol.nlp.model)):
+        found += _hints_on_units(sol)
     return found
+
+
+def _hints_on_units(sol: Solution) -> list[str]:
+    """What to do where a net has to have very large or small weights for the units of its data."""
+    far = []
+    rate = _fastest(sol)
+    if not 1 / _EXTREME < rate < _EXTREME:
+        far.append(f"in the unit of `ts` states move by their spread in {1 / rate:.1g}")
+    spread = np.array(state_spreads(sol))
+    widest = spread.flat[np.argmax(np.abs(np.log(spread)))]
+    if not 1 / _EXTREME < widest < _EXTREME:
+        far.append(f"a state has a spread of {widest:.1g}")
+    if not far:
+        return []
+    return [
+        f"A net has to undo the units: {' and '.join(far)}. Wrap the model in jc.normalized, or "
+        "pass data in units near one."
+    ]
 
 
 def _rises_and_falls(sol: Solution) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import CubicSpline
 
-from ._check import choice, float_array
+from ._check import choice, describe, float_array, real_numbers
 from ._precision import AnyArray
 
 
@@ -47,12 +47,19 @@ class Input(diffrax.AbstractPath[Any]):
     def __init__(self, ts: Any, us: Any, kind: str = "linear"):
         self.kind = choice("kind", kind, _KINDS)
         self.ts = float_array("ts", ts, 1, "(sample,)")
-        us = float_array("us", us, min(max(np.ndim(us), 1), 2), "(sample,) or (sample, input)")
+        axes = "(sample,) or (sample, input)"
+        us = real_numbers("us", us, f"an array of real numbers of shape {axes}")
+        if us.ndim not in (1, 2):
+            raise ValueError(f"`us` must have shape {axes}; got shape {us.shape}.")
         if len(self.ts) == 0 or np.any(np.diff(self.ts) <= 0) or not np.all(np.isfinite(self.ts)):
-            raise ValueError("`ts` must hold at least one time, finite and strictly increasing.")
+            raise ValueError(
+                "`ts` must hold at least one time, finite and strictly increasing; "
+                f"got {describe(self.ts)}."
+            )
         if len(us) != len(self.ts):
             raise ValueError(
-                f"`us` must have one sample for each of {len(self.ts)} times; got shape {us.shape}."
+                f"`us` must have one sample for each of the {len(self.ts)} times in `ts`; "
+                f"got shape {us.shape}."
             )
         if not np.all(np.isfinite(us)):
             raise ValueError("`us` must be finite; fill gaps in an input before passing it.")

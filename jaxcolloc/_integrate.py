@@ -1,5 +1,8 @@
 """integrate: a model integrated by Diffrax, with steps that end where its inputs have samples."""
 
+import contextlib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import diffrax
@@ -58,24 +61,33 @@ def integrate(
             after = jnp.nextafter(jax.lax.stop_gradient(begin), jnp.inf)
             begin = jnp.where(at_jump, after, begin)
     adjoint = diffrax.RecursiveCheckpointAdjoint() if stepping.adjoint is None else stepping.adjoint
-    solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(field),
-        stepping.solver,
-        begin,
-        jnp.maximum(ts[-1], begin),
-        None,
-        y0 if unit is None else y0 / unit,
-        args,
-        saveat=diffrax.SaveAt(ts=jnp.maximum(ts, begin)),
-        stepsize_controller=controller,
-        max_steps=stepping.max_steps,
-        throw=throw,
-        adjoint=adjoint,
-        event=diffrax.Event(_far_away) if stepping.bounded else None,
-    )
+    with complex_constants():
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field),
+            stepping.solver,
+            begin,
+            jnp.maximum(ts[-1], begin),
+            None,
+            y0 if unit is None else y0 / unit,
+            args,
+            saveat=diffrax.SaveAt(ts=jnp.maximum(ts, begin)),
+            stepsize_controller=controller,
+            max_steps=stepping.max_steps,
+            throw=throw,
+            adjoint=adjoint,
+            event=diffrax.Event(_far_away) if stepping.bounded else None,
+        )
     assert solution.ys is not None
     ys = solution.ys if unit is None else solution.ys * unit
     return ys, solution.result == diffrax.RESULTS.max_steps_reached
+
+
+@contextlib.contextmanager
+def complex_constants() -> Iterator[None]:
+    """Diffrax warns of complex numbers, which is meant for states; ours are real."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Complex dtype support in Diffrax")
+        yield
 
 
 def _in_units(model: Any, unit: Array) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ._args import as_arrays
 from ._grid import Grid
 from ._inputs import knots
-from ._integrate import most_steps
+from ._integrate import complex_constants, most_steps
 from ._path import Path
 from ._precision import AnyArray, to_float64, x64
 from ._rollout import ATOL, RTOL
@@ -69,8 +69,9 @@ def _spans(boundaries: np.ndarray, times: np.ndarray) -> _Spans:
     first, last = boundaries[:-1], boundaries[1:]
     low = np.searchsorted(times, first, side="right")
     high = np.searchsorted(times, last, side="left")
-    most = int(np.max(high - low))
-    width = int(2 ** np.ceil(np.log2(most))) if most else 0
+    most = max(int(np.max(high - low)), 2)
+    # Of few different widths, since each is compiled for.
+    width = 16 ** int(np.ceil(np.log2(most) / 4)) if len(times) else 0
     at = low[:, None] + np.arange(width)
     padded = np.append(times, np.inf)
     inside = np.where(at < high[:, None], padded[np.minimum(at, len(times))], np.inf)
@@ -124,18 +125,19 @@ def _intervals(
         controller: Any = diffrax.PIDController(rtol=RTOL, atol=ATOL)
         if len(inside):
             controller = diffrax.ClipStepSizeController(controller, jump_ts=inside)
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            solver,
-            t0,
-            t1,
-            None,
-            (y0 / spread, jnp.eye(len(y0))),
-            args,
-            stepsize_controller=controller,
-            max_steps=max_steps,
-            throw=False,
-        )
+        with complex_constants():
+            solution = diffrax.diffeqsolve(
+                diffrax.ODETerm(field),
+                solver,
+                t0,
+                t1,
+                None,
+                (y0 / spread, jnp.eye(len(y0))),
+                args,
+                stepsize_controller=controller,
+                max_steps=max_steps,
+                throw=False,
+            )
         assert solution.ys is not None
         u, sensitivity = solution.ys
         return u[0] * spread, sensitivity[0]

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._callables import explained
 from ._check import describe
 
 
@@ -36,7 +38,8 @@ def leafwise(model: Any, default: Any, *pairs: tuple[Callable[[Any], Any], Any])
         if not isinstance(pair, tuple) or len(pair) != 2 or not callable(pair[0]):
             raise ValueError(f"`pairs` must be tuples (where, value); got {describe(pair)}.")
         where, value = pair
-        picked = jtu.tree_leaves(where(numbered))
+        with explained("pairs", "where(model)"):
+            picked = jtu.tree_leaves(where(numbered))
         if not picked or not all(type(leaf) is int for leaf in picked):
             raise ValueError(
                 "`pairs` must have a `where` that picks leaves or parts of the model; "
@@ -79,6 +82,8 @@ def is_numbers(value: Any) -> bool:
     """Whether `value` is a real number or an array of them."""
     if isinstance(value, (list, tuple, str, bool)):
         return False
-    if isinstance(value, (int, float, np.ndarray, np.generic, jax.Array)):
-        return bool(np.issubdtype(np.asarray(value).dtype, np.number))
-    return False
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        real = jnp.issubdtype(value.dtype, jnp.integer) or jnp.issubdtype(value.dtype, jnp.floating)
+        return bool(real) and not isinstance(value, np.timedelta64)
+    # A larger integer is none of float64's.
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**1023)

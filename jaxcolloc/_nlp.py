@@ -12,10 +12,12 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from ._args import Unknowns, restore
 from ._callables import OfModel
+from ._check import describe, real_numbers, refuse_traced
 from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
 from ._precision import x64
+from ._ridge import ridge_factors
 from ._settings import Settings
 from ._transcription import Parts, build
 from ._transcription.bounds import check_freedom, variable_bounds
@@ -28,6 +30,13 @@ from ._transcription.printing import screen
 
 Bounds = tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " variable"]]
 RowBounds = tuple[Float[np.ndarray, " constraint"], Float[np.ndarray, " constraint"]]
+
+
+def check_nlp(name: str, value: Any) -> None:
+    """Refuse what is no NLP, and one that is being traced; `name` is the caller's argument."""
+    if not isinstance(value, NLP):
+        raise ValueError(f"`{name}` must come from jc.transcribe; got {describe(value)}.")
+    refuse_traced(name, value)
 
 
 class NLP(eqx.Module):
@@ -268,7 +277,7 @@ class NLP(eqx.Module):
         factor = np.zeros(self.layout.num_head)
         ridge, *others = self.compiled.host.quadratics
         factor[ridge.at] = ridge.factor
-        factor[: self.num_weights] = self.layout.model.per_weight("l2", l2, self.model)
+        factor[: self.num_weights] = ridge_factors(self.layout.model, l2, self.model)
         if not np.array_equal(np.flatnonzero(factor), ridge.at):
             return NLP.of(build(self.model, self.trajectories, self.grids, settings, self.parts))
         other = dataclasses.replace(ridge, factor=factor[ridge.at])
@@ -351,11 +360,11 @@ class NLP(eqx.Module):
         return jnp.asarray(self._checked(z), jnp.float64)
 
     def _checked(self, z: ArrayLike) -> Any:
-        if np.shape(z) != (self.num_variables,):
-            raise ValueError(
-                f"`z` must have shape ({self.num_variables},), weights, unknowns, states; "
-                f"got shape {np.shape(z)}."
-            )
+        wanted = f"numbers of shape ({self.num_variables},): weights, unknowns, states"
+        if not isinstance(z, jax.Array):
+            z = real_numbers("z", z, wanted)
+        if z.shape != (self.num_variables,) or not jnp.issubdtype(z.dtype, jnp.floating):
+            raise ValueError(f"`z` must be {wanted}; got {describe(z)}.")
         return z
 
     def __str__(self) -> str:

@@ -9,9 +9,13 @@ from scipy.stats import chi2
 from ._data import Trajectory
 
 
-# A sample is predicted from so many neighbours on either side.
+# A sample is predicted from so many neighbours on either side; from more only where that makes the
+# errors this much smaller.
 _NEIGHBOURS = (1, 2)
+_CLEARLY = 0.8
 _FEWEST = 5
+# Errors beyond so many standard deviations are wild.
+_WILD, _ROUNDS = 3.5, 10
 # A normal distribution's standard deviation over its median absolute deviation.
 _NORMAL = 1.4826
 # Lags of the test for autocorrelation, and the fewest residuals it is made with.
@@ -24,9 +28,9 @@ def noise_levels(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"
     Every sample is predicted from its two, and from its four, neighbours in time by the polynomial
     through them; with weights $w_j$ of the neighbours the error, divided by
     $\sqrt{1 + \sum_j w_j^2}$, has the noise's standard deviation where the signal is smooth, and a
-    larger one where it is not. The estimate is the lower one of both, each taken from the median of
-    the absolute errors of all trajectories, so that wild samples do not count. Samples at one time
-    are compared with each other.
+    larger one where it is not. The estimate is their root mean square over all trajectories, but
+    for errors beyond 3.5 standard deviations, so that wild samples do not count; that with four
+    neighbours is taken where it is clearly lower. Samples at one time are compared with each other.
 
     Gasser, Sroka and Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear
     regression" (Biometrika 73, 1986).
@@ -34,13 +38,24 @@ def noise_levels(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"
     levels = []
     for channel in range(trajectories[0].num_channels):
         series = [_series(item, channel) for item in trajectories]
-        found = []
+        level = np.nan
         for count in _NEIGHBOURS:
             errors = np.concatenate([_errors(ts, ys, count) for ts, ys in series])
             if len(errors) >= _FEWEST:
-                found.append(_NORMAL * float(np.median(np.abs(errors))))
-        levels.append(min(found, default=np.nan))
+                found = _robust_deviation(errors)
+                level = found if not found > _CLEARLY * level else level
+        levels.append(level)
     return np.array(levels)
+
+
+def _robust_deviation(errors: Float[np.ndarray, " _"]) -> float:
+    """The root mean square of the errors that are not wild."""
+    size = np.abs(errors)
+    deviation = _NORMAL * float(np.median(size))
+    for _ in range(_ROUNDS):
+        kept = size[size <= _WILD * deviation]
+        deviation = float(np.sqrt(np.mean(kept**2))) if len(kept) else 0.0
+    return deviation
 
 
 def relative_weights(item: Trajectory) -> Float[np.ndarray, "time obs"]:

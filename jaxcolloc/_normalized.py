@@ -60,7 +60,7 @@ def normalized(
         slopes = SmoothTrajectory(item, center).slopes(times) / scale
         squares, count = squares + float(np.sum(slopes**2)), count + slopes.size
     rate = np.sqrt(squares / count)
-    span = max(float(item.ts[-1] - item.ts[0]) for item in trajectories)
+    span = max(float(item.ts[-1] - item.begin) for item in trajectories)
     time = 1 / rate if rate > 0 else (span if span > 0 else 1.0)
     return Normalized(
         model,

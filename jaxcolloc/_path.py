@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._check import describe
+from ._check import describe, real_numbers
 from ._grid import Grid
 from ._precision import caller_float, scope
 from ._scheme import AbstractScheme
@@ -50,12 +50,19 @@ class Path(diffrax.AbstractPath[Any]):
             slope = _derivative(self, self._times(t))
         return jnp.asarray(slope, caller_float())
 
+    @property
+    def ts(self) -> Any:
+        """The grid's boundaries: as an input, its polynomials change there."""
+        return self.grid.boundaries
+
     def _evaluate(self, t: ArrayLike) -> Array:
         with scope(self, t):
             value = _interpolate(self, self._times(t))
         return jnp.asarray(value, caller_float())
 
     def _times(self, t: Any) -> Array:
+        if not (isinstance(t, jax.Array) and jnp.issubdtype(t.dtype, jnp.number)):
+            t = real_numbers("t", t, "a time or an array of them")
         times = jnp.asarray(t, caller_float())
         if isinstance(times, jax.core.Tracer) or isinstance(self.t0, jax.core.Tracer):
             return times

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ._check import describe, integer
+from ._check import integer
 from ._comparison import observed
 from ._solution import Solution, check_solution
 from ._verification import Verification
@@ -154,8 +154,7 @@ def plot_trace(sol: Solution) -> Any:
 
     Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib.
     """
-    if not isinstance(sol, Solution):
-        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
+    check_solution("sol", sol)
     plt = _pyplot()
     columns = sol.trace.columns
     number = columns["iteration"]

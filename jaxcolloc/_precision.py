@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -50,8 +50,14 @@ def is_inexact(leaf: object) -> bool:
 def to_float64(tree: Tree) -> Tree:
     """Copy `tree` with its float arrays as float64 JAX arrays, others as they are.
 
-    Call it inside `x64()`; outside it JAX would cut the leaves down again.
+    Complex arrays become complex128. Call it inside `x64()`; outside it JAX would cut the leaves
+    down again.
     """
     return jtu.tree_map(
-        lambda leaf: jnp.asarray(leaf, jnp.float64) if is_inexact(leaf) else leaf, tree
+        lambda leaf: jnp.asarray(leaf, wide(leaf)) if is_inexact(leaf) else leaf, tree
     )
+
+
+def wide(array: Any) -> Any:
+    """The type that an inexact array has in float64: complex128 for a complex one."""
+    return np.complex128 if jnp.issubdtype(array.dtype, jnp.complexfloating) else np.float64

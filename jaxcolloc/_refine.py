@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ._check import choice, describe, integer, positive
+from ._check import choice, flag, integer, positive
 from ._choose_grid import input_edges
 from ._grid import Grid
 from ._ipopt import Ipopt
 from ._scheme import AbstractScheme
-from ._solution import Solution
+from ._solution import Solution, check_solution
 from ._solve import solve
-from ._solver import AbstractSolver
+from ._solver import AbstractSolver, check_solver
 from ._trace import RESULTS
 from ._transcribe import transcribe_again
 from ._transfer import transfer
@@ -35,6 +35,8 @@ _SAFE = 0.05
 _EVERYWHERE = 0.7
 _HIGHEST = 6
 _WAYS = ("auto", "h", "p")
+# Why a rollout may leave its path.
+_DEPARTURES = (VERDICT.too_coarse, VERDICT.blows_up, VERDICT.out_of_steps, VERDICT.unstable)
 
 
 def refine(
@@ -74,11 +76,14 @@ def refine(
 
     **Errors:** `ValueError` for arguments out of range.
     """
-    if not isinstance(sol, Solution):
-        raise ValueError(f"`sol` must be a Solution; got {describe(sol)}.")
+    check_solution("sol", sol)
     tol, rounds = positive("tol", tol), integer("rounds", rounds, 0)
     choice("how", how, _WAYS)
-    solver = solver or sol.solver or Ipopt()
+    flag("merge", merge)
+    most_nodes = integer("most_nodes", most_nodes, 1)
+    if solver is None:
+        solver = sol.solver or Ipopt()
+    check_solver(solver)
     report = verify(sol) if sol.verification is None else sol.verification
     log = [_row(sol, report, 0.0)]
     for _ in range(rounds):
@@ -128,9 +133,10 @@ def _row(sol: Solution, report: Verification, seconds: float) -> dict[str, Any]:
 
 def _finished(report: Verification, tol: float) -> str:
     """Why no more rounds are needed, or empty."""
-    if report.verdict.ok and np.all(report.distance <= tol):
+    if np.all(report.follows) and np.all(report.distance <= tol):
         return "the rollout follows the path"
-    if report.verdict is VERDICT.unstable:
+    leaves = [item for item in report.causes if item in _DEPARTURES]
+    if leaves == [VERDICT.unstable]:
         return "the dynamics amplify errors on any grid"
     return ""
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from . import _atomic_file, _storage
-from ._check import integer
+from ._check import describe, function, integer
 from ._trace import RESULTS, Row
 
 
@@ -219,6 +220,16 @@ class Run:
             return self.callback(shown) is True
         except StopIteration:
             return True
+
+
+def check_shown(progress: Any, callback: Any) -> None:
+    """Refuse what is no choice of a progress bar, and a callback that cannot be called."""
+    if not isinstance(progress, (bool, np.bool_, str)):
+        raise ValueError(
+            f"`progress` must be True, False or a bar's title; got {describe(progress)}."
+        )
+    if callback is not None:
+        function("callback", callback, "callback(step)")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
-from ._check import positive
+from ._check import flag, function, positive
 from ._fingerprint import fingerprint
 from ._loss import Loss, squared_error
 
@@ -49,11 +49,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         positive("residual_penalty", self.residual_penalty, allow_zero=True)
-        if not callable(self.loss):
-            raise ValueError(
-                "`loss` must be callable as loss(residual, weights); "
-                f"got {type(self.loss).__name__}."
-            )
+        function("loss", self.loss, "loss(residual, weights)")
+        flag("collocate_start", self.collocate_start)
 
     @classmethod
     def of(cls, options: Mapping[str, Any], without: tuple[str, ...] = ()) -> "Settings":

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from scipy.interpolate import CubicSpline
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from ._check import choice, float_array, integer
+from ._check import choice, describe, float_array, integer
 from ._data import Trajectory, changed
 from ._fingerprint import fingerprint
 
@@ -54,6 +54,16 @@ def smooth(ts: Samples, ys: Samples, neighbours: int | None = None) -> Smooth:
     - `neighbours`: how many samples a window holds; chosen by five-fold cross-validation if
       not given. Up to five samples are interpolated instead.
     """
+    ts, ys = float_array("ts", ts, 1, "(sample,)"), float_array("ys", ys, 1, "(sample,)")
+    if len(ts) == 0 or not np.all(np.isfinite(ts)) or np.any(np.diff(ts) < 0):
+        raise ValueError(
+            f"`ts` must hold at least one time, finite and never decreasing; got {describe(ts)}."
+        )
+    if ys.shape != ts.shape or not np.all(np.isfinite(ys)):
+        raise ValueError(
+            f"`ys` must be finite and have one value for each of the {len(ts)} times in `ts`; "
+            f"got {describe(ys)}."
+        )
     times = np.unique(ts)
     if len(times) < _FEWEST:
         means = np.array([ys[ts == time].mean() for time in times])
@@ -198,9 +208,16 @@ def resample(
     - `trajectory`: the data; each channel is interpolated over its measured samples.
     - `ts`: the new times, within the range of the measured ones.
     - `method`: "linear", "cubic" (a spline through the data) or "lowess" (a smoothed one).
+
+    A trajectory with a known state still begins where it did, which becomes its `t0` if the new
+    times begin later.
     """
     choice("method", method, ("linear", "cubic", "lowess"))
+    if not isinstance(trajectory, Trajectory):
+        raise ValueError(f"`trajectory` must be a jc.Trajectory; got {describe(trajectory)}.")
     ts = float_array("ts", ts, 1, "(time,)")
+    if len(ts) == 0 or not np.all(np.isfinite(ts)):
+        raise ValueError(f"`ts` must hold at least one time, all finite; got {describe(ts)}.")
     columns = []
     weights = []
     for channel in range(trajectory.num_channels):
@@ -225,4 +242,13 @@ def resample(
         ts=ts,
         ys=np.stack(columns, axis=1),
         weights=np.stack(weights, axis=1) if trajectory.weighted else None,
+        t0=_begin_before(trajectory, ts[0]),
     )
+
+
+def _begin_before(trajectory: Trajectory, first: float) -> float | None:
+    """The `t0` of the trajectory once its first sample is at the time `first`."""
+    if trajectory.t0 is not None:
+        return min(trajectory.t0, first)
+    later = trajectory.y0 is not None and first > trajectory.begin
+    return trajectory.begin if later else None

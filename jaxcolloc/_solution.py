@@ -10,13 +10,20 @@ import numpy as np
 from jaxtyping import Float
 
 from . import _storage
-from ._check import describe
+from ._check import describe, refuse_traced
 from ._grid import Grid
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array
 from ._trace import RESULTS, Multipliers, Trace
 from ._verification import Verification
+
+
+def check_solution(name: str, value: Any) -> None:
+    """Refuse what is no Solution, and one that is being traced; `name` is the caller's argument."""
+    if not isinstance(value, Solution):
+        raise ValueError(f"`{name}` must be a jc.Solution; got {describe(value)}.")
+    refuse_traced(name, value.z)
 
 
 class Record(eqx.Module):
@@ -181,14 +188,6 @@ class Solution(eqx.Module):
         return f"Solution({self.result!r}, objective={self.objective:.8g})"
 
 
-def check_solution(name: str, value: object) -> None:
-    """Refuse what is no solution, under the argument's name."""
-    if not isinstance(value, Solution):
-        raise ValueError(
-            f"`{name}` must be a Solution, from jc.solve or jc.fit; got {describe(value)}."
-        )
-
-
 def _columns(name: str, times: np.ndarray, values: np.ndarray) -> Any:
     import pandas as pd
 
@@ -200,8 +199,9 @@ class SolveError(RuntimeError):
     """A solve failed; `solution` holds the best point found."""
 
     def __init__(self, solution: Solution):
+        where = solution.stats.get("not_finite", "")
         super().__init__(
-            f"{solution.result.value} "
+            f"{solution.result.value} {where + ' ' if where else ''}"
             f"[{solution.result!r}; the solver's status: {solution.stats['status_text']}; "
             "the best point found is in `error.solution`, or pass `throw=False`]"
         )

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ._check import describe, integer
+from ._check import flag, integer, real_numbers
 from ._guess import Guess
-from ._nlp import NLP
-from ._run import Callback, Checkpoint, Run, interruptible, progress_bar
+from ._nlp import NLP, check_nlp
+from ._not_finite import where_not_finite
+from ._run import Callback, Checkpoint, Run, check_shown, interruptible, progress_bar
 from ._solution import Solution, SolveError
 from ._solver import AbstractSolver, Iterate, Outcome, check_solver
 from ._trace import RESULTS, Multipliers
@@ -47,12 +48,17 @@ def solve(
       piece. A run that was killed goes on from there with
       `jc.solve(nlp, solver, jc.load(checkpoint, like=nlp))`.
 
+    Where the model, the loss or a constraint is not finite, `stats["not_finite"]` and the error say
+    which one, in which trajectory and at what time.
+
     A limit of steps or time, a callback's stop and Ctrl-C are no failures: the best point found
     is returned (with a warning for a limit, unless `throw=False`). Iterates count as better by
     lower constraint violation, and by objective once that is below 1e-4.
     """
-    check_nlp(nlp)
+    check_nlp("nlp", nlp)
     check_solver(solver)
+    flag("throw", throw)
+    check_shown(progress, callback)
     file = Checkpoint.of(checkpoint, integer("every", every, 1))
     z, multipliers = start_of(nlp, guess)
     key = getattr(guess, "key", None)
@@ -73,6 +79,7 @@ def solve(
         )
         outcome = solver.run(nlp, z, multipliers, run).ended_by(run)
     solution = outcome.solution(nlp, solver, key)
+    explain(solution, z)
     if file is not None:
         file.write(solution.content())
     report(solution, throw)
@@ -92,32 +99,30 @@ def _unfinished(iterate: tuple[np.ndarray, Multipliers], run: Run) -> Outcome:
     )
 
 
-def check_nlp(nlp: Any) -> None:
-    """Refuse what is no NLP."""
-    if not isinstance(nlp, NLP):
-        raise ValueError(f"`nlp` must come from jc.transcribe; got {describe(nlp)}.")
-
-
-def start_of(nlp: NLP, guess: Any) -> tuple[np.ndarray, Multipliers | None]:
-    """Variables and multipliers of a guess, once they are checked."""
+def start_of(nlp: NLP, guess: Any, name: str = "guess") -> tuple[np.ndarray, Multipliers | None]:
+    """Variables and multipliers of a guess, once they are checked; `name` is the argument's."""
     multipliers = guess.multipliers if isinstance(guess, (Solution, Guess)) else None
     z = guess.z if isinstance(guess, (Guess, Solution)) else guess
-    try:
-        z = np.array(z, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "`guess` must come from jc.guess, be a Solution or a vector of all variables; "
-            f"got {describe(guess)}."
-        ) from error
+    wanted = "what jc.guess returns, a jc.Solution or a vector of all variables"
+    z = real_numbers(name, z, wanted)
     if z.shape != (nlp.num_variables,):
         raise ValueError(
-            f"`guess` must hold {nlp.num_variables} variables, as `nlp` has; got shape {z.shape}."
+            f"`{name}` must hold {nlp.num_variables} variables, as `nlp` has; got shape {z.shape}."
         )
     if not np.all(np.isfinite(z)):
-        raise ValueError("`guess` must be finite; got NaN or infinity.")
+        raise ValueError(f"`{name}` must be finite; got NaN or infinity.")
     if multipliers is not None and len(multipliers.constraints) != nlp.num_constraints:
         multipliers = None
     return z, multipliers
+
+
+def explain(solution: Solution, start: np.ndarray) -> None:
+    """Where a solve ended with NaN, say in its `stats` which function yields it, and where."""
+    if solution.result is not RESULTS.not_finite:
+        return
+    found = where_not_finite(solution.nlp, solution.z) or where_not_finite(solution.nlp, start)
+    if found:
+        solution.stats["not_finite"] = found
 
 
 def report(solution: Solution, throw: bool) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ._check import describe
-from ._nlp import NLP
+from ._check import describe, flag
+from ._nlp import NLP, check_nlp
 from ._run import interruptible
 from ._solution import Solution
-from ._solve import check_nlp, report, start_of
+from ._solve import explain, report, start_of
 from ._solver import AbstractSolver, check_solver
 
 
@@ -49,15 +49,18 @@ def solve_batch(
     check_solver(solver)
     if not isinstance(guesses, (list, tuple)) or not guesses:
         raise ValueError(f"`guesses` must be a list of at least one; got {describe(guesses)}.")
-    nlps = [nlp] * len(guesses) if isinstance(nlp, NLP) else list(nlp)
+    flag("throw", throw)
+    if vectorize is not None:
+        flag("vectorize", vectorize)
+    nlps: list[Any] = list(nlp) if isinstance(nlp, (list, tuple)) else [nlp] * len(guesses)
     if len(nlps) != len(guesses):
         raise ValueError(
-            f"`guesses` must be as many as there are NLPs, {len(nlps)}; got {len(guesses)}."
+            f"`guesses` must be as many as there are in `nlp`, {len(nlps)}; got {len(guesses)}."
         )
     for item in nlps:
-        check_nlp(item)
+        check_nlp("nlp", item)
     _check_alike(nlps)
-    starts = [start_of(item, guess) for item, guess in zip(nlps, guesses, strict=True)]
+    starts = [start_of(item, guess, "guesses") for item, guess in zip(nlps, guesses, strict=True)]
     with interruptible():
         outcomes = solver.run_many(
             nlps, [z for z, _ in starts], [dual for _, dual in starts], vectorize=vectorize
@@ -66,6 +69,8 @@ def solve_batch(
         outcome.solution(item, solver, getattr(guess, "key", None))
         for outcome, item, guess in zip(outcomes, nlps, guesses, strict=True)
     ]
+    for solution, (z, _) in zip(solutions, starts, strict=True):
+        explain(solution, z)
     for solution in solutions:
         report(solution, throw)
     return solutions

@@ -67,10 +67,14 @@ class _OtherVersion(ValueError):
 
 
 class _Entry(NamedTuple):
-    """A registered class or function; for a class its fields and what mends them on loading."""
+    """A registered class or function.
+
+    For a class its fields, values of those that a file may lack, and what mends them on loading.
+    """
 
     item: Any
     fields: tuple[str, ...]
+    defaults: Mapping[str, Any]
     on_load: Callable[[dict[str, Any]], dict[str, Any]] | None
 
 
@@ -82,6 +86,7 @@ def stored(
     name: str,
     *,
     fields: Sequence[str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
     on_load: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Callable[[Item], Item]:
     """A decorator: files may hold objects of this class, or this function, under `name`.
@@ -94,6 +99,7 @@ def stored(
     - `name`: what stands in files; it must stay when the class is renamed or moved.
     - `fields`: the names of all attributes, for a class that is neither an enumeration nor a
       dataclass (an `eqx.Module` is one).
+    - `defaults`: values of fields that files of older versions lack.
     - `on_load`: takes the fields of a loaded object and returns those it is to have.
 
     **Errors:** `ValueError` for a name that is taken and for a class whose fields are not known.
@@ -108,7 +114,7 @@ def stored(
             if not dataclasses.is_dataclass(item):
                 raise ValueError(f"`fields` must name the attributes of {describe(item)}.")
             names = tuple(field.name for field in dataclasses.fields(item))
-        _ENTRIES[name] = _Entry(item, names, on_load)
+        _ENTRIES[name] = _Entry(item, names, defaults or {}, on_load)
         _NAMES[known] = name
         return item
 
@@ -328,6 +334,7 @@ def _member(name: str, member: str) -> Any:
 
 def _object(name: str, given: dict[str, Any]) -> Any:
     entry = _entry(name, type)
+    given = {**entry.defaults, **given}
     if issubclass(entry.item, enum.Enum):
         raise ValueError("an enumeration has no fields")
     missing, unknown = set(entry.fields) - given.keys(), given.keys() - set(entry.fields)

@@ -7,6 +7,7 @@ from jaxtyping import ArrayLike
 
 from ._constraints import AnyConstraint
 from ._data import Trajectory
+from ._early_inputs import warn_of_early_inputs
 from ._grid import Grids
 from ._loss import Loss, squared_error
 from ._nlp import NLP
@@ -53,13 +54,15 @@ def transcribe(
       the result have shape `(state,)`. Its inexact-array leaves are the weights.
     - `data`: one `jc.Trajectory` or a list of them. The weights are shared; a `jc.Unknown` in
       the `args` of a trajectory is a constant of its own.
-    - `grid`: one `jc.Grid` for all trajectories or one for each; it must cover the data.
+    - `grid`: one `jc.Grid` for all trajectories or one for each; it must cover the data, and
+      begin at the trajectory's `t0` if there is one.
     - `observe`: what is measured, `h(t, y, args)` or `h(t, y, args, model)` of shape `(obs,)`; the
       first `obs` components of the state if not given. A method, `observe=model.observe`, is
       called on the model being trained, so that the weights it uses are trained too.
     - `num_states`: the number of components of the state, if larger than that of channels.
     - `loss`: `loss(residual, weights)` of one observation time, both of shape `(obs,)`.
-    - `l2`: the factor $\lambda$ of the ridge penalty on the weights.
+    - `l2`: the factor $\lambda$ of the ridge penalty on the weights; `jc.OnNets(...)` for the
+      weights of nets alone.
     - `residual_penalty`: the factor $\rho$ of
       $\frac{1}{\sum_k T_k} \sum_k \int \sum_c ((\dot y_c - f_c) \tau / s_c)^2 \, dt$ in
       the objective, the squared residual of the equation along the polynomials, between
@@ -84,6 +87,7 @@ def transcribe(
 
     **Errors:** `ValueError` naming the argument, for data outside the grid, a model whose
     result has another shape than the state, inconsistent bounds, more equations than variables.
+    It warns where a `y0` without `t0` holds at a start before which an input has changed.
     """
     settings = Settings(
         observe=observe,
@@ -99,7 +103,9 @@ def transcribe(
         state_scale=state_scale,
         collocate_start=collocate_start,
     )
-    return NLP.of(build(model, data, grid, settings))
+    nlp = transcribe_with(model, data, grid, settings)
+    warn_of_early_inputs(nlp.trajectories, nlp.grids)
+    return nlp
 
 
 def transcribe_with(model: Any, data: Any, grid: Grids, settings: Settings) -> NLP:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._check import describe
+from ._check import describe, positive
 from ._precision import AnyArray
 
 
@@ -98,14 +98,14 @@ def is_scale(value: Any) -> bool:
     return isinstance(value, (str, int, float, np.number)) and not isinstance(value, bool)
 
 
-def as_scale(value: Any) -> Scale:
-    """A scale from its name or a factor."""
+def as_scale(value: Any, name: str = "weight_scale") -> Scale:
+    """A scale from its name or a factor; `name` is that of the caller's argument."""
     if value is None or isinstance(value, str):
         if value in _NAMES:
             return _NAMES[value]
-    elif np.isfinite(value) and value > 0:
-        return Linear(float(value))
+    elif is_scale(value):
+        return Linear(positive(name, value))
     raise ValueError(
-        '`weight_scale` must be "linear", "log", "softplus" or a factor above zero; '
+        f'`{name}` must be "linear", "log", "softplus" or a factor above zero; '
         f"got {describe(value)}."
     )

@@ -82,7 +82,7 @@ class Verification(eqx.Module):
     - `noise`: the standard deviation of each channel's noise, estimated without the model from
       samples and their neighbours in time; NaN where they are too few; shape `(obs,)`.
     - `misfit`: the root mean square of the path's residuals in units of `noise`, about 1 for a good
-      fit; shape `(traj, obs)`.
+      fit; noise below 0.1% of a channel's spread counts as that; shape `(traj, obs)`.
     - `path_rmse`, `rollout_rmse`: root mean square of the observations' residuals, each times the
       root of its weight, on the collocation path and on the rollout.
     - `departure`: root mean square of rollout minus path at the observation times, as observed and
@@ -141,8 +141,8 @@ class Verification(eqx.Module):
                 f"{rms(self.rollout_rmse):.4g} in the rollout",
                 f"  explained  {_least(self.path_explained)} of the variance by the path at least, "
                 f"{_least(self.rollout_explained)} by the rollout",
-                f"  noise      residuals on the path are {_most(self.misfit)} times the noise at "
-                "most",
+                "  noise      residuals on the path are "
+                f"{_most(self.misfit)} times the data's noise at most",
                 f"  distance   {self.distance[worst]:.3g} of a state's spread at most "
                 f"(trajectory {worst})",
                 f"  intervals  error {self.worst_interval:.2g} at most, residual between nodes "

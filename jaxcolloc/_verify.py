@@ -5,12 +5,13 @@ import warnings
 import numpy as np
 from jaxtyping import Float
 
-from ._comparison import Comparison, compare, poor_channels, state_spreads
+from ._comparison import Comparison, channel_levels, compare, poor_channels, state_spreads
 from ._hints import hints
 from ._intervals import IntervalErrors, interval_errors
 from ._nlp import NLP
 from ._noise import noise_levels
 from ._rollout import END
+from ._smooth import channel_spread
 from ._solution import Solution, check_solution
 from ._verification import VERDICT, Verification, rms
 
@@ -19,6 +20,8 @@ from ._verification import VERDICT, Verification, rms
 _UNSTABLE = 1e3
 # Errors of the intervals, in spreads, that a grid should not have.
 _COARSE = 0.01
+# Noise below this share of a channel's spread is not seen.
+_VISIBLE = 1e-3
 # A violation of what was stated, in the optimizer's units, that is none of rounding.
 _VIOLATED = 1e-3
 # A weight this close to its bound lies at it, as a share of the range between its bounds, or of its
@@ -61,6 +64,7 @@ def verify(sol: Solution) -> Verification:
     ]
     causes, notes = _causes(sol, rows, inner, noise)
     misfit = np.array([[rms(item) for item in row.residuals] for row in rows])
+    visible = np.maximum(noise, _VISIBLE * channel_spread(sol.nlp.trajectories))
     return Verification(
         causes=causes,
         notes=notes,
@@ -69,7 +73,7 @@ def verify(sol: Solution) -> Verification:
         path_explained=np.array([row.path_explained for row in rows]),
         rollout_explained=np.array([row.rollout_explained for row in rows]),
         noise=noise,
-        misfit=misfit / np.where(noise > 0, noise, np.nan),
+        misfit=misfit / visible,
         path_rmse=np.array([row.path_rmse for row in rows]),
         rollout_rmse=np.array([row.rollout_rmse for row in rows]),
         departure=np.array([row.departure for row in rows]),
@@ -106,7 +110,7 @@ def _causes(
     if violation:
         found.add(VERDICT.violated)
         notes.append(violation)
-    poor = poor_channels(rows, noise, _levels(nlp))
+    poor = poor_channels(rows, noise, channel_levels(nlp))
     if poor:
         found.add(VERDICT.poor_fit)
         notes.append(_where_poor(rows, poor, noise))
@@ -132,11 +136,6 @@ def _departures(row: Comparison, inner: IntervalErrors) -> set[VERDICT]:
         return coarse | {ended}
     amplified = inner.growth > _UNSTABLE and own < 0.1 * np.max(row.distances)
     return {VERDICT.unstable} if amplified else {VERDICT.too_coarse}
-
-
-def _levels(nlp: NLP) -> Float[np.ndarray, " obs"]:
-    ys = np.concatenate([item.ys for item in nlp.trajectories])
-    return np.asarray(np.nanmax(np.abs(ys), axis=0))
 
 
 def _where_poor(

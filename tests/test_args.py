@@ -1,5 +1,6 @@
 """Unknown constants of each experiment."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,20 +101,23 @@ def test_counts_as_its_start_in_gradient_matching_alone():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((), {"value": "a"}), "`Unknown` takes a number"),
-        (((np.nan,), {}), "`value` must be finite"),
-        (((1.0,), {"bounds": (2, 3)}), "`bounds` must have lower < upper with the value between"),
-        (((1.0,), {"bounds": (1, 1)}), "`bounds` must have lower < upper"),
-        (((1.0,), {"bounds": 3}), "`Unknown` takes a number"),
-        (((np.ones(2),), {"bounds": (np.zeros(3), 9)}), "`Unknown` takes a number"),
-        (((-1.0,), {"scale": "log"}), '`scale` can be "log" only where'),
-        (((1.0,), {"l2": -1.0}), "`l2` must be a finite number"),
+        (("a", {}), "`value` must be a number or an array of them; got text"),
+        ((np.nan, {}), "`value` must be finite"),
+        ((1.0, {"bounds": (2, 3)}), "`bounds` must have lower < upper with the `value` between"),
+        ((1.0, {"bounds": (1, 1)}), "`bounds` must have lower < upper"),
+        ((1.0, {"bounds": 3}), r"`bounds` must be \(lower, upper\) or None; got 3"),
+        ((np.ones(2), {"bounds": (np.zeros(3), 9)}), r"`bounds` must be .* shape \(2,\); got"),
+        ((-1.0, {"scale": "log"}), '`value` must be above zero with the `scale` "log"'),
+        ((1.0, {"scale": np.ones(2)}), "`scale` must be"),
+        ((1.0, {"scale": "cubic"}), "`scale` must be"),
+        ((1.0, {"l2": -1.0}), "`l2` must be a finite number"),
+        ((1.0, {"l2": np.ones(2)}), "`l2` must be a finite number"),
     ],
 )
 def test_refuses_bad_input(arguments, message):
-    positional, named = arguments
+    value, named = arguments
     with pytest.raises(ValueError, match=message):
-        jc.Unknown(*positional, **named)
+        jc.Unknown(value, **named)
 
 
 def test_a_rollout_asks_for_the_fitted_value():
@@ -123,3 +127,86 @@ def test_a_rollout_asks_for_the_fitted_value():
 
 def test_jax_cannot_take_it_for_an_array():
     assert jax.tree.leaves({"a": jc.Unknown(1.0)})[0].value == 1.0
+
+
+class Turn(eqx.Module):
+    """z' = rate * c * z, with the complex constant c of the experiment."""
+
+    rate: jax.Array
+
+    def __call__(self, t, y, args):
+        slope = self.rate * args["turn"] * (y[0] + 1j * y[1])
+        return jnp.stack([slope.real, slope.imag])
+
+
+@pytest.mark.parametrize("turn", [-0.1 + 1j, np.complex64(-0.1 + 1j), np.array(-0.1 + 1j)])
+def test_complex_constants_keep_their_imaginary_part(turn):
+    ts = np.linspace(0.0, 1.5, 9)
+    z = np.exp(2 * complex(turn) * ts)
+    data = jc.Trajectory(ts, np.stack([z.real, z.imag], axis=1), {"turn": turn})
+    nlp = jc.transcribe(Turn(jnp.asarray(2.0)), data, jc.Grid.uniform(0.0, 1.5, 8, jc.Radau(4)))
+    nodes = np.exp(2 * complex(turn) * nlp.grids[0].times)
+    exact = nlp.pack(nlp.model, [np.stack([nodes.real, nodes.imag], axis=1)])
+    assert np.max(np.abs(nlp.constraints(exact))) < 1e-4
+
+
+class Frozen(eqx.Module):
+    """y' = rate y, turned by a complex constant that is no weight."""
+
+    rate: jax.Array
+    turn: jax.Array
+
+    def __call__(self, t, y, args):
+        return Turn(self.rate)(t, y, {"turn": self.turn})
+
+
+def test_complex_constants_of_the_model_are_held_or_refused():
+    data = jc.Trajectory([0.0, 1.0], np.ones((2, 2)))
+    model = Frozen(jnp.asarray(1.0), jnp.asarray(1j))
+    with pytest.raises(ValueError, match=r"`model` must have real weights.*`trainable`"):
+        jc.transcribe(model, data, GRID)
+    held = jc.leafwise(model, True, (lambda m: m.turn, False))
+    nlp = jc.transcribe(model, data, GRID, trainable=held)
+    z = nlp.pack(model, [np.ones((GRID.num_nodes, 2))])
+    # y' = 1j (1 + 1j) = (-1, 1) and the path is constant.
+    defects = np.asarray(nlp.constraints(z)).reshape(-1, 2)
+    np.testing.assert_allclose(defects / np.abs(defects), np.tile([1.0, -1.0], (len(defects), 1)))
+
+
+class Unhashable:
+    """An object that cannot be looked up by its value."""
+
+    __hash__ = None
+
+    def rate(self, t):
+        return 1.0 + t
+
+
+def test_any_object_may_be_a_leaf():
+    seen = []
+
+    def model(t, y, args):
+        seen.append(args)
+        return -args["law"](t) * y * args["table"].rate(t) * (2.0 if args["unit"] == "mol" else 1.0)
+
+    args = {"law": jnp.cos, "table": Unhashable(), "unit": "mol", "none": None, "np": np, "n": 3}
+    data = [
+        jc.Trajectory([0.0, 1.5], np.ones((2, 1)), args | {"gain": gain}) for gain in (1.0, 2.0)
+    ]
+    nlp = jc.transcribe(model, data, GRID)
+    assert len(nlp.groups) == 1
+    assert all(item["np"] is np and item["n"] == 3 for item in seen)
+    assert jc.match_gradients(model, data) is model
+    jc.solve(nlp, jc.Ipopt(max_steps=3), jc.guess(nlp), throw=False)
+
+
+def test_leaves_that_differ_are_kept_apart():
+    data = [jc.Trajectory([0.0, 1.5], np.ones((2, 1)), {"law": law}) for law in (jnp.cos, jnp.sin)]
+    nlp = jc.transcribe(lambda t, y, args: args["law"](t) * y, data, GRID)
+    assert len(nlp.groups) == 2
+
+
+def test_refuses_arrays_of_other_things():
+    data = jc.Trajectory([0.0, 1.5], np.ones((2, 1)), {"names": np.array(["a", "b"])})
+    with pytest.raises(ValueError, match="`args` must hold arrays of numbers; got one of type <U1"):
+        jc.transcribe(lambda t, y, args: -y, data, GRID)

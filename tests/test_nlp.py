@@ -405,3 +405,28 @@ def test_functions_refuse_vectors_of_another_length():
         nlp.pack(Net(2, 3), [np.full((5, 2), np.nan)])
     with pytest.raises(ValueError, match="`model` must have weights of the shapes"):
         nlp.pack(Net(2, 4), [np.zeros((5, 2))])
+
+
+@pytest.mark.parametrize("scheme", [jc.Radau(3), jc.Chebyshev(12)], ids=repr)
+def test_padding_never_asks_for_the_observation_of_a_state_that_does_not_occur(scheme):
+    """The logarithm has no derivative at zero, where a filled-up sample must not be."""
+    grid = jc.Grid.uniform(0.0, 1.0, 2, scheme)
+    on_nodes, between = grid.times[1:4], np.array([0.11, 0.12, 0.13, 0.77])
+    samples = [on_nodes, between, between[:1], np.append(on_nodes[1:], 0.9)]
+    data = [jc.Trajectory(np.sort(ts), np.ones((len(ts), 1))) for ts in samples]
+    data.append(jc.Trajectory([0.3, 0.4], [[np.nan], [np.nan]]))
+    options = {"observe": lambda t, y, args: jnp.log(y), "l2": 0.0}
+    model = Linear(jnp.ones((1, 1)))
+    nlp = jc.transcribe(model, data, grid, **options)
+    states = [1 + k + grid.times[:, None] ** 2 for k in range(len(data))]
+    z = nlp.pack(model, states)
+    gradient = np.asarray(nlp.gradient(z))
+    hessian = np.asarray(nlp.hessian(z, np.zeros(nlp.num_constraints), 1.0))
+    gauss_newton = np.asarray(nlp.gauss_newton(z, 1.0))
+    assert all(np.all(np.isfinite(item)) for item in (gradient, hessian, gauss_newton))
+    alone = 0.0
+    for item, part in zip(data[:4], states, strict=False):
+        single = jc.transcribe(model, item, grid, **options)
+        alone += len(item.ts) * float(single.objective(single.pack(model, [part])))
+    count = sum(len(ts) for ts in samples)
+    np.testing.assert_allclose(nlp.objective(z), alone / count, rtol=1e-12)

@@ -339,7 +339,7 @@ def test_passes_options_on(nlp, start):
     ("guess", "message"),
     [
         (np.zeros(3), r"got shape \(3,\)"),
-        ("start", "must come from jc.guess"),
+        ("start", "must be what jc.guess returns"),
         (None, "must hold|must come"),
     ],
 )

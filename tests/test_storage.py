@@ -18,6 +18,7 @@ from jaxcolloc import _storage
 
 TS = np.linspace(0.0, 1.0, 4)
 GRID = jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(2))
+VERIFIED_CHANNELS = ("path_explained", "rollout_explained", "misfit", "departure")
 PUBLIC = {
     "Chebyshev": jc.Chebyshev(4),
     "GaussLegendre": jc.GaussLegendre(3),
@@ -27,6 +28,7 @@ PUBLIC = {
     "Ipopt": jc.Ipopt(options={"mu_strategy": "monotone", "max_soc": 2}),
     "Lobatto": jc.Lobatto(3),
     "Multipliers": jc.Multipliers(np.ones(2), np.zeros(3), np.zeros(3), 0.1),
+    "OnNets": jc.OnNets(1e-4),
     "Path": jc.Path(GRID, np.ones((GRID.num_nodes, 2))),
     "PseudoHuber": jc.PseudoHuber(0.5),
     "RESULTS": jc.RESULTS.acceptable,
@@ -41,7 +43,15 @@ PUBLIC = {
     "Unknown": jc.Unknown([1.0, 2.0], bounds=(0.1, 3.0), scale="log", l2=0.1),
     "VERDICT": jc.VERDICT.good,
     "Verification": jc.Verification(
-        jc.VERDICT.good, (np.ones((3, 1)),), *[np.ones(1)] * 3, (TS,), (TS,), np.ones(1)
+        causes=(jc.VERDICT.poor_fit, jc.VERDICT.too_coarse),
+        notes=("Where.",),
+        follows=np.array([False]),
+        rollouts=(np.ones((3, 1)),),
+        interval_errors=(TS,),
+        residuals=(TS,),
+        noise=np.array([np.nan]),
+        **{name: np.ones((1, 1)) for name in VERIFIED_CHANNELS},
+        **{name: np.ones(1) for name in ("path_rmse", "rollout_rmse", "distance", "growth")},
     ),
     "squared_error": jc.squared_error,
 }

@@ -122,6 +122,7 @@ def _segments(item: Trajectory, grid: Grid, count: int) -> list[tuple[Trajectory
             ys=item.ys[inside],
             weights=item.weights[inside] if item.weighted else None,
             y0=item.y0 if first == 0 else None,
+            t0=item.t0 if first == 0 else None,
         )
         parts.append((segment, Grid(grid.boundaries[first : last + 1], grid.scheme)))
     return parts

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .. import _storage
-from .._check import describe, integer, positive
+from .._check import describe, flag, integer, positive
 from .._data import Trajectory
+from .._early_inputs import warn_of_early_inputs
 from .._fingerprint import fingerprint
 from .._fit import fit
 from .._grid import Grids
@@ -21,7 +22,7 @@ from .._guess import guess
 from .._ipopt import Ipopt
 from .._nlp import NLP
 from .._precision import x64
-from .._run import Callback, Checkpoint, interruptible
+from .._run import Callback, Checkpoint, check_shown, interruptible
 from .._scheme import AbstractScheme
 from .._settings import Options, Settings
 from .._solution import Solution
@@ -134,13 +135,15 @@ def fit_admm(
     begin = time.perf_counter()
     settings = Settings.of(options).changed(l2=l2)
     admm = _options(rho, relaxation, balance, continuity, max_rounds, rtol, atol, solver)
-    retries = integer("retries", retries, 0)
+    retries, rollouts = integer("retries", retries, 0), flag("rollouts", rollouts)
+    check_shown(progress, callback)
     parts, joint = split_data(model, data, batches, grid, scheme, settings)
+    warn_of_early_inputs(joint.trajectories, joint.grids)
     file = None
     if checkpoint is not None:
         file = Checkpoint(checkpoint, 1, _request(joint, parts, admm, start, key))
     with interruptible(), Workers(executor, recipes_of(joint, parts, admm), retries).open() as pool:
-        run = Rounds(joint, parts, admm, pool, bool(rollouts), file)
+        run = Rounds(joint, parts, admm, pool, rollouts, file)
         if file is not None and file.exists():
             run.resume(_resumed(file))
         else:
@@ -181,8 +184,8 @@ def _options(
     return Admm(
         positive("rho", rho),
         relaxation,
-        bool(balance),
-        bool(continuity),
+        flag("balance", balance),
+        flag("continuity", continuity),
         integer("max_rounds", max_rounds, 1),
         positive("rtol", rtol, allow_zero=True),
         positive("atol", atol),

@@ -6,14 +6,16 @@ import time
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .._check import integer, positive, share
 from .._choose_grid import choose_grids
 from .._continuation import solve_growing
 from .._data import Trajectory, as_trajectories
+from .._early_inputs import warn_of_early_inputs
 from .._fingerprint import fingerprint
-from .._grid import Grids
+from .._grid import Grids, as_grids
 from .._guess import Guess
 from .._ipopt import Ipopt
 from .._load import load, stored_request, stored_setting
@@ -35,6 +37,8 @@ from .starts import Interrupted, Search, title
 
 # A solve that takes longer has gone astray.
 _STEPS = 500
+# A solve that ends so much higher than its start did on a coarser grid has lost it.
+_WORSE = 0.05
 
 
 def fit(
@@ -46,6 +50,7 @@ def fit(
     scheme: AbstractScheme | None = None,
     l2: Any = None,
     held_out: float = 0.2,
+    horizon: float | None = None,
     starts: int = 12,
     states: Any = "smooth",
     weights: str = "gradient_matching",
@@ -77,14 +82,24 @@ def fit(
     - `grid`: one `jc.Grid` for all trajectories or one for each; `scheme`: the scheme of a
       chosen grid, `jc.Radau(3)` if not given.
     - `l2`: the factor of the ridge penalty, as in `jc.transcribe`; or a list of factors to choose
-      from by held-out data. If not given, the list is $10^{-3}, \dots, 10^{-6}$ times the data's
-      weighted variance.
+      from by held-out data. If not given, weights of nets only are penalised, as by `jc.OnNets`:
+      layers of `equinox.nn` and matrices are, while scalars, vectors outside of such layers and
+      whatever has a `weight_scale` of "log" or "softplus" are physical constants and are not. The
+      factors are $10^{-3}, \dots, 10^{-6}$ times the data's variance in the units of the loss, and
+      stronger or weaker ones where the best is at an end.
     - `held_out`: the share of the data held out for choices: whole trajectories where there are
       at least four, else the end of each. The final fit uses all data.
+    - `horizon`: how far ahead held-out data are to be predicted, in the unit of `ts`. If not given,
+      from the start or from the end of what was fitted over all that is held out; with a horizon,
+      in windows of that length, each from the state that fits the window before. It is the right
+      measure for chaotic series and noisy cycles, which no model predicts for long.
     - `starts`: how many starts are tried at most, on every other boundary of a grid of many
-      intervals; 1 for the plain guess. They differ in `key` and in the width of the smoothing
-      window. Two verified ones that agree in the objective to 1%, with no lower one known, end the
-      search. The best verified one wins; `stats["starts"]` lists all.
+      intervals; 1 for the plain guess. They differ in the draw of net weights, in the width of the
+      smoothing window and, every second one, in physical constants, drawn over decades within their
+      bounds, and in hidden states, with the rollout that follows from them. A verified one that
+      explains the data to their noise ends the search; so do two that agree in the objective to 1%,
+      with no lower one known (five, if their path does not follow the data). The best verified one
+      wins, and the final solve is not worse than it; `stats["starts"]` lists all.
     - `states`, `weights`: as in `jc.guess`.
     - `tol`: the distance between rollout and path, as a share of the states' spread, at which
       refinement stops; `refinements`: the largest number of its rounds, 0 for none.
@@ -115,6 +130,7 @@ def fit(
     held_out = share("held_out", held_out, below=0.9)
     starts, refinements = integer("starts", starts, 1), integer("refinements", refinements, 0)
     tol = positive("tol", tol)
+    horizon = None if horizon is None else positive("horizon", horizon)
     settings = Settings.of(options)
     solver = Ipopt(max_steps=_STEPS) if solver is None else solver
     check_solver(solver)
@@ -122,17 +138,19 @@ def fit(
     if checkpoint is not None:
         asked = {
             "model": model, "data": trajectories, "key": key, "grid": grid, "scheme": scheme,
-            "l2": l2, "held_out": held_out, "starts": starts, "states": states, "weights": weights,
+            "l2": l2, "held_out": held_out, "horizon": horizon, "starts": starts, "states": states,
+            "weights": weights,
         }  # fmt: skip
         file = Checkpoint(checkpoint, every, _request(asked, settings))
     stats: dict[str, Any] = {}
     start: Guess | Solution
     with interruptible() as interrupt:
-        search = Search(key, starts, states, weights, solver, progress, interrupt)
+        search = Search(key, starts, states, weights, solver, progress, interrupt, horizon)
         if file is not None and file.exists():
             nlp, start = _resumed(file, models, trajectories, l2, settings)
         else:
-            grids = choose_grids(trajectories, grid, scheme)
+            grids = as_grids(choose_grids(trajectories, grid, scheme), trajectories)
+            warn_of_early_inputs(trajectories, grids)
             nlp, start = _begun(models, trajectories, grids, l2, settings, held_out, search, stats)
             # What is not chosen yet is no fit to go on from.
             file = file if "starts" in stats else None
@@ -140,6 +158,8 @@ def fit(
         sol = solve(nlp, solver, start, throw=False, progress=shown, checkpoint=file)
         if continuation and not sol.result.ok and isinstance(start, Guess):
             sol = sol if interrupt.pressed else _continued(sol, start, solver, interrupt, progress)
+        if search.found is not None and "selection" not in stats and not interrupt.pressed:
+            sol = _no_worse(sol, search.found, solver)
         if refinements and not interrupt.pressed:
             shown = title(progress, "refine")
             sol = refine(sol, tol=tol, rounds=refinements, solver=solver, progress=shown)
@@ -170,21 +190,24 @@ def _begun(
     After Ctrl-C the first NLP, with the best start so far.
     """
     penalties = penalties_of(l2, trajectories)
-    middle = penalties[0] if len(penalties) == 1 else penalties[len(penalties) // 2]
-    nlps = [
-        transcribe_with(item, trajectories, grids, settings.changed(l2=middle)) for item in models
-    ]
-    several = len(nlps) * len(penalties) > 1
+    problems = []
+    for item in models:
+        nlp = transcribe_with(item, trajectories, grids, settings.changed(l2=penalties.middle))
+        own = penalties.for_model(nlp)
+        problems.append((nlp.with_l2(own.middle), own))
+    several = sum(len(own.values) for _, own in problems) > 1
+    nlp = problems[0][0]
     try:
-        holdout = hold_out(search.coarse(nlps[0]), held_out) if several else None
+        coarse = search.coarse(nlp)
+        holdout = hold_out(coarse, held_out, search.horizon) if several else None
         if holdout is None:
-            start, stats["starts"] = search.best(nlps[0])
-            return nlps[0], start
+            start, stats["starts"] = search.best(nlp)
+            return nlp, start
         nlp, start, stats["selection"], stats["starts"] = select(
-            nlps, penalties, holdout, held_out, search
+            problems, holdout, held_out, search
         )
     except Interrupted:
-        return search.so_far(nlps[0])
+        return search.so_far(nlp)
     return nlp, start
 
 
@@ -194,12 +217,14 @@ def _best_so_far(sol: Solution, start: Guess | Solution) -> Solution:
         return dataclasses.replace(sol, result=RESULTS.interrupted)
     report = verify(sol)
     sol = dataclasses.replace(sol, result=RESULTS.interrupted, verification=report)
-    if report.verdict.ok or not isinstance(start, Guess):
+    if np.all(report.follows) or not isinstance(start, Guess):
         return sol
     # No step is taken after Ctrl-C.
     first = solve(sol.nlp, sol.solver, start, throw=False)
     report = verify(first)
-    return dataclasses.replace(first, verification=report) if report.verdict.ok else sol
+    if not np.all(report.follows):
+        return sol
+    return dataclasses.replace(first, verification=report)
 
 
 def _request(asked: dict[str, Any], settings: Settings) -> dict[str, str]:
@@ -217,6 +242,15 @@ def _continued(
     if interrupt.pressed and not other.result.ok:
         # It has not come further than its start.
         return sol
+    better = (not other.result.ok, other.objective) < (not sol.result.ok, sol.objective)
+    return other if better else sol
+
+
+def _no_worse(sol: Solution, found: Solution, solver: AbstractSolver) -> Solution:
+    """The solution, or where a start was better on its coarser grid, the one from there."""
+    if sol.result.ok and sol.objective <= found.objective * (1 + _WORSE):
+        return sol
+    other = solve(found.nlp, solver, found, throw=False)
     better = (not other.result.ok, other.objective) < (not sol.result.ok, sol.objective)
     return other if better else sol
 

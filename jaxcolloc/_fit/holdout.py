@@ -17,6 +17,7 @@ from .._solution import Solution
 from .._solve import solve
 from .._solver import AbstractSolver
 from .._transcribe import transcribe_again
+from .forecasts import Forecasts
 
 
 # With so many trajectories whole ones are held out, with fewer the end of each.
@@ -40,7 +41,8 @@ class Holdout(eqx.Module):
     """An NLP of a part of the data, and the rest.
 
     `members` are the trajectories held out, `test` their NLP and `start` states for it; None
-    where it is the end of every trajectory that is held out.
+    where it is the end of every trajectory that is held out. `forecasts` are made where prediction
+    is asked for over a horizon.
     """
 
     nlp: NLP
@@ -48,6 +50,7 @@ class Holdout(eqx.Module):
     test: NLP | None = None
     start: list[np.ndarray] | None = None
     members: tuple[int, ...] = eqx.field(static=True, default=())
+    forecasts: Forecasts | None = None
 
     @property
     def text(self) -> str:
@@ -59,18 +62,17 @@ class Holdout(eqx.Module):
     def score(self, sol: Solution, solver: AbstractSolver) -> Score:
         """The error of the rollouts of `sol`, a solution of `train`."""
         spread = channel_spread(self.nlp.trajectories)
-        parts = []
-        estimate = None
-        if self.test is None:
-            for k, item in enumerate(self.nlp.trajectories):
-                path = sol.paths[k]
-                end = path.grid.boundaries[-1]
-                unseen = item.ts > end
-                times = np.append(end, item.ts[unseen])
-                states = rollout(sol.model, times, path.states[-1], sol.args[k]).states[1:]
-                parts.append(self._errors(sol.model, sol.args[k], item, unseen, states, spread))
-        else:
-            estimate = self._estimate(self.test, sol, solver)
+        parts: list[np.ndarray] = []
+        estimate = None if self.test is None else self._estimate(self.test, sol, solver)
+        if self.forecasts is not None:
+            for k, which, states, model, args in self.forecasts.predicted(
+                self.nlp, self._weights(sol), solver
+            ):
+                item = self.nlp.trajectories[k]
+                parts.append(self._errors(model, args, item, which, states, spread))
+        elif self.test is None:
+            parts = self._ends(sol, spread)
+        elif estimate is not None:
             for path, args, k in zip(estimate.paths, estimate.args, self.members, strict=True):
                 item = self.nlp.trajectories[k]
                 times = np.append(path.grid.boundaries[0], item.ts)
@@ -79,6 +81,18 @@ class Holdout(eqx.Module):
                 parts.append(self._errors(sol.model, args, item, every, states, spread))
         errors = np.concatenate([np.zeros(0), *parts])
         return Score(float(np.sqrt(np.mean(errors**2))) if len(errors) else np.inf, estimate)
+
+    def _ends(self, sol: Solution, spread: np.ndarray) -> list[np.ndarray]:
+        """The errors of each trajectory behind the end of what was fitted."""
+        parts = []
+        for k, item in enumerate(self.nlp.trajectories):
+            path, args = sol.paths[k], sol.args[k]
+            end = path.grid.boundaries[-1]
+            unseen = item.ts > end
+            times = np.append(end, item.ts[unseen])
+            states = rollout(sol.model, times, path.states[-1], args).states[1:]
+            parts.append(self._errors(sol.model, args, item, unseen, states, spread))
+        return parts
 
     def whole_start(
         self, nlp: NLP, sol: Solution, estimate: Solution | None, first: Guess
@@ -132,8 +146,11 @@ class Holdout(eqx.Module):
         return solve(test.with_weights_held(weights), solver, z, throw=False)
 
 
-def hold_out(nlp: NLP, share: float) -> Holdout | None:
-    """Part of the NLP's data held out; None where there is not enough for that."""
+def hold_out(nlp: NLP, share: float, horizon: float | None = None) -> Holdout | None:
+    """Part of the NLP's data held out; None where there is not enough for that.
+
+    To be predicted over all of it, or over a horizon in windows.
+    """
     count = len(nlp.trajectories)
     if count >= _WHOLE and not as_constraints(nlp.settings.constraints, count):
         step = max(2, round(1 / share))
@@ -147,11 +164,17 @@ def hold_out(nlp: NLP, share: float) -> Holdout | None:
                 return None
             test = transcribe_again(nlp, [nlp.grids[k] for k in members], data=unseen)
             start = guess(test, weights="as_given").states
-            return Holdout(nlp, train, test, start, members)
+            parts = [(k, float(nlp.grids[k].boundaries[0])) for k in members]
+            forecasts = None if horizon is None else Forecasts.of(nlp, parts, horizon)
+            return Holdout(nlp, train, test, start, members, forecasts)
     window = first_window(nlp, 1 - share)
     if window is None:
         return None
     ends = [grid.boundaries[-1] for grid in window.grids]
     pairs = zip(nlp.trajectories, ends, strict=True)
     later = sum(int(np.sum(item.observed[item.ts > end])) for item, end in pairs)
-    return Holdout(nlp, window) if later >= 3 else None
+    if later < 3:
+        return None
+    parts = [(k, float(end)) for k, end in enumerate(ends)]
+    forecasts = None if horizon is None else Forecasts.of(nlp, parts, horizon)
+    return Holdout(nlp, window, forecasts=forecasts)

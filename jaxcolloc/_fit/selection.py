@@ -1,6 +1,7 @@
 """Selection: of models and penalties, those that predict held-out data best."""
 
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,81 +9,196 @@ from .._check import describe, positive
 from .._data import Trajectory
 from .._guess import Guess, guess
 from .._nlp import NLP
+from .._ridge import OnNets, net_weights
 from .._solution import Solution
 from .._solve import solve
+from .._transcription.units import with_weights
 from .holdout import Holdout, Score, hold_out
 from .starts import TRIAL_STEPS, Search, title
 
 
-# Factors of the data's variance that are tried as `l2`, the strongest first.
+# Factors of the data's variance that are tried as `l2`, the strongest first, and how far beyond
+# them where the best is the last.
 _LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
+_WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 # A weaker penalty must predict held-out data better by this much.
 _BETTER = 0.95
+# A trial that is not solved in the limit of steps gets so many times as many.
+_PATIENCE = 3
 
 
-def penalties_of(l2: Any, trajectories: tuple[Trajectory, ...]) -> list[Any]:
-    """The factors of the ridge penalty to choose from, the strongest first."""
+class Penalties(NamedTuple):
+    """Factors of the ridge penalty to choose from, the strongest first; `of_data` if by default.
+
+    `variance` is that of the data in the units of the loss.
+    """
+
+    values: list[Any]
+    of_data: bool
+    variance: float
+
+    @property
+    def middle(self) -> Any:
+        """One of them."""
+        return self.values[0 if len(self.values) == 1 else len(self.values) // 2]
+
+    def for_model(self, nlp: NLP) -> "Penalties":
+        """Those for a model: none by default where it has no nets."""
+        if self.of_data and not net_weights(nlp.layout.model, nlp.model).any():
+            return self._replace(values=[0.0], of_data=False)
+        return self
+
+    def beyond(self, weaker: bool) -> OnNets | None:
+        """One more at the end of the default ladder; None where it ends."""
+        if not self.of_data:
+            return None
+        last = self.values[-1 if weaker else 0].factor / self.variance
+        factor = last / _RUNG if weaker else last * _RUNG
+        inside = 0.9 * _WEAKEST < factor < 1.1 * _STRONGEST
+        return OnNets(factor * self.variance) if inside else None
+
+
+def penalties_of(l2: Any, trajectories: tuple[Trajectory, ...]) -> Penalties:
+    """The factors that an argument `l2` of `jc.fit` means."""
     if isinstance(l2, (list, tuple)) or (isinstance(l2, np.ndarray) and l2.ndim == 1):
         values = sorted((positive("l2", item) for item in l2), reverse=True)
         if not values:
             raise ValueError("`l2` must be a number or a list of at least one; got none.")
-        return list(values)
+        return Penalties(list(values), False, 1.0)
     if l2 is not None:
-        return [l2]
+        return Penalties([l2], False, 1.0)
+    # As the loss has it: weighted by the units of channels where these are extreme.
+    weighted = with_weights(trajectories)
     total = sum(
         float(np.nansum(item.weights * (item.ys - np.nanmean(item.ys, axis=0)) ** 2))
         if item.measured.any() else 0.0
-        for item in trajectories
+        for item in weighted
     )  # fmt: skip
-    variance = total / sum(len(item.ts) for item in trajectories)
-    return [factor * (variance if variance > 0 else 1.0) for factor in _LADDER]
+    variance = total / sum(len(item.ts) for item in weighted)
+    variance = variance if variance > 0 else 1.0
+    return Penalties([OnNets(factor * variance) for factor in _LADDER], True, variance)
+
+
+class _Candidate(NamedTuple):
+    """A model and penalty that were tried, and what came of it."""
+
+    nlp: NLP
+    holdout: Holdout
+    penalty: Any
+    sol: Solution
+    score: Score
+    log: list[dict[str, Any]]
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Solved ones first, then those that predict better."""
+        return not self.sol.result.ok, self.score.error
 
 
 def select(
-    nlps: list[NLP], penalties: list[Any], holdout: Holdout, share: float, search: Search
+    problems: list[tuple[NLP, Penalties]], holdout: Holdout, share: float, search: Search
 ) -> tuple[NLP, Guess, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The NLP of the model and penalty that predict held-out data best, with a start."""
+    """The NLP of the model and penalty that predict held-out data best, with a start.
+
+    Trials that were not solved count only where none was. A best factor at the end of the default
+    ladder extends it.
+    """
     rows: list[dict[str, Any]] = []
-    # Weak penalties hardly move the solution within a loose tolerance.
-    trial = search.solver.loosened(0.0, TRIAL_STEPS)
-    chosen: tuple[NLP, Holdout, Any, Solution, Score, list[dict[str, Any]]] | None = None
-    best = np.inf
-    for number, nlp in enumerate(nlps):
+    chosen: _Candidate | None = None
+    for number, (nlp, penalties) in enumerate(problems):
         if number:
-            other = hold_out(search.coarse(nlp), share)
+            other = hold_out(search.coarse(nlp), share, search.horizon)
             assert other is not None
             holdout = other
-        start: Any = None
-        log: list[dict[str, Any]] = []
-        for penalty in penalties:
-            train = holdout.train.with_l2(penalty)
-            if start is None:
-                search.whole, search.holdout = nlp, holdout
-                start, log = search.best(train)
-            shown = title(search.progress, f"l2 {_text(penalty)}")
-            sol = solve(train, trial, start, throw=False, progress=shown)
-            search.check()
-            score = holdout.score(sol, search.solver)
-            rows.append(
-                {
-                    "model": number,
-                    "l2": penalty,
-                    "held_out_error": score.error,
-                    "objective": sol.objective,
-                    "result": sol.result.name,
-                    "num_steps": sol.stats["num_steps"],
-                }
-            )
-            if sol.result.ok:
-                start = sol.z
-            if chosen is None or score.error < _BETTER * best:
-                chosen, best = (nlp, holdout, penalty, sol, score, log), score.error
+        tried = _tried(nlp, penalties, holdout, search)
+        rows += [_row(number, item) for item in tried]
+        for item in tried:
+            if chosen is None or _beats(item, chosen):
+                chosen = item
     assert chosen is not None
-    nlp, holdout, penalty, sol, score, log = chosen
-    first = guess(nlp, states=search.states, weights="as_given")
-    start = holdout.whole_start(nlp, sol, score.estimate, first)
-    return nlp.with_l2(penalty), start, rows, log
+    _say_if_poor(rows)
+    first = guess(chosen.nlp, states=search.states, weights="as_given")
+    start = chosen.holdout.whole_start(chosen.nlp, chosen.sol, chosen.score.estimate, first)
+    return chosen.nlp.with_l2(chosen.penalty), start, rows, chosen.log
+
+
+def _beats(item: _Candidate, best: _Candidate) -> bool:
+    """Whether a later candidate, of a weaker penalty or another model, is clearly better."""
+    if item.rank[0] != best.rank[0]:
+        return item.rank[0] < best.rank[0]
+    return item.score.error < _BETTER * best.score.error
+
+
+def _tried(nlp: NLP, penalties: Penalties, holdout: Holdout, search: Search) -> list[_Candidate]:
+    """All penalties of one model, each from the solution with the one before."""
+    tried: list[_Candidate] = []
+    for penalty in penalties.values:
+        tried.append(_trial(nlp, penalty, holdout, search, tried[-1] if tried else None))
+    while True:
+        best = tried[0]
+        for item in tried:
+            best = item if _beats(item, best) else best
+        at_end = best is tried[-1] or best is tried[0]
+        more = penalties.beyond(best is tried[-1]) if at_end and best.sol.result.ok else None
+        if more is None:
+            return tried
+        found = _trial(nlp, more, holdout, search, best)
+        if best is tried[-1]:
+            tried.append(found)
+            penalties = penalties._replace(values=[*penalties.values, more])
+        else:
+            tried.insert(0, found)
+            penalties = penalties._replace(values=[more, *penalties.values])
+
+
+def _trial(
+    nlp: NLP, penalty: Any, holdout: Holdout, search: Search, before: _Candidate | None
+) -> _Candidate:
+    """One penalty, solved from the solution with another, or after a search of starts."""
+    train = holdout.train.with_l2(penalty)
+    start: Any
+    if before is None:
+        search.whole, search.holdout = nlp, holdout
+        start, log = search.best(train)
+    else:
+        start, log = before.sol.z, before.log
+    # Weak penalties hardly move the solution within a loose tolerance.
+    trial = search.solver.loosened(0.0, TRIAL_STEPS)
+    shown = title(search.progress, f"l2 {_text(penalty)}")
+    sol = solve(train, trial, start, throw=False, progress=shown)
+    search.check()
+    if not sol.result.ok:
+        longer = search.solver.loosened(0.0, _PATIENCE * TRIAL_STEPS)
+        again = solve(train, longer, sol, throw=False, progress=shown)
+        search.check()
+        sol = again if again.result.ok else sol
+    return _Candidate(nlp, holdout, penalty, sol, holdout.score(sol, search.solver), log)
+
+
+def _row(number: int, item: _Candidate) -> dict[str, Any]:
+    return {
+        "model": number,
+        "l2": item.penalty.factor if isinstance(item.penalty, OnNets) else item.penalty,
+        "held_out_error": item.score.error,
+        "objective": item.sol.objective,
+        "result": item.sol.result.name,
+        "num_steps": item.sol.stats["num_steps"],
+    }
+
+
+def _say_if_poor(rows: list[dict[str, Any]]) -> None:
+    """Warn where held-out data say nothing for any of the candidates."""
+    least = min(row["held_out_error"] for row in rows)
+    if least >= 1:
+        warnings.warn(
+            "No penalty or model predicts the held-out data better than their mean does (the "
+            f"least error is {least:.2g} of their spread), so the choice between them means "
+            "little. Pass `l2`, more data, or a `horizon` over which prediction is possible.",
+            stacklevel=5,
+        )
 
 
 def _text(penalty: Any) -> str:
+    if isinstance(penalty, OnNets):
+        penalty = penalty.factor
     return f"{penalty:.2g}" if isinstance(penalty, float) else describe(penalty)

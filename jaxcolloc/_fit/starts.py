@@ -6,10 +6,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._comparison import follows
+from .._comparison import channel_levels, compare, explains_to_noise, poor_channels
 from .._grid import Grid
-from .._guess import Guess, guess
+from .._guess import (
+    MATCHING_STEPS,
+    Guess,
+    drawn_constants,
+    guess,
+    matched_start,
+    rolled_start,
+    start_head,
+    xavier,
+)
 from .._nlp import NLP
+from .._noise import noise_levels
+from .._ridge import net_weights
 from .._run import Interrupt
 from .._solution import Solution
 from .._solve import solve
@@ -25,8 +36,8 @@ _SMOOTHING = (3.0, 1.7, 1.0, 5.0, 1.3, 2.2)
 # Starts are tried with looser tolerance and a limit of steps, on every other boundary.
 _TRIAL_TOL, TRIAL_STEPS = 1e-4, 100
 _COARSENED = 24
-# Starts that agree this well in the objective need no more company.
-_AGREE = 0.01
+# So many starts that agree this well in the objective need no more company.
+_COMPANY, _COMPANY_IF_POOR, _AGREE = 2, 5, 0.01
 # An objective lower by this much counts as another optimum.
 _LOWER = 0.05
 
@@ -47,7 +58,11 @@ class Search:
         solver: AbstractSolver,
         progress: bool,
         interrupt: Interrupt,
+        horizon: float | None = None,
     ):
+        self.horizon = horizon
+        # The best start that was verified, on the grid on which starts are tried.
+        self.found: Solution | None = None
         self.interrupt = interrupt
         # What is searched for now, and the best solution so far with what it was found for.
         self.whole: NLP | None = None
@@ -61,10 +76,38 @@ class Search:
             self.starts = 1
 
     def guess(self, nlp: NLP, number: int) -> Guess:
-        """The start of that number; the first is that of `jc.guess`."""
-        key = self.key if self.key is None or number == 0 else jax.random.fold_in(self.key, number)
+        """The start of that number; the first is that of `jc.guess`.
+
+        The others have other weights of nets, other smoothing and, every second of them, physical
+        constants and hidden states drawn over decades, with the states that follow from these.
+        """
         smoothing = _SMOOTHING[number % len(_SMOOTHING)]
-        return guess(nlp, key=key, states=self.states, weights=self.weights, smoothing=smoothing)
+        options: dict[str, Any] = {"states": self.states, "smoothing": smoothing}
+        if number == 0 or self.key is None:
+            return guess(nlp, key=self.key, weights=self.weights, **options)
+        key = jax.random.fold_in(self.key, number)
+        constants = (
+            bool(np.any(~net_weights(nlp.layout.model, nlp.model)))
+            or len(start_head(nlp)) > nlp.num_weights
+        )
+        if not constants or number % 2 == 0:
+            return guess(nlp, key=key, weights=self.weights, **options)
+        return self._drawn(nlp, key, smoothing)
+
+    def _drawn(self, nlp: NLP, key: Any, smoothing: float) -> Guess:
+        """A start from drawn constants: a rollout of the model, matched slopes where it fails."""
+        head = start_head(nlp)
+        if self.weights != "as_given":
+            head[: nlp.num_weights] = nlp.layout.model.flatten("model", xavier(nlp.model, key))
+        head = drawn_constants(nlp, head, key)
+        z = None
+        steps = MATCHING_STEPS if self.weights == "gradient_matching" else 0
+        smooth = matched_start(nlp, head, self.states, smoothing, 0)
+        if not np.any(net_weights(nlp.layout.model, nlp.model)):
+            z = rolled_start(nlp, head, nlp.states_at(smooth), key)
+        if z is None:
+            z = matched_start(nlp, head, self.states, smoothing, steps)
+        return Guess(nlp, z, key)
 
     def check(self) -> None:
         """Raise `Interrupted` if the search is to end."""
@@ -113,38 +156,55 @@ class Search:
         coarse = self.coarse(nlp)
         trial = self.solver.loosened(_TRIAL_TOL, TRIAL_STEPS)
         log: list[dict[str, Any]] = []
-        best, best_rank = None, (True, np.inf)
+        best, best_rank = None, (True, True, np.inf)
         for sol in self._tries(coarse, trial):
             self.check()
-            verified = sol.result.ok and follows(sol)
-            log.append(
-                {
-                    "objective": sol.objective,
-                    "result": sol.result.name,
-                    "verified": verified,
-                    "num_steps": sol.stats["num_steps"],
-                    "seconds": sol.stats["solve_seconds"],
-                }
-            )
-            rank = (not verified, sol.objective if sol.result.ok else np.inf)
+            row = outcome_of(sol)
+            log.append(row)
+            rank = (not row["verified"], row["poor"], sol.objective if sol.result.ok else np.inf)
             if best is None or rank < best_rank:
                 best, best_rank = sol, rank
                 self.kept = (sol, self.whole, self.holdout)
             if settled(log):
                 break
         assert best is not None
+        self.found = None if best_rank[0] else best
         return (best if coarse is nlp else transfer(best, nlp)), log
 
 
-def settled(log: list[dict[str, Any]]) -> bool:
-    """Whether the two best verified starts agree, and none found a clearly lower objective.
+def outcome_of(sol: Solution) -> dict[str, Any]:
+    """How a start ended; `to_noise` if its path leaves no more than the data's noise."""
+    nlp = sol.nlp
+    noise = noise_levels(nlp.trajectories)
+    rows = compare(sol, noise)
+    return {
+        "objective": sol.objective,
+        "result": sol.result.name,
+        "verified": sol.result.ok and all(row.follows for row in rows),
+        "poor": bool(poor_channels(rows, noise, channel_levels(nlp))),
+        "to_noise": explains_to_noise(rows, noise),
+        "num_steps": sol.stats["num_steps"],
+        "seconds": sol.stats["solve_seconds"],
+    }
 
-    A lower one that did not hold in a rollout is a hint that there is a better optimum nearby.
+
+def settled(log: list[dict[str, Any]]) -> bool:
+    """Whether no more starts need be tried.
+
+    One that holds in a rollout and explains the data to their noise is enough. Otherwise the best
+    that hold must agree, two of them, or five where their path does not follow the data, and none
+    have found a clearly lower objective: one that did not hold is a hint that there is a better
+    optimum nearby.
     """
-    found = sorted(row["objective"] for row in log if row["verified"])
-    if len(found) < 2 or found[1] - found[0] > _AGREE * abs(found[0]):
+    found = [row for row in log if row["verified"]]
+    if any(row["to_noise"] for row in found):
+        return True
+    best = sorted(row["objective"] for row in found if not row["poor"])
+    needed = _COMPANY if best else _COMPANY_IF_POOR
+    best = best or sorted(row["objective"] for row in found)
+    if len(best) < needed or best[needed - 1] - best[0] > _AGREE * abs(best[0]):
         return False
-    return min(row["objective"] for row in log) > found[0] - _LOWER * abs(found[0])
+    return min(row["objective"] for row in log) > best[0] - _LOWER * abs(best[0])
 
 
 def _coarsened(nlp: NLP) -> NLP:

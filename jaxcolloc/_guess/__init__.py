@@ -1,6 +1,11 @@
 """Where a solve begins: states from smoothed data, weights that match their slopes."""
 
+from .draws import drawn_constants as drawn_constants
+from .draws import rolled_start as rolled_start
+from .gradient_matching import MATCHING_STEPS as MATCHING_STEPS
 from .gradient_matching import match_gradients as match_gradients
 from .gradient_matching import xavier as xavier
 from .guess import Guess as Guess
 from .guess import guess as guess
+from .guess import matched_start as matched_start
+from .guess import start_head as start_head

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._args import Unknowns, as_arrays, restore, signature, stack
 from .._check import describe, integer, positive
 from .._data import Trajectory, as_trajectories
 from .._precision import AnyArray, x64
+from .._ridge import net_weights
 from .._smooth import SmoothTrajectory, channel_means
 from .._transcription.blocks import Points, over_points
 from .._transcription.layout import Head
@@ -104,6 +105,7 @@ def fit_slopes(
     field: VectorField,
     head: Head,
     data: tuple[Slopes, ...],
+    nets: Bool[np.ndarray, " weight"],
     *,
     l2: float = MATCHING_L2,
     max_steps: int = MATCHING_STEPS,
@@ -111,7 +113,8 @@ def fit_slopes(
     """Weights and unknowns that match the slopes, by Levenberg-Marquardt from `head`.
 
     With them the mean squared error, relative to the slopes' mean square. `head` itself where the
-    fit fails. The ridge acts on the weights, and on the distance of unknowns from their start.
+    fit fails. The ridge acts on the weights of `nets`, and on the distance of all others, and of
+    unknowns, from their start, as a share of its size where that is above one.
     """
     square = sum(jnp.sum(item.slope**2, axis=(0, 1)) for item in data)
     count = _num_points(data)
@@ -119,7 +122,11 @@ def fit_slopes(
     scale = jnp.where(scale > 0, scale, 1.0)
     fitted = head
     if max_steps and len(head):
-        found = _fit(field, head, data, scale, jnp.asarray(l2), max_steps)
+        start = np.asarray(head)
+        drawn_to_zero = np.append(nets, np.zeros(len(start) - len(nets), bool))
+        root = np.sqrt(l2) / np.where(drawn_to_zero, 1.0, np.maximum(np.abs(start), 1.0))
+        center = np.where(drawn_to_zero, 0.0, start)
+        found = _fit(field, head, data, scale, jnp.asarray(root), jnp.asarray(center), max_steps)
         fitted = jnp.where(jnp.all(jnp.isfinite(found)), found, head)
     error = jnp.sum(_mismatch(field, fitted, data, scale) ** 2)
     return fitted, float(error)
@@ -172,17 +179,16 @@ def _fit(
     head: Head,
     data: tuple[Slopes, ...],
     scale: Array,
-    l2: Array,
+    root: Array,
+    center: Array,
     max_steps: int,
 ) -> Head:
-    center = head.at[: field.model.size].set(0.0)
-
-    def residual(head: Head, data: tuple[Slopes, ...], scale: Array, l2: Array) -> Array:
-        ridge = jnp.sqrt(l2) * (head - center)
+    def residual(head: Head, data: tuple[Slopes, ...], scale: Array, root: Array) -> Array:
+        ridge = root * (head - center)
         return jnp.concatenate([ridge, _differences(field, head, data, scale)])
 
-    def jacobian(head: Head, data: tuple[Slopes, ...], scale: Array, l2: Array) -> Array:
-        ridge = jnp.sqrt(l2) * jnp.eye(len(head))
+    def jacobian(head: Head, data: tuple[Slopes, ...], scale: Array, root: Array) -> Array:
+        ridge = jnp.diag(root)
         return jnp.concatenate([ridge, _jacobian(field, head, data, scale)])
 
     solver = jaxopt.LevenbergMarquardt(
@@ -203,12 +209,12 @@ def _fit(
 
     def step(carry: Any) -> Any:
         head, state, before, gain = carry
-        head, state = solver.update(head, state, data, scale, l2)
+        head, state = solver.update(head, state, data, scale, root)
         due = state.iter_num % _PATIENCE == 0
         gain = jnp.where(due, 1 - state.value / before, gain)
         return head, state, jnp.where(due, state.value, before), gain
 
-    state = solver.init_state(head, data, scale, l2)
+    state = solver.init_state(head, data, scale, root)
     return jax.lax.while_loop(going, step, (head, state, state.value, 1.0))[0]
 
 
@@ -237,7 +243,8 @@ def match_gradients(
 
     - `model`: the vector field `f(t, y, args)`; every component of its state must be measured.
     - `data`: one trajectory or a list of them; a `jc.Unknown` in `args` counts as its start.
-    - `l2`: the factor of the ridge penalty; `max_steps`: the largest number of iterations.
+    - `l2`: the factor of the ridge penalty on the weights of nets (constants, as `jc.OnNets` tells
+      them, are drawn to their start); `max_steps`: the largest number of iterations.
 
     **Errors:** `ValueError` for what is no trajectory or a model without finite real weights.
     """
@@ -250,8 +257,9 @@ def match_gradients(
     with x64():
         weighted = Weighted.split("model", model)
         for item in trajectories:
-            curve = SmoothTrajectory(item, means)
-            ts = np.linspace(item.ts[0], item.ts[-1], each)
+            known = None if item.y0 is None else (item.begin, item.y0[: len(means)])
+            curve = SmoothTrajectory(item, means, known)
+            ts = np.linspace(item.ts[0] if known is None else item.begin, item.ts[-1], each)
             args = as_arrays(restore(item.args, Unknowns.of(item.args).start))
             row = (args, ts, curve.values(ts), curve.slopes(ts))
             kinds.setdefault(signature(args), []).append(row)
@@ -262,7 +270,8 @@ def match_gradients(
             slopes.append(Slopes.stack(stack(args), none, times, values, slope))
         w = jnp.asarray(weighted.flatten("model", model))
         field = VectorField(weighted)
-        fitted, _ = fit_slopes(field, w, tuple(slopes), l2=l2, max_steps=max_steps)
+        nets = net_weights(weighted, model)
+        fitted, _ = fit_slopes(field, w, tuple(slopes), nets, l2=l2, max_steps=max_steps)
         return weighted.restore(fitted)
 
 

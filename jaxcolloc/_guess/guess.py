@@ -8,14 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
+from .._args import Unknowns
 from .._check import choice, positive
-from .._nlp import NLP
+from .._nlp import NLP, check_nlp
 from .._precision import x64
+from .._ridge import net_weights
 from .._smooth import SmoothTrajectory
 from .._trace import Multipliers
 from .._transcription.point_functions import VectorField
 from .gradient_matching import MATCHING_STEPS, Slopes, fit_slopes, points_each, xavier
 from .states import StateFunction, States, called_states, candidate_states, smooth_curves
+
+
+Head = Float[np.ndarray, " head"]
 
 
 class Guess(eqx.Module):
@@ -86,27 +91,45 @@ def guess(
 
     **Errors:** `ValueError` for an unknown method, a missing key, states of another shape.
     """
+    check_nlp("nlp", nlp)
     choice("weights", weights, ("gradient_matching", "xavier", "as_given"))
     if weights == "xavier" and key is None:
         raise ValueError('`key` must be a PRNG key with weights="xavier"; got None.')
     smoothing = positive("smoothing", smoothing)
-    model = nlp.model
-    if key is not None and weights != "as_given":
-        model = xavier(model, key)
-    steps = MATCHING_STEPS if weights == "gradient_matching" else 0
-    slopes = None
     if isinstance(states, str):
         choice("states", states, ("smooth",))
+    head = start_head(nlp)
+    if key is not None and weights != "as_given":
+        head[: nlp.num_weights] = nlp.layout.model.flatten("model", xavier(nlp.model, key))
+    steps = MATCHING_STEPS if weights == "gradient_matching" else 0
+    return Guess(nlp, matched_start(nlp, head, states, smoothing, steps), key)
+
+
+def start_head(nlp: NLP) -> Head:
+    """The model's own weights and the starts of all unknowns."""
+    starts = [Unknowns.of(item.args).start for item in nlp.trajectories]
+    return np.concatenate([nlp.layout.model.flatten("model", nlp.model), *starts])
+
+
+def matched_start(
+    nlp: NLP, head: Head, states: Any, smoothing: float, steps: int
+) -> Float[np.ndarray, " variable"]:
+    """The point that `guess` documents, from given weights and unknowns.
+
+    `steps` is the largest number of steps of gradient matching, 0 for none.
+    """
+    slopes = None
+    if isinstance(states, str):
         curves = smooth_curves(nlp, smoothing)
-        starts = candidate_states(nlp, curves, model)
+        starts = candidate_states(nlp, curves, nlp.layout.model.restore(head[: nlp.num_weights]))
         if nlp.observe is None and nlp.num_states == nlp.trajectories[0].num_channels:
             slopes = _curve_slopes(nlp, curves)
     elif callable(states):
         starts = [called_states(nlp, smooth_curves(nlp, smoothing), states)]
     else:
         starts = [[np.array(item, np.float64) for item in states]]
-    points = [nlp.inside(nlp.pack(model, item)) for item in starts]
-    return Guess(nlp, _best(nlp, points, slopes, steps), key)
+    points = [nlp.inside(nlp.pack_head(head, item)) for item in starts]
+    return _best(nlp, points, slopes, steps)
 
 
 def _best(
@@ -127,15 +150,25 @@ def _matched(
     with x64():
         data = _node_slopes(nlp, nlp.states_at(z)) if slopes is None else slopes
         start = jnp.asarray(nlp.head(z))
-        found, error = fit_slopes(VectorField(nlp.layout.model), start, data, max_steps=steps)
+        found, error = fit_slopes(
+            VectorField(nlp.layout.model),
+            start,
+            data,
+            net_weights(nlp.layout.model, nlp.model),
+            max_steps=steps,
+        )
         fitted = z.copy()
         fitted[: len(found)] = np.asarray(found)
     return nlp.inside(fitted), error
 
 
 def _curve_slopes(nlp: NLP, curves: list[SmoothTrajectory]) -> tuple[Slopes, ...]:
-    """Values and slopes of the smoothed data."""
-    return _slopes(nlp, lambda k, ts: (curves[k].values(ts), curves[k].slopes(ts)))
+    """Values and slopes of the smoothed data, from the first that is known of each trajectory."""
+    begins = [
+        grid.boundaries[0] if item.y0 is not None else item.ts[0]
+        for item, grid in zip(nlp.trajectories, nlp.grids, strict=True)
+    ]
+    return _slopes(nlp, lambda k, ts: (curves[k].values(ts), curves[k].slopes(ts)), begins)
 
 
 def _node_slopes(nlp: NLP, states: States) -> tuple[Slopes, ...]:
@@ -146,17 +179,19 @@ def _node_slopes(nlp: NLP, states: States) -> tuple[Slopes, ...]:
             nlp.grids[k].interpolate(states[k], ts),
             nlp.grids[k].slope(states[k], ts),
         ),
+        [grid.boundaries[0] for grid in nlp.grids],
     )
 
 
-def _slopes(nlp: NLP, values_and_slopes: Any) -> tuple[Slopes, ...]:
-    """Of each group, at times spread evenly over each trajectory's grid."""
+def _slopes(nlp: NLP, values_and_slopes: Any, begins: Sequence[float]) -> tuple[Slopes, ...]:
+    """Of each group, at times spread evenly from where `begins` says to the grid's end."""
     each = points_each(nlp.trajectories)
     data = []
     with x64():
         for group in nlp.groups:
-            edges = [nlp.grids[k].boundaries for k in group.members]
-            times = [np.linspace(edge[0], edge[-1], each) for edge in edges]
+            ends = [nlp.grids[k].boundaries[-1] for k in group.members]
+            starts = [begins[k] for k in group.members]
+            times = [np.linspace(*pair, each) for pair in zip(starts, ends, strict=True)]
             pairs = [values_and_slopes(k, ts) for k, ts in zip(group.members, times, strict=True)]
             values, slopes = zip(*pairs, strict=True)
             data.append(Slopes.stack(group.args, group.unknowns, times, values, slopes))

@@ -58,12 +58,12 @@ def candidate_states(nlp: NLP, curves: list[SmoothTrajectory], model: Any) -> li
     the channel's spread and added to it or to its mean.
     """
     known = [_observed_part(nlp, position, model, curves) for position in range(len(curves))]
-    open_axes = _open_axes(nlp, known, model)
-    if open_axes.shape[1] == 0:
+    hidden_axes = open_axes(nlp, known, model)
+    if hidden_axes.shape[1] == 0:
         return [known]
     return [
-        [part + signal @ open_axes.T for part, signal in zip(known, hidden, strict=True)]
-        for hidden in _signals(nlp, curves, open_axes.shape[1])
+        [part + signal @ hidden_axes.T for part, signal in zip(known, hidden, strict=True)]
+        for hidden in _signals(nlp, curves, hidden_axes.shape[1])
     ]
 
 
@@ -113,7 +113,7 @@ def _invert(
     return jax.vmap(at_time)(ts, seen)
 
 
-def _open_axes(nlp: NLP, known: States, model: Any) -> Float[np.ndarray, "state open"]:
+def open_axes(nlp: NLP, known: States, model: Any) -> Float[np.ndarray, "state open"]:
     """Directions of the state that the observation does not see, as columns."""
     d = nlp.num_states
     if nlp.observe is None:

@@ -17,15 +17,18 @@ from .barrier import Problem
 from .blocks import Curvature, Slopes
 from .options import (
     CUT_STEP,
+    FIRST_GAUSS_NEWTON_DAMPING,
     FIRST_HESSIAN_PERTURBATION,
     MAX_DAMPING,
     MAX_HESSIAN_PERTURBATION,
     MIN_DAMPING,
+    MIN_GAUSS_NEWTON_DAMPING,
     MIN_HESSIAN_PERTURBATION,
     NEGLIGIBLE_PERTURBATION,
     PERTURB_DEC_FACT,
     PERTURB_INC_FACT,
     PERTURB_INC_FACT_FIRST,
+    REMEMBERED_STEPS,
 )
 
 
@@ -49,17 +52,26 @@ class Memory(NamedTuple):
 
     `delta`: the last multiple that was added, zero if none has been. `damping`: the multiple to add
     when the curvature of the equations is left out. `at_once`: whether the first attempt of the
-    last iteration was good.
+    last iteration was good. `missing`: the multiples that a Gauss-Newton Hessian would have needed
+    along the last steps, and `for_missing` the one to add to the next.
     """
 
     delta: Array
     damping: Array
     at_once: Array
+    missing: Array
+    for_missing: Array
 
     @classmethod
-    def start(cls) -> "Memory":
-        """Nothing has been tried."""
-        return cls(jnp.asarray(0.0), jnp.asarray(MIN_DAMPING), jnp.asarray(True))
+    def start(cls, objective: Array) -> "Memory":
+        """Nothing has been tried; `objective` is that of the first point."""
+        return cls(
+            delta=jnp.asarray(0.0),
+            damping=jnp.asarray(MIN_DAMPING),
+            at_once=jnp.asarray(True),
+            missing=jnp.zeros(REMEMBERED_STEPS),
+            for_missing=FIRST_GAUSS_NEWTON_DAMPING * jnp.abs(objective),
+        )
 
     def larger(self, delta: Array | float) -> Array:
         """The multiple to try after `delta` was too small; the smallest one after zero."""
@@ -88,11 +100,27 @@ class Memory(NamedTuple):
         """
         damping = jnp.where(alpha < CUT_STEP, PERTURB_INC_FACT, PERTURB_DEC_FACT) * self.damping
         damping = jnp.clip(damping, MIN_DAMPING, MAX_DAMPING)
-        return Memory(
+        return self._replace(
             delta=jnp.where(restoring | (attempt.delta <= 0), self.delta, attempt.delta),
             damping=jnp.where(attempt.flattened, damping, self.damping),
             at_once=attempt.tries == 1,
         )
+
+    def learned(self, missing: Array, alpha: Array, objective: Array) -> "Memory":
+        r"""The memory after a step of length `alpha` with a Gauss-Newton Hessian $G$.
+
+        `missing` is $\sigma = d^T (\nabla L(z + d) - \nabla L(z) - G d) / d^T M d$, the multiple of
+        the metric $M$ with which the step $d$ would have had the right curvature, as in the
+        spectral steps of Barzilai and Borwein; NaN where that is not known.
+        """
+        known = jnp.append(self.missing[1:], missing)
+        known = jnp.where(jnp.isfinite(missing), known, self.missing)
+        change = jnp.where(alpha < CUT_STEP, PERTURB_INC_FACT, PERTURB_DEC_FACT)
+        least = jnp.maximum(
+            change * self.for_missing, MIN_GAUSS_NEWTON_DAMPING * jnp.abs(objective)
+        )
+        damping = jnp.maximum(jnp.max(known), least)
+        return self._replace(missing=known, for_missing=damping)
 
 
 def factorised(
@@ -103,6 +131,7 @@ def factorised(
     weight: Array,
     metric_only: Array,
     memory: Memory,
+    exact: bool,
 ) -> Attempt:
     """The first attempt that is good, or the last one.
 
@@ -114,8 +143,9 @@ def factorised(
     - `weight`: what loose rows weigh, see `kkt.factorise`.
     - `metric_only`: whether the metric is to stand for the Hessian.
     - `memory`: of the last iterations.
+    - `exact`: whether the Hessian is, or the Gauss-Newton approximation.
     """
-    first = jnp.where(metric_only, 1.0, memory.first())
+    first = jnp.where(metric_only, 1.0, memory.first() if exact else memory.for_missing)
 
     def tried(hessian: Curvature, delta: Array, tries: Array, flattened: Array) -> Attempt:
         diagonal = sigma + delta * problem.metric
@@ -125,7 +155,8 @@ def factorised(
     def another(last: Attempt) -> Attempt:
         # The first attempt is one of the loop's, so that the factorisation is compiled once.
         delta = jnp.where(last.tries == 0, first, memory.larger(last.delta))
-        flattened = last.flattened | (delta > MAX_DAMPING)
+        # A Gauss-Newton Hessian has no curvature of the equations.
+        flattened = last.flattened | (exact & (delta > MAX_DAMPING))
         changed = flattened & ~last.flattened
         delta = jnp.where(changed & ~metric_only, memory.damping, delta)
         hessian = jax.lax.cond(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from . import inertia, newton, restoration, termination
+from . import blocks, inertia, newton, restoration, termination
 from .barrier import Errors, Point, Problem, Values
 from .blocks import Curvature
 from .line_search import Found, line_search
@@ -37,14 +37,27 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
 
     attempt = inertia.factorised(
         problem, state.values.slopes, curvature, equations.sigma, equations.weight(problem),
-        equations.metric_only, state.memory,
+        equations.metric_only, state.memory, exact,
     )  # fmt: skip
     system = newton.System(problem, state.values.slopes, equations, attempt)
     step = system.step(state.mu, state.point, state.starting)
     found = line_search(problem, state, step, system.correction, tau)
     after = _after(problem, options, state, step, found, attempt, tau)
+    if not exact:
+        after = _learned(problem, state, attempt, after)
     started = _with_multipliers(state, after)
     return jax.tree.map(lambda a, b: jnp.where(state.starting, a, b), started, after)
+
+
+def _learned(problem: Problem, state: State, attempt: inertia.Attempt, after: State) -> State:
+    """The state after a step, with what that has shown of the curvature that its Hessian lacks."""
+    step = after.point.z - state.point.z
+    force = problem.force(state.values, after.point.multipliers)
+    expected = blocks.hessian_product(problem.structure, attempt.hessian, step)
+    missing = step @ (after.force - force - expected) / jnp.sum(problem.metric * step**2)
+    missing = jnp.where(state.restoring, jnp.nan, missing)
+    memory = after.memory.learned(missing, after.record.step_size, after.values.objective)
+    return after._replace(memory=memory)
 
 
 def _with_next_mu(problem: Problem, options: Options, state: State) -> State:

@@ -15,6 +15,8 @@ Where ours departs from theirs, and why:
   Whether none is needed is not tried anew in every iteration. Where very much would be needed, the
   curvature of the equations is left out instead: multipliers that have grown on the way to
   feasibility would make it worse with every step.
+- **Gauss-Newton Hessians** (`inertia.py`) get a multiple of the metric that makes up for the
+  curvature which the last steps have shown to be missing.
 - **Line search** (`line_search.py`). A trial that misses the constraints is corrected at any step
   length, not only at the full step: corrected trials follow the curved valleys of these problems
   further than straight steps can.
@@ -116,6 +118,11 @@ MIN_DAMPING = 0.1
 # Ours: the damping grows where a step had to be cut to less than this, as Levenberg and Marquardt
 # have it.
 CUT_STEP = 0.3
+# Ours: the first and the least damping of a Gauss-Newton Hessian, as shares of the objective, and
+# from how many of the last steps it is estimated.
+FIRST_GAUSS_NEWTON_DAMPING = 1.0
+MIN_GAUSS_NEWTON_DAMPING = 1e-5
+REMEMBERED_STEPS = 5
 
 
 # --- Restoration (section 3.3) ---

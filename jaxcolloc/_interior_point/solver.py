@@ -33,8 +33,9 @@ class InteriorPoint(AbstractSolver):
 
     - `tol`: the tolerance on the scaled optimality conditions.
     - `max_steps`, `max_seconds`: limits; reaching one returns the best point found.
-    - `hessian`: "exact", or "gauss_newton", which drops the curvature of equations and
-      observations.
+    - `hessian`: "exact", or "gauss_newton", which leaves out the curvature of equations and
+      observations and damps the steps in its place: some four times as many, and no help where the
+      model cannot fit the data.
     - `mu`: the first barrier parameter of a cold start, times the number of nodes: a barrier is a
       sum over nodes where a loss is a mean over samples, and a strong one leads away from the data.
     - `look`: after how many iterations limits of time, Ctrl-C and callbacks are looked at.

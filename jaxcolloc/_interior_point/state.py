@@ -124,7 +124,7 @@ def begin(
         force=force,
         mu=mu,
         filter=Filter.start(values.theta),
-        memory=Memory.start(),
+        memory=Memory.start(values.objective),
         iteration=jnp.asarray(0),
         status=jnp.where(values.finite, RUNNING, NOT_FINITE),
         streaks=Streaks(jnp.asarray(0), jnp.asarray(0)),

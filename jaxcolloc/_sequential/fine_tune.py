@@ -10,15 +10,16 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray
 
-from .._check import describe, integer, positive, share
+from .._check import describe, flag, instance, integer, positive, share
 from .._choose_grid import choose_grids
 from .._constraints import as_constraints
 from .._data import Trajectory, as_trajectories
+from .._early_inputs import warn_of_early_inputs
 from .._grid import Grids
 from .._integrate import Stepping
 from .._nlp import NLP
 from .._precision import x64
-from .._run import Callback, Run, interruptible, progress_bar
+from .._run import Callback, Run, check_shown, interruptible, progress_bar
 from .._settings import Options, Settings, check_options
 from .._solution import Solution, SolveError
 from .._trace import RESULTS
@@ -111,8 +112,11 @@ def fine_tune(
     counts, shares = as_schedule(steps, windows)
     if batch is not None and key is None:
         raise ValueError("`key` must be a PRNG key with `batch`; got None.")
-    if not max_seconds > 0:
-        raise ValueError(f"`max_seconds` must be a number above zero; got {describe(max_seconds)}.")
+    # Infinity is no limit.
+    if not (isinstance(max_seconds, float) and max_seconds == np.inf):
+        max_seconds = positive("max_seconds", max_seconds)
+    flag("throw", throw)
+    check_shown(progress, callback)
     tuning = FineTuning(
         _optimizer(optimizer, clip),
         counts,
@@ -122,14 +126,18 @@ def fine_tune(
         None if patience is None else integer("patience", patience, 1),
         integer("every", every, 1),
         Stepping(
-            diffrax.Tsit5() if solver is None else solver,
+            instance("solver", solver, diffrax.AbstractSolver, diffrax.Tsit5()),
             positive("rtol", rtol),
             positive("atol", atol),
             integer("max_steps", max_steps, 1),
-            adjoint=adjoint,
+            adjoint=instance(
+                "adjoint", adjoint, diffrax.AbstractAdjoint, diffrax.RecursiveCheckpointAdjoint()
+            ),
         ),
     )
     nlp = _problem(model, trajectories, start, grid, l2, options)
+    if not isinstance(start, Solution):
+        warn_of_early_inputs(nlp.trajectories, nlp.grids)
     title = "fine-tuning" if progress is True else progress
     with x64(), interruptible(), progress_bar(title, sum(counts)) as update:
         training = Training(nlp, tuning, key)

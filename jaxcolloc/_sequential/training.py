@@ -270,7 +270,8 @@ def _update(
 
 def _start_states(start: Any, count: int, d: int) -> list[np.ndarray]:
     wanted = f"a jc.Solution or a list of {count} arrays of shape (state,) = ({d},)"
-    if not isinstance(start, (list, tuple, np.ndarray)) or len(start) != count:
+    listed = isinstance(start, (list, tuple)) or (isinstance(start, np.ndarray) and start.ndim > 0)
+    if not listed or len(start) != count:
         raise ValueError(f"`start` must be {wanted}; got {describe(start)}.")
     states = [float_array("start", item, 1, "(state,)") for item in start]
     if any(item.shape != (d,) or not np.all(np.isfinite(item)) for item in states):

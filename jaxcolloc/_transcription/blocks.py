@@ -64,10 +64,19 @@ class Points(eqx.Module):
     def output_shape(
         self, function: PointFunction, num_states: int, num_shared: int
     ) -> tuple[int, ...] | None:
-        """The shape of what `function` returns at one point; None where it is no array."""
+        """The shape of what `function` returns at one point; None where it is no array.
+
+        Its derivative is taken as well, so that one that has none raises here.
+        """
         w = np.zeros(num_shared + self.num_unknowns)
+
+        def value(w: Array, y: Array, t: Array, args: Any, data: Any) -> Array:
+            found, pullback = jax.vjp(lambda w, y: function(w, t, y, args, data), w, y)
+            pullback(found)
+            return found
+
         t, args, data = self.shapes()
-        found = eqx.filter_eval_shape(function, w, t, np.ones(num_states), args, data)
+        found = eqx.filter_eval_shape(value, w, np.ones(num_states), t, args, data)
         return getattr(found, "shape", None)
 
     def shapes(self) -> tuple[Any, Any, Any]:

@@ -7,12 +7,13 @@ import numpy as np
 from jaxtyping import Float
 
 from .._args import Unknowns
-from .._callables import OfModel, of_model
-from .._check import describe, integer
+from .._callables import OfModel, explained, of_model
+from .._check import function, integer, refuse_traced
 from .._constraints import as_constraints
 from .._data import Trajectory, as_trajectories
 from .._grid import Grid, as_grids
 from .._precision import x64
+from .._ridge import ridge_factors
 from .._settings import Settings
 from .blocks import Points
 from .bounds import Sides, check_freedom, variable_bounds
@@ -60,8 +61,8 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
     With `like`, parts of a problem of the same model and grids, its units are kept, and where the
     structure is the same too, its patterns and compiled functions.
     """
-    if not callable(model):
-        raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
+    function("model", model, "f(t, y, args)")
+    refuse_traced("model", model)
     trajectories = with_weights(as_trajectories(data))
     if like is not None:
         _check_channels(trajectories, like)
@@ -161,16 +162,13 @@ def _check_shapes(
     for group in groups:
         times = np.stack([grids[k].times[:1] for k in group.members])
         points = Points.at(times, group.args, group.unknowns, None)
-        found = points.output_shape(VectorField(layout.model), d, size)
-        if found != (d,):
-            raise ValueError(
-                f"`model` must return an array of shape (state,) = ({d},); got {found}. "
-                "If the state has more components than the data, pass `num_states`."
-            )
+        with explained("model", "f(t, y, args)", group.args):
+            points.output_shape(VectorField(layout.model), d, size)
         if observe is None:
             continue
         channels = trajectories[0].num_channels
-        seen = points.output_shape(Sensor(layout.model, observe), d, size)
+        with explained("observe", observe.shown, group.args):
+            seen = points.output_shape(Sensor(layout.model, observe), d, size)
         if seen != (channels,):
             raise ValueError(
                 f"`observe` must return an array of shape (obs,) = ({channels},), "
@@ -202,9 +200,10 @@ def _rows(
     """The model's equations, then what the caller has stated."""
     stated = as_constraints(settings.constraints, len(grids))
     field = VectorField(layout.model)
-    terms, factors = equations(
-        field, layout, groups, grids, units.state, units.time, bool(settings.collocate_start)
-    )
+    with explained("model", "f(t, y, args)"):
+        terms, factors = equations(
+            field, layout, groups, grids, units.state, units.time, settings.collocate_start
+        )
     more = constraint_terms(stated, model, layout, groups, grids, len(factors), units.state)
     zeros = np.zeros(len(factors))
     return _Rows(
@@ -227,7 +226,8 @@ def _penalties(
 ) -> tuple[Penalty, ...]:
     """The losses of the data, and the residual between the nodes if it is asked for."""
     loss = PointLoss(layout.model, observe, settings.loss)
-    penalties = data_losses(loss, layout, groups, trajectories, grids)
+    with explained("loss", "loss(residual, weights)"):
+        penalties = data_losses(loss, layout, groups, trajectories, grids)
     if settings.residual_penalty:
         penalties += residual_penalties(
             VectorField(layout.model), layout, groups, grids,
@@ -239,6 +239,6 @@ def _penalties(
 def _ridge(layout: Layout, model: Any, trajectories: tuple[Trajectory, ...], l2: Any) -> Quadratic:
     """The ridge penalty: weights are drawn to zero, unknowns to their start."""
     unknowns = [Unknowns.of(item.args) for item in trajectories]
-    factor = [layout.model.per_weight("l2", l2, model), *(item.l2 for item in unknowns)]
+    factor = [ridge_factors(layout.model, l2, model), *(item.l2 for item in unknowns)]
     center = [np.zeros(layout.num_weights), *(item.start for item in unknowns)]
     return Quadratic.ridge(np.concatenate(factor), np.concatenate(center))

@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from .._callables import of_model
+from .._callables import explained, of_model
 from .._constraints import AnyConstraint, Constraint, Tie
 from .._grid import Grid
 from .blocks import Blocks, Points
@@ -87,10 +87,11 @@ def _pointwise(
     times = [grids[k].times[at - layout.first_nodes[k]]
              for k, at in zip(selected.members, each, strict=True)]  # fmt: skip
     points = Points.at(padded(times, None), selected.args, selected.unknowns, None)
-    shape = points.output_shape(function, layout.num_states, layout.num_weights)
+    with explained("function", function.function.shown, selected.args):
+        shape = points.output_shape(function, layout.num_states, layout.num_weights)
     if shape is None or len(shape) != 1:
         raise ValueError(
-            "`function` of a jc.Constraint must return a scalar or an array of shape (value,); "
+            "`function` must return a scalar or an array of shape (value,), in a jc.Constraint; "
             f"got shape {shape}."
         )
     there = not_padding([len(at) for at in each])

@@ -130,12 +130,15 @@ class Slots(eqx.Module):
     """Observations of one trajectory, those in a slot interpolated from the same nodes.
 
     `nodes` are nodes of its grid, `basis` the rows that interpolate; `sample` is the position among
-    the trajectory's times, -1 where a slot is not full.
+    the trajectory's times. Where a slot is not full, and in the one slot of a trajectory without
+    observations, an entry is repeated that is not `real`: the model is evaluated there too, and
+    must not be at states that never occur.
     """
 
     nodes: Int[np.ndarray, "slot node"]
     basis: Float[np.ndarray, "slot sample node"]
     sample: Int[np.ndarray, "slot sample"]
+    real: Bool[np.ndarray, "slot sample"]
 
 
 def observation_slots(
@@ -160,13 +163,17 @@ def observation_slots(
     rows = [(interval, row) for interval, row, _ in located]
     between = _between_nodes(rows, samples, chosen)
     kinds = (on_nodes, between)
-    return [kind for kind in kinds if any(len(item.nodes) for item in kind)]
+    return [kind for kind in kinds if any(item.real.any() for item in kind)]
 
 
 def _on_nodes(hit: np.ndarray, use: np.ndarray) -> Slots:
-    """One slot for each observation on a node."""
+    """One slot for each observation on a node; where there is none, one at the first node."""
     sample = np.flatnonzero(use & (hit >= 0))
-    return Slots(hit[sample][:, None], np.ones((len(sample), 1, 1)), sample[:, None])
+    nodes, real = hit[sample], len(sample) > 0
+    if not real:
+        sample, nodes = np.zeros(1, int), np.zeros(1, int)
+    shape = (len(sample), 1)
+    return Slots(nodes[:, None], np.ones((*shape, 1)), sample[:, None], np.full(shape, real))
 
 
 def _between_nodes(
@@ -185,7 +192,8 @@ def _between_nodes(
     occupied = sum(len(count) for count in counts)
     size = int(np.ceil(sum(count.sum() for count in counts) / max(occupied, 1))) or 1
     result = []
-    for (interval, rows), sample, grid in zip(located, samples, grids, strict=True):
+    for (interval, rows), own, grid in zip(located, samples, grids, strict=True):
+        sample = own if len(own) else np.zeros(1, int)
         order = sample[np.argsort(interval[sample], kind="stable")]
         where = interval[order]
         rank = np.arange(len(order)) - np.searchsorted(where, where)
@@ -193,9 +201,12 @@ def _between_nodes(
         num_slots = each.shape[1]
         nodes = np.zeros((num_slots, grid.scheme.num_nodes), int)
         nodes[slot] = grid.interval_nodes[where]
-        basis = np.zeros((num_slots, size, grid.scheme.num_nodes))
-        basis[slot, rank % size] = rows[order]
-        of_sample = np.full((num_slots, size), -1)
+        # The first of each slot everywhere, then all where they belong.
+        first = rank % size == 0
+        of_sample = np.zeros((num_slots, size), int)
+        of_sample[slot[first]] = order[first][:, None]
         of_sample[slot, rank % size] = order
-        result.append(Slots(nodes, basis, of_sample))
+        real = np.zeros((num_slots, size), bool)
+        real[slot, rank % size] = len(own) > 0
+        result.append(Slots(nodes, rows[of_sample], of_sample, real))
     return result

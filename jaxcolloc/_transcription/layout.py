@@ -13,7 +13,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .._check import describe
+from .._check import describe, real_numbers
 from .._grid import Grid
 from .parameters import Weighted
 
@@ -105,14 +105,17 @@ class Layout(eqx.Module):
                 f"`states` must be a list of {len(self.node_counts)} arrays, one per trajectory; "
                 f"got {describe(states)}."
             )
+        arrays = []
         for position, (item, count) in enumerate(zip(states, self.node_counts, strict=True)):
-            shape = np.shape(item)
+            array = real_numbers(f"states[{position}]", item, "an array of real numbers")
+            arrays.append(array)
+            shape = array.shape
             if shape != (count, self.num_states):
                 raise ValueError(
                     f"`states[{position}]` must have shape (node, state) = "
                     f"({count}, {self.num_states}); got {shape}."
                 )
-        flat = np.concatenate([np.asarray(item, np.float64) for item in states])
+        flat = np.concatenate(arrays)
         if not np.all(np.isfinite(flat)):
             raise ValueError("`states` must be finite; got NaN or infinity.")
         return flat

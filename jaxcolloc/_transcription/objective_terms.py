@@ -74,10 +74,10 @@ def _data_loss(
 ) -> Penalty:
     chosen = [trajectories[k] for k in group.members]
     first = layout.first_nodes[list(group.members)]
-    # What is added to the positions after padding makes the padding the first node.
-    nodes = padded([item.nodes for item in slots]) + first[:, None, None]
-    sample = padded([item.sample for item in slots], -1).reshape(len(slots), -1)
-    real = sample >= 0
+    # Missing slots repeat the last one.
+    nodes = padded([item.nodes for item in slots], None) + first[:, None, None]
+    sample = padded([item.sample for item in slots], None).reshape(len(slots), -1)
+    real = padded([item.real for item in slots], False).reshape(len(slots), -1)
     own = [(item, at) for item, at in zip(chosen, sample, strict=True)]
     measured = np.stack([item.measured[at] for item, at in own]) & real[..., None]
     data = Observed(
@@ -92,7 +92,7 @@ def _data_loss(
     return _penalty(
         function, points, layout.num_states, layout,
         nodes=nodes.astype(np.int32),
-        basis=padded([item.basis for item in slots])[:, :, :, None],
+        basis=padded([item.basis for item in slots], None)[:, :, :, None],
         curved=function.observe is not None,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._args import fill
+from .._callables import explained
 from .._check import describe
 from .._leafwise import broadcast, is_numbers, is_pair
 from .._precision import AnyArray, is_inexact, to_float64
@@ -47,7 +48,7 @@ class Weighted(eqx.Module):
             if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
                 raise ValueError(
                     f"`{name}` must have real weights; got a leaf of type {leaf.dtype}. "
-                    "Keep real and imaginary part as two leaves."
+                    "Keep real and imaginary part as two leaves, or hold it by `trainable`."
                 )
             if not np.all(np.isfinite(np.asarray(leaf, np.float64))):
                 raise ValueError(f"`{name}` must have finite weights; got {describe(leaf)}.")
@@ -78,8 +79,9 @@ class Weighted(eqx.Module):
 
     def flatten(self, name: str, tree: Any) -> Float[np.ndarray, " weight"]:
         """The weights of `tree`, which must have the structure of the one taken apart."""
-        same = len(jtu.tree_leaves(tree)) == len(self.mask)
-        leaves = jtu.tree_leaves(_partition(tree, self.mask)[0]) if same else []
+        every = jtu.tree_leaves(tree)
+        chosen = zip(every, self.mask, strict=False) if len(every) == len(self.mask) else ()
+        leaves = [leaf for leaf, used in chosen if used and is_numbers(leaf)]
         shapes = tuple(tuple(np.shape(leaf)) for leaf in leaves)
         if shapes != self.shapes:
             raise ValueError(
@@ -91,6 +93,11 @@ class Weighted(eqx.Module):
             for leaf, scale in zip(leaves, self.scales, strict=True)
         ]
         return np.concatenate(flat) if flat else np.zeros(0)
+
+    def values(self, w: AnyArray) -> Array:
+        """What the weights are in the model, flat."""
+        flat = [jnp.ravel(leaf) for leaf in self._leaves(w)]
+        return jnp.concatenate(flat) if flat else jnp.zeros(0)
 
     def join(self, w: Weights) -> Any:
         """The PyTree with the weights `w`, in float64."""
@@ -173,7 +180,8 @@ class Weighted(eqx.Module):
 def _mask(tree: Any, trainable: Any) -> tuple[bool, ...]:
     """Which leaves of `tree` are weights."""
     if callable(trainable) and jtu.all_leaves([trainable]):
-        chosen = [bool(trainable(leaf)) for leaf in jtu.tree_leaves(tree)]
+        with explained("trainable", "trainable(leaf)"):
+            chosen = [bool(trainable(leaf)) for leaf in jtu.tree_leaves(tree)]
     else:
         wanted = "a bool or a function of a leaf"
         values = broadcast("trainable", trainable, tree, _is_bool, wanted)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._callables import OfModel
+from .._callables import OfModel, as_floats
 from .._loss import Loss
 from .._precision import AnyArray
 from .parameters import Weighted
@@ -26,7 +26,14 @@ class VectorField(eqx.Module):
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
         model, args = self.model.apply(w, args)
-        return model(t, y, args)
+        wanted = f"an array of shape (state,) = {y.shape}"
+        slope = as_floats("model", model(t, y, args), wanted, y.dtype)
+        if slope.shape != y.shape:
+            raise ValueError(
+                f"`model` must return {wanted} when called as f(t, y, args); got {slope.shape}. "
+                "If the state has more components than the data, pass `num_states`."
+            )
+        return slope
 
 
 class Sensor(eqx.Module):
@@ -37,7 +44,7 @@ class Sensor(eqx.Module):
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
         model, args = self.model.apply(w, args)
-        return self.function(t, y, args, model)
+        return _seen(self.function, t, y, args, model)
 
 
 class PathFunction(eqx.Module):
@@ -48,7 +55,16 @@ class PathFunction(eqx.Module):
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
         model, args = self.model.apply(w, args)
-        return jnp.atleast_1d(jnp.asarray(self.function(t, y, args, model), float))
+        value = self.function(t, y, args, model)
+        if isinstance(value, (tuple, list)) and value:
+            value = jnp.stack(value)
+        wanted = "a scalar or an array of shape (value,)"
+        return jnp.atleast_1d(as_floats("function", value, wanted, y.dtype))
+
+
+def _seen(observe: OfModel, t: Array, y: Array, args: Any, model: Any) -> Array:
+    """What is measured of a state, as floats."""
+    return as_floats("observe", observe(t, y, args, model), "an array of shape (obs,)", y.dtype)
 
 
 class Observed(eqx.Module):
@@ -78,12 +94,17 @@ class PointLoss(eqx.Module):
                 predicted = y[: data.ys.shape[-1]]
             else:
                 model, known = self.model.apply(w, args)
-                predicted = self.observe(t, y, known, model)
+                predicted = _seen(self.observe, t, y, known, model)
             return jnp.where(data.measured, predicted - data.ys, 0.0)
 
         difference = _expanded(residual, w, y) if self.linearise else residual(w, y)
-        value = jnp.asarray(data.factor) * self.loss(difference, jnp.asarray(data.weights))
-        return value[None]
+        loss = self.loss(difference, jnp.asarray(data.weights))
+        value = as_floats("loss", loss, "a scalar", y.dtype)
+        if value.shape != ():
+            raise ValueError(
+                f"`loss` must return a scalar, the sum over channels; got shape {value.shape}."
+            )
+        return (jnp.asarray(data.factor) * value)[None]
 
 
 class PointResidual(eqx.Module):

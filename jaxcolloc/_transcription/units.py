@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from .._check import describe
+from .._check import describe, real_numbers
 from .._data import Trajectory, changed
 from .._grid import Grid
 from .layout import Layout
@@ -79,16 +79,12 @@ def _state_units(
     A state that is not a channel has unit one, unless `given` says otherwise.
     """
     if given is not None:
-        try:
-            scale = np.broadcast_to(np.asarray(given, np.float64), (num_states,))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"`state_scale` must be numbers above zero, a scalar or shape (state,) = "
-                f"({num_states},); got {describe(given)}."
-            ) from error
-        if not np.all(np.isfinite(scale) & (scale > 0)):
-            raise ValueError(f"`state_scale` must be finite and above zero; got {describe(given)}.")
-        return scale
+        wanted = f"numbers above zero, a scalar or shape (state,) = ({num_states},)"
+        scale = real_numbers("state_scale", given, wanted)
+        sound = np.all(np.isfinite(scale) & (scale > 0))
+        if not sound or scale.shape not in ((), (1,), (num_states,)):
+            raise ValueError(f"`state_scale` must be {wanted}; got {describe(given)}.")
+        return np.broadcast_to(scale, (num_states,))
     scale = np.ones(num_states)
     if not observed:
         magnitude = _thousands(_magnitudes(trajectories))

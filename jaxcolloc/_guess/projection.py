@@ -1,0 +1,155 @@
+"""project: constants that only the observation uses, fitted to the data for given states.
+
+Gains and offsets of sensors enter the observation linearly and the field not at all. For any states
+their best values follow from linear least squares, so that a search need not find them: variable
+projection (Golub and Pereyra, SIAM J. Numer. Anal. 10, 1973).
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from scipy.optimize import lsq_linear
+
+from .._args import as_arrays
+from .._callables import OfModel
+from .._nlp import NLP
+from .._precision import to_float64, x64
+from .._ridge import net_weights
+from .._rollout import padding
+from .._transcription.parameters import Weighted
+from .._transcription.point_functions import Sensor, VectorField
+from .states import States
+
+
+Head = Float[np.ndarray, " head"]
+
+# A derivative that changes by less than this share is constant.
+_CONSTANT = 1e-6
+
+
+def project(nlp: NLP, head: Head, states: States) -> Head:
+    """`head` with the constants that enter the observation only, and linearly, fitted to the data.
+
+    `states` are given at the nodes of each trajectory. Nothing changes where there are none.
+    """
+    w = head[: nlp.num_weights]
+    constant = ~net_weights(nlp.layout.model, nlp.model)
+    if nlp.observe is None or not constant.any():
+        return head
+    here = _slopes(nlp, head, w, states)
+    there = _slopes(nlp, head, _moved(nlp, w), states)
+    size = np.abs(here.observation).max(axis=(0, 1))
+    same = np.abs(there.observation - here.observation).max(axis=(0, 1)) <= _CONSTANT * size
+    linear = constant & (size > 0) & same & ~here.used_by_field & ~there.used_by_field
+    if not linear.any():
+        return head
+    values = _fitted(nlp, here, linear)
+    result = head.copy()
+    inside = ~nlp.layout.model.positive | (values > 0)
+    chosen = linear & inside
+    result[: nlp.num_weights][chosen] = _inward(nlp, np.where(inside, values, 1.0))[chosen]
+    return result
+
+
+class _Slopes(NamedTuple):
+    """What the weights do at the observation times, all trajectories one after another.
+
+    `observation` is the derivative of what is seen by the weights' values, `seen` that itself.
+    """
+
+    observation: Float[np.ndarray, "time obs weight"]
+    seen: Float[np.ndarray, "time obs"]
+    values: Float[np.ndarray, " weight"]
+    used_by_field: Bool[np.ndarray, " weight"]
+
+
+def _slopes(nlp: NLP, head: Head, w: np.ndarray, states: States) -> _Slopes:
+    """Derivatives at the weights `w`, with the unknowns of `head`."""
+    args = nlp.args(nlp.pack_head(head, states))
+    observation, seen, used = [], [], np.zeros(len(w), bool)
+    observe = nlp.observe
+    assert observe is not None
+    values = np.zeros(0)
+    for item, grid, own, known in zip(nlp.trajectories, nlp.grids, states, args, strict=True):
+        pad = padding(len(item.ts))
+        ts = np.pad(item.ts, (0, pad), mode="edge")
+        with x64():
+            inputs = to_float64((as_arrays(known), jnp.asarray(ts)))
+            found = _derivatives(
+                nlp.layout.model, observe, jnp.asarray(w), *inputs,
+                jnp.asarray(grid.interpolate(own, ts)),
+            )  # fmt: skip
+            of_seen, at, of_field, values, factor = (np.asarray(part) for part in found)
+        observation.append(of_seen[: len(item.ts)] / factor)
+        seen.append(at[: len(item.ts)])
+        used |= np.any(of_field != 0, axis=(0, 1))
+    return _Slopes(np.concatenate(observation), np.concatenate(seen), values, used)
+
+
+@eqx.filter_jit
+def _derivatives(
+    weighted: Weighted, observe: OfModel, w: Array, args: Any, ts: Array, ys: Array
+) -> tuple[Array, ...]:
+    sensor, field = Sensor(weighted, observe), VectorField(weighted)
+
+    def seen(w: Array) -> Array:
+        return jax.vmap(lambda t, y: sensor(w, t, y, args, None))(ts, ys)
+
+    def slope(w: Array) -> Array:
+        return jax.vmap(lambda t, y: field(w, t, y, args, None))(ts, ys)
+
+    values, factor = jax.jvp(weighted.values, (w,), (jnp.ones_like(w),))
+    return jax.jacobian(seen)(w), seen(w), jax.jacobian(slope)(w), values, factor
+
+
+def _moved(nlp: NLP, w: np.ndarray) -> np.ndarray:
+    """Other weights, none of them the same."""
+    return np.where(nlp.layout.model.positive, w + 0.5, 1.7 * w + 1.0)
+
+
+def _fitted(nlp: NLP, slopes: _Slopes, linear: np.ndarray) -> np.ndarray:
+    """The values of all weights, with the `linear` ones fitted to the data within their bounds."""
+    ys, weights, measured = (
+        np.concatenate([getattr(item, name) for item in nlp.trajectories])
+        for name in ("ys", "weights", "measured")
+    )
+    part = slopes.observation[:, :, linear]
+    target = ys - slopes.seen + part @ slopes.values[linear]
+    root = np.sqrt(weights)[measured]
+    matrix, rhs = root[:, None] * part[measured], root * target[measured]
+    # Columns of one size, whatever the units of gains and offsets.
+    size = np.linalg.norm(matrix, axis=0)
+    size = np.where(size > 0, size, 1.0)
+    lower, upper = (nlp.layout.weights(side)[linear] for side in nlp.bounds)
+    with x64():
+        low, high = (np.asarray(_all_values(nlp, side, linear)) for side in (lower, upper))
+    found = lsq_linear(matrix / size, rhs, bounds=(low * size, high * size)).x / size
+    result = slopes.values.copy()
+    result[linear] = found
+    return result
+
+
+def _all_values(nlp: NLP, side: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Bounds of the linear weights as bounds of their values."""
+    full = np.zeros(nlp.num_weights)
+    full[linear] = np.clip(side, -700.0, 700.0)
+    values = np.asarray(nlp.layout.model.values(full))[linear]
+    positive = nlp.layout.model.positive[linear]
+    open_side = np.where(side < 0, np.where(positive, 0.0, -np.inf), np.inf)
+    return np.where(np.isinf(side), open_side, values)
+
+
+def _inward(nlp: NLP, values: np.ndarray) -> np.ndarray:
+    """The optimizer's variables of the weights' values."""
+    offsets = np.cumsum((0, *nlp.layout.model.sizes))
+    parts = [
+        scale.inward(values[first : first + size])
+        for first, size, scale in zip(
+            offsets, nlp.layout.model.sizes, nlp.layout.model.scales, strict=False
+        )
+    ]
+    return np.concatenate([np.zeros(0), *parts])

@@ -1,0 +1,252 @@
+"""What is wrong with the caller's functions and calls is said in their words."""
+
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+import jaxcolloc as jc
+from jaxcolloc._not_finite import where_not_finite
+
+
+@pytest.fixture(autouse=True)
+def annotations_unchecked():
+    """As in the caller's program, where no annotation is checked at run time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+TS = np.linspace(0.0, 3.0, 13)
+DATA = jc.Trajectory(TS, np.stack([np.exp(-TS), np.exp(-TS / 2)], axis=1))
+GRID = jc.Grid.uniform(0.0, 3.0, 3, jc.Radau(2))
+
+
+class Law(eqx.Module):
+    """A model whose law is any function of a rate and what a model gets."""
+
+    rate: jax.Array
+    law: object = eqx.field(static=True)
+
+    def __call__(self, *inputs):
+        return self.law(self.rate, *inputs)
+
+
+def decay(rate, t, y, args):
+    return -rate * y
+
+
+def transcribe(law=decay, data=DATA, **options):
+    return jc.transcribe(Law(jnp.asarray(1.0), law), data, GRID, **options)
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (lambda k, y, t: -k * y, r"f\(t, y, args\).*takes other arguments"),
+        (lambda k, y, t, args: -k * y, r"`model` must return .*f\(t, y, args\); got \(\)"),
+        (lambda k, t, y, args: k * y if y[0] > 0 else y, r"`if`.*jnp.where or jax.lax.cond"),
+        (lambda k, t, y, args: k * np.sin(y), "`model`.*use jax.numpy"),
+        (lambda k, t, y, args: k * y * float(t), "`model`.*use jax.numpy"),
+        (lambda k, t, y, args: k * y[:2] * range(int(y[0])), "`model`.*use jax.numpy"),
+        (lambda k, t, y, args: k * y * args["u"], "`model`.*uses `args`, of which the .* has none"),
+        (lambda k, t, y, args: k * y * args.u, "`model`.*uses `args`, of which the .* has none"),
+        (lambda k, t, y, args: k * y * args, "`model`.*uses `args`, of which the .* has none"),
+        (lambda k, t, y, args: jnp.round(y).astype(int), r"`model` must .*\.astype\(float\)"),
+        (lambda k, t, y, args: y * 1j, "`model` must return .*complex"),
+        (lambda k, t, y, args: (y[0], y[1]), r"`model` .*shape \(state,\) = \(2,\); got a tuple"),
+        (lambda k, t, y, args: None, r"`model` .*shape \(state,\) = \(2,\); got None"),
+        (lambda k, t, y, args: "none", "`model` must return .*got 'none'"),
+        (lambda k, t, y, args: y @ jnp.ones(3), "`model` cannot be evaluated .*TypeError"),
+        (lambda k, t, y, args: {}["rate"], "`model` cannot be evaluated .*KeyError: 'rate'"),
+        (
+            lambda k, t, y, args: jax.lax.while_loop(lambda x: x[0] > 1, lambda x: x / 2, k * y),
+            "`model` cannot be evaluated .*[Rr]everse-mode",
+        ),
+    ],
+)
+def test_says_what_is_wrong_with_a_model(law, message):
+    with pytest.raises(ValueError, match=message):
+        transcribe(law)
+
+
+def test_the_callers_own_error_stays_attached():
+    def law(k, t, y, args):
+        raise ZeroDivisionError("my own words")
+
+    with pytest.raises(ValueError, match="ZeroDivisionError: my own words") as caught:
+        transcribe(law)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda k, t, y, args: jnp.stack([-k * y[0], -y[1] / 2]).astype(jnp.float32),
+        lambda k, t, y, args: -k * y.astype(jnp.float32),
+        lambda k, t, y, args: np.array([1.0, 2.0]),
+    ],
+)
+def test_takes_results_of_other_precision_and_constants(law):
+    nlp = transcribe(law)
+    z = jc.guess(nlp).z
+    assert nlp.objective(z).dtype == nlp.constraints(z).dtype == np.float64
+    assert np.all(np.isfinite(nlp.hessian(z, np.ones(nlp.num_constraints), 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"observe": lambda t, y: y}, r"`observe`.*f\(t, y, args\).*takes other arguments"),
+        ({"observe": lambda t, y, args: y * args["c"]}, "`observe`.*uses `args`"),
+        ({"observe": lambda t, y, args: y if y[0] > 0 else -y}, "`observe`.*jnp.where"),
+        ({"observe": lambda t, y, args: (y[0], y[1])}, "`observe` must return .*got a tuple"),
+        ({"observe": lambda t, y, args: y > 0}, "`observe` must return .*bool"),
+        ({"loss": lambda r, w: w * r**2}, r"`loss` must return a scalar.*got shape \(2,\)"),
+        ({"loss": lambda r: r}, r"`loss`.*loss\(residual, weights\).*takes other arguments"),
+        ({"loss": lambda r, w: None}, "`loss` must return a scalar; got None"),
+        ({"loss": lambda r, w: jnp.sum(r**2) if r[0] > 0 else 0.0}, "`loss`.*jnp.where"),
+        (
+            {"loss": jc.PseudoHuber},
+            r"`loss` must be callable as loss\(residual, weights\); got <cl",
+        ),
+        ({"loss": 3}, r"`loss` must be callable as loss\(residual, weights\); got 3"),
+        ({"constraints": jc.Constraint(lambda t, y: y)}, "`function`.*takes other arguments"),
+        ({"constraints": jc.Constraint(lambda t, y, args: args[0])}, "`function`.*uses `args`"),
+        ({"constraints": jc.Constraint(lambda t, y, args: None)}, "`function` must return a scal"),
+        ({"constraints": jc.Constraint(lambda t, y, args: y * 1j)}, "`function` must .*complex"),
+        ({"constraints": 3}, "`constraints` must hold jc.Constraint.*got 3"),
+        ({"constraints": "ab"}, "`constraints` must hold jc.Constraint.*got 'ab'"),
+        ({"collocate_start": np.ones(2)}, "`collocate_start` must be True or False"),
+        ({"observe": 3}, "`observe` must be callable"),
+        ({"num_states": "two"}, "`num_states` must be an integer"),
+        ({"state_scale": "two"}, "`state_scale` must be"),
+        ({"trainable": 3}, "`trainable` must be"),
+    ],
+)
+def test_says_what_is_wrong_with_an_option(options, message):
+    with pytest.raises(ValueError, match=message):
+        transcribe(**options)
+
+
+def test_a_class_is_no_model():
+    with pytest.raises(
+        ValueError, match=r"`model` must be callable as f\(t, y, args\); got <class"
+    ):
+        jc.transcribe(Law, DATA, GRID)
+
+
+@pytest.mark.parametrize(
+    ("act", "names"),
+    [
+        (lambda: jax.jit(lambda v: jc.Trajectory(TS, v))(DATA.ys), ("`ys`", "jax.jit")),
+        (lambda: jax.vmap(lambda v: jc.Trajectory(TS, v))(DATA.ys[None]), ("`ys`", "jax.vmap")),
+        (lambda: jax.grad(lambda t: jc.Trajectory(t, TS))(TS), ("`ts`", "jax.grad")),
+        (
+            lambda: eqx.filter_jit(lambda m: jc.fit(m, DATA))(Law(jnp.asarray(1.0), decay)),
+            ("jax.jit",),
+        ),
+        (lambda: jax.jit(lambda x: jc.fit(decay, DATA))(1.0), ("`data`", "jax.jit")),
+        (
+            lambda: eqx.filter_jit(lambda m: jc.transcribe(m, DATA, GRID))(
+                Law(jnp.asarray(1.0), decay)
+            ),
+            ("jax.jit",),
+        ),
+        (
+            lambda: eqx.filter_vmap(lambda m: jc.transcribe(m, DATA, GRID))(
+                Law(jnp.ones(3), decay)
+            ),
+            ("`model`", "jax.vmap"),
+        ),
+        (
+            lambda: eqx.filter_jit(lambda d: jc.transcribe(decay, d, GRID))(DATA),
+            ("jax.jit",),
+        ),
+        (
+            lambda: eqx.filter_jit(lambda n: jc.solve(n, jc.Ipopt(), np.zeros(3)))(transcribe()),
+            ("`nlp`", "jax.jit"),
+        ),
+    ],
+)
+def test_says_what_cannot_be_traced(act, names):
+    with pytest.raises(ValueError, match="being traced") as caught:
+        act()
+    assert all(name in str(caught.value) for name in names)
+
+
+def _named(**options):
+    """Where a problem with a state of 0 at the start of the second trajectory is not finite."""
+    ts = np.array([0.0, 1.0, 2.0])
+    data = [jc.Trajectory(ts, ys[:, None]) for ys in (1 + ts, ts)]
+    options = {"model": lambda t, y, args: -y, "l2": 0.0} | options
+    model, grid = options.pop("model"), jc.Grid.uniform(0.0, 2.0, 2, jc.Radau(1))
+    nlp = jc.transcribe(model, data, grid, **options)
+    z = nlp.pack(model, [1 + grid.times[:, None], grid.times[:, None]])
+    return nlp, z
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"model": lambda t, y, args: jnp.log(y - 1)},
+            "`model` is not finite in trajectory 1 at t = 1, where y = [1] and its value is [-inf]",
+        ),
+        (
+            {"model": lambda t, y, args: jnp.sqrt(y - 1)},
+            "The derivative of `model` is not finite in trajectory 1 at t = 1",
+        ),
+        (
+            {"model": lambda t, y, args: jnp.abs(y - 1) ** 1.5},
+            "The second derivative of `model` is not finite in trajectory 1 at t = 1",
+        ),
+        (
+            {"observe": lambda t, y, args: jnp.log(y)},
+            "`observe` is not finite in trajectory 1 at t = 0, where y = [0]",
+        ),
+        (
+            {"loss": lambda r, w: jnp.sqrt(jnp.sum(r**2))},
+            "The derivative of `loss` is not finite in trajectory 0 at t = 0",
+        ),
+        (
+            {"constraints": jc.Constraint(lambda t, y, args: 1 / y, lower=0.0, at="start")},
+            "`constraints` is not finite in trajectory 1 at t = 0",
+        ),
+        (
+            {"constraints": jc.Constraint(lambda t, y, args: 1 / y, lower=0.0, trajectories=[0])},
+            "",
+        ),
+        ({}, ""),
+    ],
+)
+def test_finds_what_is_not_finite(options, message):
+    found = where_not_finite(*_named(**options))
+    assert found.startswith(message)
+    assert bool(found) == bool(message)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [jc.Ipopt(max_steps=5), jc.InteriorPoint(max_steps=5)],
+    ids=lambda item: repr(item)[:6],
+)
+def test_a_solve_says_what_is_not_finite(solver):
+    nlp, z = _named(model=Law(jnp.asarray(1.0), lambda k, t, y, args: k * jnp.log(y - 1)))
+    sol = jc.solve(nlp, solver, z, throw=False)
+    assert sol.result is jc.RESULTS.not_finite
+    assert sol.stats["not_finite"].startswith("`model` is not finite in trajectory 1 at t = 1")
+    with pytest.raises(jc.SolveError, match="`model` is not finite in trajectory 1 at t = 1"):
+        jc.solve(nlp, solver, z)
+    with pytest.raises(jc.SolveError, match="`model` is not finite in trajectory 1 at t = 1"):
+        jc.solve_batch(nlp, solver, [z])
+
+
+def test_messages_are_sentences():
+    """Every message that a wrong call of the constructors gives names an argument and ends."""
+    with pytest.raises(ValueError, match=re.compile(r"^`\w+` .*\.$", re.DOTALL)):
+        jc.Trajectory(TS, TS)
