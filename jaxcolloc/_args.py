@@ -156,14 +156,21 @@ def as_arrays(args: Any) -> Any:
 
 def _on_host(leaf: Any) -> Any:
     """A float array as one of NumPy in float64: JAX would compile a program for every shape."""
-    if is_inexact(leaf):
-        return np.asarray(leaf, wide(leaf))
-    if is_array(leaf) and not (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.integer)):
+    check_leaf(leaf)
+    return np.asarray(leaf, wide(leaf)) if is_inexact(leaf) else leaf
+
+
+def check_leaf(leaf: Any) -> None:
+    """Refuse arrays in `args` that do not hold numbers, or not all of them."""
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise ValueError("`args` must hold arrays without a mask: fill it, `array.filled(value)`.")
+    if not is_array(leaf):
+        return
+    if not (leaf.dtype == bool or jnp.issubdtype(leaf.dtype, jnp.number)):
         raise ValueError(
             f"`args` must hold arrays of numbers; got one of type {leaf.dtype}. What is no number "
             "can be a leaf of its own: a text, a function, an object."
         )
-    return leaf
 
 
 def number_to_array(leaf: Any) -> Any:
@@ -219,6 +226,11 @@ def _hashable(leaf: Any) -> Hashable:
 def sealed(args: Any) -> Any:
     """`args` as a program that JAX compiles takes them: what is no array is `Fixed`."""
     return jtu.tree_map(lambda leaf: leaf if is_array(leaf) else Fixed(leaf), args)
+
+
+def opened(args: Any) -> Any:
+    """Sealed `args` without unknowns as the model sees them."""
+    return fill(args, jnp.zeros(0))
 
 
 def stack(args: Sequence[Any]) -> Any:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._args import as_arrays
+from ._args import as_arrays, opened, sealed
 from ._callables import OfModel
 from ._loss import squared_error
 from ._nlp import NLP
@@ -227,10 +227,12 @@ def observed(
     pad = padding(len(ts))
     ts, states = np.pad(ts, (0, pad), mode="edge"), np.pad(states, ((0, pad), (0, 0)), mode="edge")
     with x64():
-        inputs = to_float64((model, as_arrays(args), jnp.asarray(ts), jnp.asarray(states)))
+        known = sealed(as_arrays(args))
+        inputs = to_float64((model, known, jnp.asarray(ts), jnp.asarray(states)))
         return np.asarray(_observed(nlp.observe, *inputs))[: len(ts) - pad]
 
 
 @eqx.filter_jit
 def _observed(observe: OfModel, model: Any, args: Any, ts: Array, states: Array) -> Array:
-    return jax.vmap(lambda t, y: observe(t, y, args, model))(ts, states)
+    known = opened(args)
+    return jax.vmap(lambda t, y: observe(t, y, known, model))(ts, states)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from ._args import opened
 from ._inputs import sample_times
 from ._precision import AnyArray
 
@@ -43,11 +44,11 @@ def integrate(
 ) -> tuple[Float[Array, "time state"], Bool[Array, ""]]:
     """The states at `ts`, and whether the limit of steps ended the integration.
 
-    Not finite behind a failure, unless it is to `throw`.
+    `args` may be sealed. Not finite behind a failure, unless it is to `throw`.
     """
     unit = stepping.unit
-    field = model if unit is None else _in_units(model, jnp.asarray(unit))
-    jumps, knots = sample_times((model, args))
+    field = _in_units(model, 1.0 if unit is None else jnp.asarray(unit))
+    jumps, knots = sample_times((model, opened(args)))
     if stepping.stops is not None:
         knots = [*knots, stepping.stops]
     controller: Any = diffrax.PIDController(rtol=stepping.rtol, atol=stepping.atol)
@@ -90,8 +91,8 @@ def complex_constants() -> Iterator[None]:
         yield
 
 
-def _in_units(model: Any, unit: Array) -> Any:
-    return lambda t, u, args: model(t, u * unit, args) / unit
+def _in_units(model: Any, unit: Any) -> Any:
+    return lambda t, u, args: model(t, u * unit, opened(args)) / unit
 
 
 def _far_away(t: Any, u: Any, args: Any, **rest: Any) -> Any:

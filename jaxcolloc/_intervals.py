@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._args import as_arrays
+from ._args import as_arrays, opened, sealed
 from ._grid import Grid
 from ._inputs import knots
 from ._integrate import complex_constants, most_steps
@@ -45,7 +45,7 @@ def interval_errors(
     end = path.states[grid.interval_ends]
     spans = _spans(grid.boundaries, knots((model, args)))
     with x64():
-        inputs = to_float64((model, as_arrays(args)))
+        inputs = to_float64((model, sealed(as_arrays(args))))
         ends, sensitivity = _each_interval(*inputs, spans, begin, spread)
         residuals = _residuals(*inputs, grid, path.states) / spread
     # Where an interval's integration fails its error is infinite.
@@ -118,7 +118,7 @@ def _intervals(
 ) -> tuple[Array, Array]:
     def field(t: Any, carry: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
         u, sensitivity = carry
-        slope, along = jax.linearize(lambda u: model(t, u * spread, args) / spread, u)
+        slope, along = jax.linearize(lambda u: model(t, u * spread, opened(args)) / spread, u)
         return slope, jax.vmap(along, in_axes=1, out_axes=1)(sensitivity)
 
     def interval(t0: Any, t1: Any, inside: Any, y0: Array) -> tuple[Array, Array]:
@@ -160,13 +160,16 @@ def _residuals(model: Any, args: Any, grid: Grid, states: np.ndarray) -> np.ndar
 def field_at(model: Any, args: Any, times: np.ndarray, states: np.ndarray) -> np.ndarray:
     """The field at times of shape `(a, b)` and states of shape `(a, b, state)`."""
     with x64():
-        inputs = to_float64((model, as_arrays(args), jnp.asarray(times), jnp.asarray(states)))
+        inputs = to_float64(
+            (model, sealed(as_arrays(args)), jnp.asarray(times), jnp.asarray(states))
+        )
         return np.asarray(_field(*inputs))
 
 
 @eqx.filter_jit
 def _field(model: Any, args: Any, times: Array, states: Array) -> Array:
-    return jax.vmap(jax.vmap(lambda t, y: model(t, y, args)))(times, states)
+    known = opened(args)
+    return jax.vmap(jax.vmap(lambda t, y: model(t, y, known)))(times, states)
 
 
 def growth(sensitivity: Float[np.ndarray, "interval state state"]) -> float:

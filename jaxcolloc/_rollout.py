@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ._args import as_arrays
+from ._args import as_arrays, sealed
 from ._inputs import knots
 from ._integrate import Stepping, integrate, most_steps, powers_of_two
 from ._precision import to_float64, x64
@@ -62,7 +62,9 @@ def rollout(
     for solver in (diffrax.Tsit5(), diffrax.Kvaerno5()):
         stepping = Stepping(solver, RTOL, ATOL, limit, unit, stops, bounded=True)
         with x64():
-            inputs = to_float64((model, jnp.asarray(padded), jnp.asarray(start), as_arrays(args)))
+            inputs = to_float64(
+                (model, jnp.asarray(padded), jnp.asarray(start), sealed(as_arrays(args)))
+            )
             ys, limited = _integrate(*inputs, stepping)
             states = np.asarray(ys)[: len(times)]
         finite = np.all(np.isfinite(states), axis=1)

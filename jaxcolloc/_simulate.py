@@ -10,8 +10,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._args import Unknown, number_to_array
-from ._check import describe, float_array, integer, positive
+from ._args import Unknown, check_leaf, number_to_array, opened, sealed
+from ._callables import explained
+from ._check import describe, flag, float_array, function, instance, integer, positive
 from ._inputs import knots
 from ._integrate import Stepping, integrate, most_steps, powers_of_two
 from ._precision import caller_float, scope, to_float64
@@ -68,19 +69,19 @@ def simulate(
     positive("rtol", rtol)
     if atol is not None:
         positive("atol", atol)
-    if solver is not None and not isinstance(solver, diffrax.AbstractSolver):
-        raise ValueError(f"`solver` must be a Diffrax solver; got {describe(solver)}.")
+    solver = instance("solver", solver, diffrax.AbstractSolver, diffrax.Tsit5())
+    throw = flag("throw", throw)
     if max_steps is None:
         max_steps = _MAX_STEPS if traced else most_steps(_MAX_STEPS, len(knots((model, args))))
     else:
         max_steps = integer("max_steps", max_steps, 1)
     with scope(model, ts, y0, args):
-        args = jtu.tree_map(number_to_array, args)
+        args = sealed(jtu.tree_map(number_to_array, args))
         single = caller_float() == np.float32
         inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
         _check_result(*inputs)
         stepping = Stepping(
-            diffrax.Tsit5() if solver is None else solver,
+            solver,
             max(rtol, _FLOAT32_RTOL) if single else rtol,
             max(_ATOL if atol is None else atol, _FLOAT32_ATOL if single else 0.0),
             max_steps,
@@ -94,13 +95,13 @@ def simulate(
 
 def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
     """Refuse what cannot be integrated."""
-    if not callable(model):
-        raise ValueError(f"`model` must be callable as f(t, y, args); got {describe(model)}.")
+    function("model", model, "f(t, y, args)")
     if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
         raise ValueError(
             "`args` must hold values, not jc.Unknown objects: pass `sol.args[k]`, where the fitted "
             "values stand in their place."
         )
+    jtu.tree_map(check_leaf, args)
     if traced:
         if np.ndim(ts) != 1 or np.size(ts) == 0:
             raise ValueError(f"`ts` must have shape (time,); got shape {np.shape(ts)}.")
@@ -121,12 +122,9 @@ def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
 
 def _check_result(model: Any, ts: Array, y0: Array, args: Any) -> None:
     """Refuse a model that takes or returns a state of another shape than `y0`."""
-    try:
-        result = eqx.filter_eval_shape(model, ts[0], y0, args)
-    except (IndexError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`model` cannot be called with a `y0` of shape {y0.shape} and these `args`: {error}"
-        ) from error
+    known = opened(args)
+    with explained("model", "f(t, y, args)", known):
+        result = eqx.filter_eval_shape(model, ts[0], y0, known)
     if getattr(result, "shape", None) != y0.shape:
         raise ValueError(
             f"`y0` must have the shape of the model's state: the result of `model` has shape "

@@ -208,6 +208,31 @@ TRANSCRIBE = _with(
 )  # fmt: skip
 COSTLY: dict[str, Target] = {
     "transcribe": TRANSCRIBE,
+    "simulate": _with(
+        jc.simulate, model=MODEL, ts=TS, y0=[1.0], args=None, solver=None, rtol=1e-3, atol=1e-3,
+        max_steps=64, throw=False,
+    ),
+    "verify": _later(jc.verify, lambda: {"sol": solution()}, "sol"),
+    "guess": _later(
+        jc.guess,
+        lambda: {
+            "nlp": problem(), "key": None, "states": "smooth", "weights": "as_given",
+            "smoothing": 3.0,
+        },
+        "nlp", "key", "states", "weights", "smoothing",
+    ),
+    "xavier": _with(jc.xavier, "key", model=MODEL, key=jax.random.key(0)),
+    "match_gradients": _with(jc.match_gradients, model=MODEL, data=DATA, l2=1e-4, max_steps=2),
+    "fit": _with(
+        jc.fit,
+        "model", "data", "key", "grid", "scheme", "l2", "held_out", "horizon", "starts", "states",
+        "weights", "tol", "refinements", "continuation", "solver", "checkpoint", "every",
+        "progress",
+        model=MODEL, data=DATA, key=None, grid=GRID, scheme=None, l2=1e-3, held_out=0.2,
+        horizon=None, starts=1, states="smooth", weights="as_given", tol=1e-2, refinements=0,
+        continuation=False, solver=jc.Ipopt(max_steps=2), checkpoint=None, every=20,
+        progress=False,
+    ),
     "solve": _later(
         jc.solve,
         lambda: {
@@ -351,6 +376,8 @@ QUICK = {
     "with_bounds": 1.0,
     "save": 1.0,
     "fine_tune": 0.005,
+    "simulate": 0.02,
+    "fit": 0.02,
 }
 
 

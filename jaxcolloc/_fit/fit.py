@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from .._check import integer, positive, share
+from .._check import choice, flag, integer, positive, share
 from .._choose_grid import choose_grids
 from .._continuation import solve_growing
 from .._data import Trajectory, as_trajectories
@@ -21,7 +21,7 @@ from .._ipopt import Ipopt
 from .._load import load, stored_request, stored_setting
 from .._nlp import NLP
 from .._refine import refine
-from .._run import Checkpoint, Interrupt, interruptible
+from .._run import Checkpoint, Interrupt, check_shown, interruptible
 from .._scheme import AbstractScheme
 from .._settings import Options, Settings
 from .._solution import Solution
@@ -129,6 +129,11 @@ def fit(
     trajectories = as_trajectories(data)
     held_out = share("held_out", held_out, below=0.9)
     starts, refinements = integer("starts", starts, 1), integer("refinements", refinements, 0)
+    continuation = flag("continuation", continuation)
+    check_shown(progress, None)
+    choice("weights", weights, ("gradient_matching", "xavier", "as_given"))
+    if isinstance(states, str):
+        choice("states", states, ("smooth",))
     tol = positive("tol", tol)
     horizon = None if horizon is None else positive("horizon", horizon)
     settings = Settings.of(options)

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._args import Unknowns, as_arrays, restore, signature, stack
-from .._check import describe, integer, positive
+from .._callables import explained
+from .._check import describe, function, integer, positive
 from .._data import Trajectory, as_trajectories
 from .._precision import AnyArray, x64
 from .._ridge import net_weights
@@ -248,6 +249,7 @@ def match_gradients(
 
     **Errors:** `ValueError` for what is no trajectory or a model without finite real weights.
     """
+    function("model", model, "f(t, y, args)")
     trajectories = as_trajectories(data)
     l2 = positive("l2", l2, allow_zero=True)
     max_steps = integer("max_steps", max_steps, 1)
@@ -256,6 +258,8 @@ def match_gradients(
     kinds: dict[Hashable, list[tuple[Any, ...]]] = {}
     with x64():
         weighted = Weighted.split("model", model)
+        with explained("model", "f(t, y, args)"):
+            _try(model, trajectories[0])
         for item in trajectories:
             known = None if item.y0 is None else (item.begin, item.y0[: len(means)])
             curve = SmoothTrajectory(item, means, known)
@@ -273,6 +277,12 @@ def match_gradients(
         nets = net_weights(weighted, model)
         fitted, _ = fit_slopes(field, w, tuple(slopes), nets, l2=l2, max_steps=max_steps)
         return weighted.restore(fitted)
+
+
+def _try(model: Any, item: Trajectory) -> None:
+    """Call the model once, abstractly."""
+    args = restore(item.args, Unknowns.of(item.args).start)
+    eqx.filter_eval_shape(model, item.ts[0], np.zeros(item.num_channels), args)
 
 
 def points_each(trajectories: Sequence[Trajectory]) -> int:

@@ -95,7 +95,8 @@ def guess(
     choice("weights", weights, ("gradient_matching", "xavier", "as_given"))
     if weights == "xavier" and key is None:
         raise ValueError('`key` must be a PRNG key with weights="xavier"; got None.')
-    smoothing = positive("smoothing", smoothing)
+    if positive("smoothing", smoothing) < 1:
+        raise ValueError(f"`smoothing` must be at least one; got {smoothing}.")
     if isinstance(states, str):
         choice("states", states, ("smooth",))
     head = start_head(nlp)
@@ -127,7 +128,7 @@ def matched_start(
     elif callable(states):
         starts = [called_states(nlp, smooth_curves(nlp, smoothing), states)]
     else:
-        starts = [[np.array(item, np.float64) for item in states]]
+        starts = [states]
     points = [nlp.inside(nlp.pack_head(head, item)) for item in starts]
     return _best(nlp, points, slopes, steps)
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy.optimize import lsq_linear
 
-from .._args import as_arrays
+from .._args import as_arrays, sealed
 from .._callables import OfModel
 from .._nlp import NLP
 from .._precision import to_float64, x64
@@ -78,7 +78,7 @@ def _slopes(nlp: NLP, head: Head, w: np.ndarray, states: States) -> _Slopes:
         pad = padding(len(item.ts))
         ts = np.pad(item.ts, (0, pad), mode="edge")
         with x64():
-            inputs = to_float64((as_arrays(known), jnp.asarray(ts)))
+            inputs = to_float64((sealed(as_arrays(known)), jnp.asarray(ts)))
             found = _derivatives(
                 nlp.layout.model, observe, jnp.asarray(w), *inputs,
                 jnp.asarray(grid.interpolate(own, ts)),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._args import Unknowns, as_arrays, restore
-from .._callables import OfModel
+from .._callables import OfModel, explained
 from .._nlp import NLP
 from .._precision import x64
 from .._smooth import SmoothTrajectory, channel_means
@@ -40,7 +40,8 @@ def called_states(nlp: NLP, curves: list[SmoothTrajectory], function: StateFunct
     result = []
     for curve, grid in zip(curves, nlp.grids, strict=True):
         values, slopes = curve.values(grid.times), curve.slopes(grid.times)
-        states = np.array(function(grid.times, values, slopes), np.float64)
+        with explained("states", "states(ts, ys, slopes)"):
+            states = np.array(function(grid.times, values, slopes), np.float64)
         if states.shape != (grid.num_nodes, nlp.num_states):
             raise ValueError(
                 "`states` must be a function (ts, ys, slopes) -> array of shape (node, state) = "
