@@ -393,7 +393,7 @@ def test_prints_on_one_screen():
 def test_functions_refuse_vectors_of_another_length():
     grid = jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(2))
     nlp = jc.transcribe(Net(2, 3), jc.Trajectory([0.0], [[1.0, 1.0]]), grid)
-    with pytest.raises(ValueError, match=rf"`z` must have shape \({nlp.num_variables},\)"):
+    with pytest.raises(ValueError, match=rf"`z` must be numbers of shape \({nlp.num_variables},\)"):
         nlp.objective(np.zeros(3))
     with pytest.raises(
         ValueError, match=r"`states\[0\]` must have shape \(node, state\) = \(5, 2\)"
