@@ -29,7 +29,7 @@ _HALVINGS = 4
 # A boundary is put where an input turns or jumps by this share of its spread from one sample to the
 # next, unless that would be more boundaries than this.
 _KINK, _JUMP = 0.02, 0.1
-_MOST_FROM_INPUTS = 2000
+_MOST_FROM_INPUTS = 6000
 # Where the typical gap between samples is so much smaller than the mean one, boundaries lie as the
 # samples do.
 _GRADED = 20

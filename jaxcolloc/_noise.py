@@ -22,7 +22,9 @@ _NORMAL = 1.4826
 _MOST_LAGS, _FEWEST_TESTED = 10, 20
 
 
-def noise_levels(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"]:
+def noise_levels(
+    trajectories: Sequence[Trajectory], weighted: bool = False
+) -> Float[np.ndarray, " obs"]:
     r"""The standard deviation of each channel's noise; NaN where samples are too few to tell.
 
     Every sample is predicted from its two, and from its four, neighbours in time by the polynomial
@@ -31,13 +33,14 @@ def noise_levels(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"
     larger one where it is not. The estimate is their root mean square over all trajectories, but
     for errors beyond 3.5 standard deviations, so that wild samples do not count; that with four
     neighbours is taken where it is clearly lower. Samples at one time are compared with each other.
+    `weighted`: of the samples times the roots of their weights, relative within each channel.
 
     Gasser, Sroka and Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear
     regression" (Biometrika 73, 1986).
     """
     levels = []
     for channel in range(trajectories[0].num_channels):
-        series = [_series(item, channel) for item in trajectories]
+        series = [_series(item, channel, weighted) for item in trajectories]
         level = np.nan
         for count in _NEIGHBOURS:
             errors = np.concatenate([_errors(ts, ys, count) for ts, ys in series])
@@ -66,13 +69,13 @@ def relative_weights(item: Trajectory) -> Float[np.ndarray, "time obs"]:
     return np.asarray(np.sqrt(weights / np.where(mean > 0, mean, 1.0)))
 
 
-def _series(item: Trajectory, channel: int) -> tuple[np.ndarray, np.ndarray]:
-    """Times and values of one channel that count, values weighted among each other."""
+def _series(item: Trajectory, channel: int, weighted: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values of one channel that count; `weighted` by the roots of its weights."""
     root = relative_weights(item)[:, channel]
     there = root > 0
     ys = item.ys[there, channel]
     center = ys.mean() if len(ys) else 0.0
-    return item.ts[there], root[there] * (ys - center)
+    return item.ts[there], (root[there] if weighted else 1.0) * (ys - center)
 
 
 def _errors(ts: np.ndarray, ys: np.ndarray, count: int) -> np.ndarray:

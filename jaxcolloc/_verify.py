@@ -3,9 +3,9 @@
 import warnings
 
 import numpy as np
-from jaxtyping import Float
 
-from ._comparison import Comparison, channel_levels, compare, poor_channels, state_spreads
+from ._comparison import Comparison, compare, is_robust, state_spreads
+from ._goodness import poor_channels
 from ._hints import hints
 from ._intervals import IntervalErrors, interval_errors
 from ._nlp import NLP
@@ -36,9 +36,10 @@ def verify(sol: Solution) -> Verification:
 
     The data: in every channel the residuals of the fitted path are compared with the noise of the
     samples, estimated without the model (from how well neighbours in time predict a sample), and
-    tested for autocorrelation. The path is a poor fit where it leaves more than 5% of a channel's
+    tested for autocorrelation. The path is a poor fit where it leaves more than 1% of a channel's
     variance and residuals of more than twice the noise, or autocorrelated ones (half of the
-    variance, where samples are too few for an estimate).
+    variance, where samples are too few for an estimate); up to 5% of the samples may be wild, or
+    20% with a loss that is not the squared error.
 
     The model: every trajectory is integrated from its fitted start (by Tsit5, by Kvaerno5 where
     that fails; steps end at the samples of inputs and at the grid's boundaries, tolerances are
@@ -62,8 +63,8 @@ def verify(sol: Solution) -> Verification:
         interval_errors(sol.model, path, args, spread)
         for path, args, spread in zip(sol.paths, sol.args, spreads, strict=True)
     ]
-    causes, notes = _causes(sol, rows, inner, noise)
-    misfit = np.array([[rms(item) for item in row.residuals] for row in rows])
+    causes, notes = _causes(sol, rows, inner)
+    misfit = np.array([[rms(item) for item in row.residuals.misses] for row in rows])
     visible = np.maximum(noise, _VISIBLE * channel_spread(sol.nlp.trajectories))
     return Verification(
         causes=causes,
@@ -95,7 +96,6 @@ def _causes(
     sol: Solution,
     rows: list[Comparison],
     inner: list[IntervalErrors],
-    noise: Float[np.ndarray, " obs"],
 ) -> tuple[tuple[VERDICT, ...], tuple[str, ...]]:
     """All that was found, that to be mended first on top, and sentences on where."""
     nlp = sol.nlp
@@ -110,10 +110,10 @@ def _causes(
     if violation:
         found.add(VERDICT.violated)
         notes.append(violation)
-    poor = poor_channels(rows, noise, channel_levels(nlp))
+    poor = poor_channels([row.residuals for row in rows], nlp.trajectories, is_robust(nlp))
     if poor:
         found.add(VERDICT.poor_fit)
-        notes.append(_where_poor(rows, poor, noise))
+        notes.append(poor[0].text + (f" ({len(poor)} such)" if len(poor) > 1 else ""))
     for row, item in zip(rows, inner, strict=True):
         if not row.follows:
             found |= _departures(row, item)
@@ -136,32 +136,6 @@ def _departures(row: Comparison, inner: IntervalErrors) -> set[VERDICT]:
         return coarse | {ended}
     amplified = inner.growth > _UNSTABLE and own < 0.1 * np.max(row.distances)
     return {VERDICT.unstable} if amplified else {VERDICT.too_coarse}
-
-
-def _where_poor(
-    rows: list[Comparison], poor: list[tuple[int | None, int, bool]], noise: np.ndarray
-) -> str:
-    """The worst of the channels that the path does not follow, in words."""
-
-    def left(item: tuple[int | None, int, bool]) -> float:
-        chosen = rows if item[0] is None else [rows[item[0]]]
-        square = float(np.sum([np.sum(row.residuals[item[1]] ** 2) for row in chosen]))
-        total = sum(len(row.residuals[item[1]]) * row.variance[item[1]] for row in chosen)
-        return square / total if total > 0 else np.inf
-
-    worst = max(poor, key=left)
-    k, channel, structured = worst
-    where = f"channel {channel}" + ("" if k is None else f" of trajectory {k}")
-    explained = f"{100 * (1 - left(worst)):.3g}%" if np.isfinite(left(worst)) else "none"
-    more = f" ({len({item[:2] for item in poor})} such)" if len(poor) > 1 else ""
-    chosen = rows if k is None else [rows[k]]
-    size = rms(np.concatenate([row.residuals[channel] for row in chosen]))
-    kind = "autocorrelated residuals" if structured else "residuals"
-    against = "" if np.isnan(noise[channel]) else f", the noise is about {noise[channel]:.2g}"
-    return (
-        f"In {where} the path explains {explained} of the variance and leaves {kind} of "
-        f"{size:.2g}{against}{more}."
-    )
 
 
 def _violation(nlp: NLP, z: np.ndarray) -> str:

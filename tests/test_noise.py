@@ -68,7 +68,7 @@ def test_samples_of_known_relative_accuracy_are_weighed():
     ys = (np.sin(ts) + sigma * rng.normal(size=400))[:, None]
     data = jc.Trajectory(ts, ys, weights=1 / sigma[:, None] ** 2)
     mean = np.mean(1 / sigma**2) ** -0.5
-    assert noise_levels([data])[0] == pytest.approx(mean, rel=0.2)
+    assert noise_levels([data], weighted=True)[0] == pytest.approx(mean, rel=0.2)
 
 
 def test_residuals_with_structure_are_told_from_noise():

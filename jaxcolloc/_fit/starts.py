@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._comparison import channel_levels, compare, explains_to_noise, poor_channels
+from .._comparison import compare, is_robust
+from .._goodness import explains_to_noise, poor_channels
 from .._grid import Grid
 from .._guess import (
     MATCHING_STEPS,
@@ -177,12 +178,13 @@ def outcome_of(sol: Solution) -> dict[str, Any]:
     nlp = sol.nlp
     noise = noise_levels(nlp.trajectories)
     rows = compare(sol, noise)
+    residuals = [row.residuals for row in rows]
     return {
         "objective": sol.objective,
         "result": sol.result.name,
         "verified": sol.result.ok and all(row.follows for row in rows),
-        "poor": bool(poor_channels(rows, noise, channel_levels(nlp))),
-        "to_noise": explains_to_noise(rows, noise),
+        "poor": bool(poor_channels(residuals, nlp.trajectories, is_robust(nlp))),
+        "to_noise": explains_to_noise(residuals, noise),
         "num_steps": sol.stats["num_steps"],
         "seconds": sol.stats["solve_seconds"],
     }
