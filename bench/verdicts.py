@@ -105,6 +105,8 @@ def run(kind: str, name: str, make: Callable[[], Problem]) -> dict[str, Any]:
         "departure": found.departure,
         "distance": float(np.max(sol.verification.distance)),
         "growth": float(np.max(sol.verification.growth)),
+        "misfit": float(np.nanmax(getattr(sol.verification, "misfit", [np.nan]))),
+        "explained": float(np.nanmin(getattr(sol.verification, "path_explained", [np.nan]))),
         "result": sol.result.name,
         "intervals": sum(path.grid.num_intervals for path in sol.paths),
         "judge_seconds": time.perf_counter() - begin - row["seconds"],
