@@ -61,14 +61,22 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
     """
     content = _content(path)
     content.pop("request")
-    nlp = like.nlp if isinstance(like, Solution) else like if isinstance(like, NLP) else None
     try:
-        paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
-        equations = int(content["stats"]["num_constraints"])
-    except (LookupError, TypeError, ValueError) as error:
+        return _solution(content, like)
+    except _storage.DAMAGE as error:
+        if isinstance(error, ValueError) and str(error).startswith("`like`"):
+            raise
         raise ValueError(
-            f"`path` must be a file that {_WRITER} has written; got {path}."
+            f"`path` must be a file that {_WRITER} has written, of a problem that `like` is the "
+            f"model or the NLP of; got {path}, with {type(error).__name__}: {error}"
         ) from error
+
+
+def _solution(content: dict[str, Any], like: Any) -> Solution:
+    """The solution that a file's content and the caller's model or NLP make."""
+    nlp = like.nlp if isinstance(like, Solution) else like if isinstance(like, NLP) else None
+    paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
+    equations = int(content["stats"]["num_constraints"])
     stored, problem = content.pop("model"), content.pop("problem")
     args = tuple(
         None if isinstance(item, _storage.Opaque) else item for item in content.pop("args")

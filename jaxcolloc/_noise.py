@@ -104,19 +104,19 @@ def autocorrelation(
     r"""The statistic of Ljung and Box and its degrees of freedom, summed over series.
 
     $n (n + 2) \sum_j \rho_j^2 / (n - j)$ over up to ten lags. Series of fewer than 20 do not count.
+    A mean is not taken out: residuals around one have structure.
 
     Ljung and Box, "On a measure of lack of fit in time series models" (Biometrika 65, 1978).
     """
     total, freedom = 0.0, 0
     for series in residuals:
         count = len(series)
-        centered = series - series.mean() if count else series
-        square = float(np.sum(centered**2))
+        square = float(np.sum(series**2))
         if count < _FEWEST_TESTED or square == 0:
             continue
         lags = min(_MOST_LAGS, count // 5)
         for lag in range(1, lags + 1):
-            rho = float(np.sum(centered[lag:] * centered[:-lag])) / square
+            rho = float(np.sum(series[lag:] * series[:-lag])) / square
             total += count * (count + 2) * rho**2 / (count - lag)
         freedom += lags
     return total, freedom

@@ -109,7 +109,9 @@ def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
         return
     times = float_array("ts", ts, 1, "(time,)")
     if len(times) == 0 or not np.all(np.isfinite(times)):
-        raise ValueError(f"`ts` must hold at least one time, all finite; got {describe(times)}.")
+        raise ValueError(
+            f"`ts` must have shape (time,) with time >= 1, all finite; got {describe(ts)}."
+        )
     if np.any(np.diff(times) < 0):
         raise ValueError("`ts` must never decrease.")
     start = float_array("y0", y0, 1, "(state,)")

@@ -22,7 +22,7 @@ from ._verification import Verification
 def check_solution(name: str, value: Any) -> None:
     """Refuse what is no Solution, and one that is being traced; `name` is the caller's argument."""
     if not isinstance(value, Solution):
-        raise ValueError(f"`{name}` must be a jc.Solution; got {describe(value)}.")
+        raise ValueError(f"`{name}` must be a Solution; got {describe(value)}.")
     refuse_traced(name, value.z)
 
 

@@ -31,7 +31,7 @@ from ._check import describe
 _FORMAT = 2
 _VERSION = importlib.metadata.version("jaxcolloc")
 # What a damaged or foreign file makes zipfile, json, NumPy and the decoding below raise.
-_DAMAGE = (
+DAMAGE = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -171,7 +171,7 @@ def read(
             arrays = _members(file)
             content = json.loads(arrays.pop("text").tobytes().decode())
             found, version = int(content["format"]), str(content.get("version", "0.1"))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ValueError(f"{wanted}; got {path}.") from error
     _check_format(path, name, found, version)
     try:
@@ -181,7 +181,7 @@ def read(
             f"`{name}` was written by another version of jaxcolloc ({version}; this is {_VERSION}) "
             f"and cannot be read: {error}; got {path}."
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{wanted}; got {path}, which is damaged.") from error
     if entries is not None and not _has(tree, entries):
         raise ValueError(f"`{name}` must be a file that {writer} has written; got {path}.")

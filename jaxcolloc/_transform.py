@@ -1,6 +1,7 @@
 """Scales: what the optimizer sees of a weight or an unknown."""
 
 import abc
+import contextlib
 from typing import Any
 
 import equinox as eqx
@@ -104,7 +105,8 @@ def as_scale(value: Any, name: str = "weight_scale") -> Scale:
         if value in _NAMES:
             return _NAMES[value]
     elif is_scale(value):
-        return Linear(positive(name, value))
+        with contextlib.suppress(ValueError):
+            return Linear(positive(name, value))
     raise ValueError(
         f'`{name}` must be "linear", "log", "softplus" or a factor above zero; '
         f"got {describe(value)}."

@@ -326,7 +326,7 @@ def test_the_model_keeps_its_dtypes():
         ({"batch": 1}, "`key` must be a PRNG key with `batch`"),
         ({"held_out": 0.95}, "`held_out` must be a share below 0.9"),
         ({"start": [[1.0]]}, r"list of 1 arrays of shape \(state,\) = \(2,\)"),
-        ({"max_seconds": 0}, "`max_seconds` must be a number above zero"),
+        ({"max_seconds": 0}, "`max_seconds` must be a finite number above zero"),
         ({"clip": -1.0}, "`clip` must be a finite number above zero"),
         ({"constraints": [jc.nonnegative()]}, "`constraints` cannot be imposed on rollouts"),
         ({"residual_penalty": 1.0}, "`options` must be those of jc.transcribe, but for"),

@@ -69,7 +69,7 @@ def test_increments_and_derivatives():
     [
         ([], [], "hold", "`ts` must hold at least one time"),
         ([0.0, 0.0], [1.0, 2.0], "hold", "strictly increasing"),
-        ([0.0, 1.0], [1.0], "hold", "`us` must have one sample for each of 2 times"),
+        ([0.0, 1.0], [1.0], "hold", "`us` must have one sample for each of the 2 times"),
         ([0.0, 1.0], [1.0, np.nan], "hold", "`us` must be finite"),
         ([0.0, 1.0], np.ones((2, 1, 1)), "hold", "`us` must have shape"),
         ([0.0, 1.0], [1.0, 2.0], "spline", '`kind` must be one of "hold", "linear", "cubic"'),

@@ -502,7 +502,17 @@ def test_a_batch_of_different_shapes_is_refused(linear):
     starts = [jc.guess(item, weights="as_given") for item in (linear, other)]
     with pytest.raises(ValueError, match="NLPs of one shape"):
         jc.solve_batch([linear, other], jc.InteriorPoint(), starts)
-    with pytest.raises(ValueError, match="as many as there are NLPs, 2; got 1"):
+    with pytest.raises(ValueError, match="as many as there are in `nlp`, 2; got 1"):
         jc.solve_batch([linear, linear], jc.InteriorPoint(), starts[:1])
     with pytest.raises(ValueError, match="`guesses` must be a list"):
         jc.solve_batch(linear, jc.InteriorPoint(), starts[0])
+
+
+def test_a_model_without_weights_has_its_states_fitted():
+    ts = np.linspace(0.0, 2.0, 9)
+    data = jc.Trajectory(ts, np.exp(-ts)[:, None] + 0.1)
+    grid = jc.Grid.uniform(0.0, 2.0, 3, jc.Radau(2))
+    nlp = jc.transcribe(lambda t, y, args: -y, data, grid)
+    mine, theirs = (jc.solve(nlp, item, jc.guess(nlp)) for item in (jc.InteriorPoint(), jc.Ipopt()))
+    assert mine.result is jc.RESULTS.successful
+    assert mine.objective == pytest.approx(theirs.objective, rel=1e-6)

@@ -1,5 +1,6 @@
 """save, load, checkpoints: what comes back, what is refused, a killed process that goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -199,3 +200,46 @@ def test_a_killed_run_goes_on_to_the_same_optimum(tmp_path):
     whole = jc.solve(nlp, jc.Ipopt(tol=1e-9), guess)
     rest = jc.solve(nlp, jc.Ipopt(tol=1e-9), part)
     assert rest.objective == pytest.approx(whole.objective, rel=1e-8)
+
+
+def test_a_damaged_tree_is_refused_with_the_name_of_an_argument(tmp_path):
+    """A well-formed archive whose tree has something else in one place, drawn at random."""
+    model = Linear(jnp.zeros((1, 1)))
+    data = jc.Trajectory([0.0, 1.0], [[1.0], [2.0]])
+    nlp = jc.transcribe(model, data, jc.Grid.uniform(0.0, 1.0, 1, jc.Radau(1)))
+    file = tmp_path / "run.jcs"
+    jc.solve(nlp, jc.Ipopt(max_steps=1), jc.guess(nlp), throw=False).save(file)
+    with np.load(file) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    tree = arrays.pop("text").tobytes().decode()
+    odd = [None, True, -1, 10**30, "x", [], {}, {"float": "nan"}, {"array": "a0"}, {"dict": {}},
+           {"tuple": [{"array": "a1"}]}, {"function": "squared_error"},
+           {"enum": "RESULTS", "member": "failed"}]  # fmt: skip
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        content = json.loads(tree)
+        places = list(_places(content))
+        node, key = places[rng.integers(len(places))]
+        node[key] = odd[rng.integers(len(odd))]
+        text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        with open(file, "wb") as stream:
+            np.savez(stream, text=text, **arrays)
+        said = _refusal(file, model)
+        assert not said or said.startswith(("`path`", "`like`"))
+
+
+def _refusal(file, like):
+    try:
+        jc.load(file, like=like)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _places(tree):
+    """Every place in a tree of dicts and lists, as what holds it and its key there."""
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+    for key in keys:
+        yield tree, key
+        if isinstance(tree[key], (dict, list)):
+            yield from _places(tree[key])

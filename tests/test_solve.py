@@ -309,6 +309,7 @@ def test_a_solution_is_a_warm_start(nlp, start):
         ({"max_seconds": 0}, "`max_seconds`"),
         ({"hessian": "newton"}, '`hessian` must be one of "exact", "gauss_newton", "lbfgs"'),
         ({"options": 3}, "`options` must map"),
+        ({"options": {1: 2}}, "`options` must map"),
     ],
 )
 def test_refuses_bad_settings(options, message):

@@ -45,8 +45,8 @@ def make_batches(
 def _given(batches: Sequence[Any], count: int) -> tuple[tuple[int, ...], ...]:
     wanted = f"`batches` must be a number or lists that hold each of 0 to {count - 1} once"
     try:
-        members = tuple(tuple(int(k) for k in item) for item in batches)
-    except TypeError as error:
+        members = tuple(tuple(integer("batches", k, 0) for k in item) for item in batches)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{wanted}; got {describe(batches)}.") from error
     if sorted(k for item in members for k in item) != list(range(count)) or not all(members):
         raise ValueError(f"{wanted}; got {describe(batches)}.")

@@ -4,6 +4,7 @@ Axes: a matrix is (traj, interval, row, column), a vector of the intervals (traj
 and a vector of the weights, which all intervals of a trajectory share, (traj, weight).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -30,20 +31,24 @@ def times_transposed(a: Array, x: Array) -> Array:
 
 def times_weights(a: Array, w: Array) -> Array:
     """Each interval's matrix times the weights of its trajectory: a vector for each interval."""
-    flat = a.reshape(len(a), -1, a.shape[-1])
+    flat = _rows(a)
     return (flat @ w[..., None]).reshape(a.shape[:-1])
 
 
 def onto_weights(a: Array, x: Array) -> Array:
     """The sum over intervals of transposed matrix times vector: a vector of the weights."""
-    flat = a.reshape(len(a), -1, a.shape[-1])
+    flat = _rows(a)
     return (x.reshape(len(a), 1, -1) @ flat)[:, 0]
 
 
 def gram(a: Array, b: Array) -> Array:
     """The sum over intervals of `a.T @ b`, as one product per trajectory."""
-    flat = (len(a), -1)
-    return transpose(a.reshape(*flat, a.shape[-1])) @ b.reshape(*flat, b.shape[-1])
+    return transpose(_rows(a)) @ _rows(b)
+
+
+def _rows(a: Array) -> Array:
+    """The rows of all intervals of each trajectory, also where they have no columns."""
+    return a.reshape(len(a), math.prod(a.shape[1:-1]), a.shape[-1])
 
 
 class Square(NamedTuple):
