@@ -146,12 +146,12 @@ def disagreements(rows: list[dict[str, Any]]) -> str:
             for item in ("error", "between", "r2", "departure", "distance", "growth")
         ]
         word = row["outcome"] if "error" in row else "raised"
-        text = "; ".join(row["why"]) or row["says"] or ", ".join(row["causes"])
-        if "error" not in row:
-            text = row["says"]
+        if row["right"] or "error" not in row:
+            text = row["says"] or ", ".join(row.get("causes", []))
+        else:
+            text = "; ".join(row["why"])
+        text = text.replace("|", "/").replace("\n", " ")[:160]
         name = f"{row['class']}: {row['fit']}"
-        said = row["says"].replace("|", "/").replace("\n", " ")[:90] if row["right"] else ""
-        text = (said or text).replace("|", "/").replace("\n", " ")[:160]
         lines.append([word, name, row["verdict"], row.get("result", ""), *numbers, text])
     lines.sort(key=lambda line: line[0])
     header = (
