@@ -1,4 +1,4 @@
-"""Are the library's verdicts right? Some 180 fits, good and bad, each judged by SciPy.
+"""Are the library's verdicts right? 202 fits, good and bad, each judged by SciPy.
 
 Every fit is judged by integrating the trained model from its path's first state with SciPy, in
 float64 (`_verdict_judge.py`). It is right if in every channel the rollout's root mean square error
