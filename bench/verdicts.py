@@ -1,4 +1,4 @@
-"""Are the library's verdicts right? Some 180 fits, good and bad, each judged by SciPy.
+"""Are the library's verdicts right? 202 fits, good and bad, each judged by SciPy.
 
 Every fit is judged by integrating the trained model from its path's first state with SciPy, in
 float64 (`_verdict_judge.py`). It is right if in every channel the rollout's root mean square error
@@ -105,6 +105,8 @@ def run(kind: str, name: str, make: Callable[[], Problem]) -> dict[str, Any]:
         "departure": found.departure,
         "distance": float(np.max(sol.verification.distance)),
         "growth": float(np.max(sol.verification.growth)),
+        "misfit": float(np.nanmax(getattr(sol.verification, "misfit", [np.nan]))),
+        "explained": float(np.nanmin(getattr(sol.verification, "path_explained", [np.nan]))),
         "result": sol.result.name,
         "intervals": sum(path.grid.num_intervals for path in sol.paths),
         "judge_seconds": time.perf_counter() - begin - row["seconds"],
@@ -144,12 +146,12 @@ def disagreements(rows: list[dict[str, Any]]) -> str:
             for item in ("error", "between", "r2", "departure", "distance", "growth")
         ]
         word = row["outcome"] if "error" in row else "raised"
-        text = "; ".join(row["why"]) or row["says"] or ", ".join(row["causes"])
-        if "error" not in row:
-            text = row["says"]
+        if row["right"] or "error" not in row:
+            text = row["says"] or ", ".join(row.get("causes", []))
+        else:
+            text = "; ".join(row["why"])
+        text = text.replace("|", "/").replace("\n", " ")[:160]
         name = f"{row['class']}: {row['fit']}"
-        said = row["says"].replace("|", "/").replace("\n", " ")[:90] if row["right"] else ""
-        text = (said or text).replace("|", "/").replace("\n", " ")[:160]
         lines.append([word, name, row["verdict"], row.get("result", ""), *numbers, text])
     lines.sort(key=lambda line: line[0])
     header = (
