@@ -27,7 +27,7 @@ CALLS = {"DOP853": 20_000, "LSODA": 100_000, "Radau": 100_000}
 # A rollout this many times as large as the path has left for good.
 GONE = 1e6
 # What a rollout may be off: this share of a channel's spread, or the noise, if that is more.
-SHARE = 0.05
+SHARE = 0.1
 # What a constraint may be off, as a share of its scale.
 HOLDS = 1e-3
 

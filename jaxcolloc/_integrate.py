@@ -47,7 +47,7 @@ def integrate(
     `args` may be sealed. Not finite behind a failure, unless it is to `throw`.
     """
     unit = stepping.unit
-    field = _in_units(model, 1.0 if unit is None else jnp.asarray(unit))
+    field = _InUnits(model, 1.0 if unit is None else jnp.asarray(unit))
     jumps, knots = sample_times((model, opened(args)))
     if stepping.stops is not None:
         knots = [*knots, stepping.stops]
@@ -91,8 +91,14 @@ def complex_constants() -> Iterator[None]:
         yield
 
 
-def _in_units(model: Any, unit: Any) -> Any:
-    return lambda t, u, args: model(t, u * unit, opened(args)) / unit
+class _InUnits(eqx.Module):
+    """The model as a field of states in units; a PyTree, as adjoints need it."""
+
+    model: Any
+    unit: Any
+
+    def __call__(self, t: Any, u: Array, args: Any) -> Array:
+        return self.model(t, u * self.unit, opened(args)) / self.unit
 
 
 def _far_away(t: Any, u: Any, args: Any, **rest: Any) -> Any:
