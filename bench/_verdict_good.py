@@ -148,7 +148,7 @@ def kinetics() -> Named:
     yield "Michaelis-Menten", lambda: of_law(enzyme(), michaelis, [0.2, 2.0], positive=True)
     yield (
         "Michaelis-Menten far off",
-        lambda: of_law(enzyme(), michaelis, [30.0, 0.01], positive=True),
+        lambda: of_law(enzyme(), michaelis, [30.0, 0.01], positive=True, starts=12),
     )
     yield (
         "rate by a net",

@@ -91,8 +91,10 @@ from ._trace import Trace as Trace
 from ._trace import TrainingStep as TrainingStep
 from ._transcribe import transcribe as transcribe
 from ._transform import Linear, Log, Softplus
+from ._verification import LATER as _LATER
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
+from ._verification import of_loaded as _verification_of_loaded
 from ._verify import verify as verify
 from ._windows import windows as windows
 
@@ -163,12 +165,18 @@ __version__ = importlib.metadata.version("jaxcolloc")
 
 # What a file may hold, by its public name or by one of its own.
 _storage.register(
-    *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep, Verification),
+    *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
     *(Input, OnNets, PseudoHuber, StateBounds, Tie, squared_error),
     InteriorPoint,
 )
 _storage.stored("Trajectory", defaults={"t0": None})(Trajectory)
+_storage.stored(
+    "Verification",
+    fields=(*Verification.__dataclass_fields__, "verdict"),
+    defaults=dict.fromkeys(_LATER),
+    on_load=_verification_of_loaded,
+)(Verification)
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)
 _storage.stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))(Unknown)
 for _name, _kind in (("LinearScale", Linear), ("LogScale", Log), ("SoftplusScale", Softplus)):

@@ -1,6 +1,7 @@
 """What a verification found: VERDICT, Verification."""
 
 import enum
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -153,6 +154,27 @@ class Verification(eqx.Module):
 
     def __repr__(self) -> str:
         return f"Verification({self.verdict!r})"
+
+
+# What verifications of older versions did not have, and what they had instead.
+LATER = ("causes", "notes", "follows", "path_explained", "rollout_explained", "noise", "misfit",
+         "departure")  # fmt: skip
+
+
+def of_loaded(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a verification from a file, whose `verdict` stands beside its causes.
+
+    One of an older version has its verdict as the only cause, and NaN for what was not measured.
+    """
+    fields = dict(given)
+    verdict = fields.pop("verdict")
+    if fields["causes"] is None:
+        count = len(fields["path_rmse"])
+        unknown = np.full((count, 1), np.nan)
+        fields |= dict.fromkeys(LATER, unknown)
+        fields |= {"causes": (verdict,), "notes": (), "noise": unknown[0]}
+        fields["follows"] = np.full(count, verdict.ok)
+    return fields
 
 
 def _least(shares: np.ndarray) -> str:
