@@ -31,7 +31,7 @@ _NOISE, _LEAST, _MOST = 0.5, 0.05, 0.25
 _UNSEEN_NOISE, _UNSEEN_LEVEL = 0.05, 1e-6
 # A trajectory's own spread counts down to this share of that of all, and of a state's size; states
 # are not resolved beyond the solver's tolerance in the optimizer's units.
-_OWN, _SIZE, _RESOLVED = 0.1, 1e-5, 1e-6
+_OWN, _SIZE, _RESOLVED = 0.1, 1e-5, 1e-4
 
 
 class Comparison(NamedTuple):
