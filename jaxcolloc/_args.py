@@ -175,6 +175,8 @@ def check_leaf(leaf: Any) -> None:
 
 def number_to_array(leaf: Any) -> Any:
     """A float as an array, so that functions are not compiled anew for each value."""
+    if isinstance(leaf, np.str_):
+        return str(leaf)
     if isinstance(leaf, (bool, int)) or not isinstance(leaf, (float, complex, np.generic)):
         return leaf
     return np.asarray(leaf)

@@ -47,14 +47,14 @@ def refuse_traced(name: str, *trees: Any) -> None:
     What the library does between arrays is NumPy and foreign code, which JAX cannot trace.
     """
     leaves = jtu.tree_leaves(trees)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) or _within_jit():
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) or within_jit():
         raise ValueError(
             f"`{name}` is being traced: this function cannot run within jax.jit, jax.vmap, "
             "jax.grad and their kin; call it outside of them."
         )
 
 
-def _within_jit() -> bool:
+def within_jit() -> bool:
     """Whether what JAX computes here becomes part of a program of the caller's."""
     return isinstance(jax.numpy.add(0, 0), jax.core.Tracer)
 

@@ -5,10 +5,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Float
 
-from ._data import Trajectory
+from ._data import Trajectory, counted
 from ._grid import Grid
 from ._inputs import Input, sampled
 from ._precision import x64
@@ -33,6 +34,8 @@ _MOST_FROM_INPUTS = 6000
 # Where the typical gap between samples is so much smaller than the mean one, boundaries lie as the
 # samples do.
 _GRADED = 20
+# Times that are closer than this share of the whole are one.
+_APART = 1e-9
 _CHECKED = np.linspace(0.0, 1.0, 12)
 
 
@@ -92,11 +95,12 @@ def _samples(path: Any) -> tuple[Times, np.ndarray]:
     """Times and values of a sampled input, shape `(sample, input)`."""
     ts = np.asarray(path.ts, np.float64)
     if isinstance(path, Input):
-        us = np.asarray(path.coefficients[0])
-    else:
-        with x64():
-            us = np.asarray(jax.vmap(path.evaluate)(ts))
-    return ts, us.reshape(len(ts), -1)
+        return ts, np.asarray(path.coefficients[0]).reshape(len(ts), -1)
+    ts = np.unique(ts[np.isfinite(ts)])
+    with x64():
+        values = jtu.tree_leaves(jax.vmap(path.evaluate)(ts))
+    columns = [np.reshape(np.asarray(leaf), (len(ts), -1)) for leaf in values]
+    return ts, np.concatenate([np.zeros((len(ts), 0)), *columns], axis=1)
 
 
 def _inputs(args: object) -> list[Curve]:
@@ -127,9 +131,12 @@ def at_jumps(edges: Times, jumps: Times) -> Times:
     Up to a number that a grid can have they are added to the boundaries; where they are more, each
     inner boundary moves to the nearest of them.
     """
-    inside = jumps[(jumps > edges[0]) & (jumps < edges[-1])]
+    # Times that differ by rounding are one.
+    apart = _APART * (edges[-1] - edges[0])
+    inside = jumps[(jumps > edges[0] + apart) & (jumps < edges[-1] - apart)]
     if len(inside) == 0:
         return edges
+    inside = inside[np.append(True, np.diff(inside) > apart)]
     if len(inside) < max(len(edges), _MOST_FROM_INPUTS):
         # A boundary close to a jump gives way to it.
         least = 0.25 * np.interp(edges[1:-1], (edges[1:] + edges[:-1]) / 2, np.diff(edges))
@@ -158,8 +165,9 @@ def _spread_like(ts: Times, intervals: int) -> Times:
 def _channels(trajectory: Trajectory) -> list[Curve]:
     """Each channel smoothed, with its tolerance."""
     channels: list[Curve] = []
-    for channel, there in enumerate(trajectory.measured.T):
-        ts, ys = trajectory.ts[there], trajectory.ys[there, channel]
+    for column in counted(trajectory).T:
+        there = ~np.isnan(column)
+        ts, ys = trajectory.ts[there], column[there]
         if len(np.unique(ts)) > 3 and np.ptp(ys) > 0:
             channels.append((smooth(ts, ys).value, _ACCURACY * float(ys.std())))
     return channels

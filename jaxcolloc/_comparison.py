@@ -32,6 +32,8 @@ _UNSEEN_NOISE, _UNSEEN_LEVEL = 0.05, 1e-6
 # A trajectory's own spread counts down to this share of that of all, and of a state's size; states
 # are not resolved beyond the solver's tolerance in the optimizer's units.
 _OWN, _SIZE, _RESOLVED = 0.1, 1e-5, 1e-4
+# A state this many times as large as on the path has left for infinity.
+_INFINITE = 1e8
 
 
 class Comparison(NamedTuple):
@@ -98,7 +100,8 @@ def _compared(
     grid, args = path.grid, sol.args[k]
     inside = np.clip(data.ts, *grid.boundaries[[0, -1]])
     times = np.unique(np.concatenate([grid.times, inside]))
-    found = rollout(sol.model, times, path.states[0], args, spread, grid.boundaries)
+    far = _INFINITE * (np.abs(path.states).max(axis=0) + spread)
+    found = rollout(sol.model, times, path.states[0], args, spread, grid.boundaries, far)
     rolled = found.states[np.searchsorted(times, grid.times)]
     at_data = found.states[np.searchsorted(times, inside)]
     seen_rolled = observed(sol.nlp, sol.model, args, data.ts, at_data)

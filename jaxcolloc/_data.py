@@ -170,6 +170,15 @@ def _begin(value: Any, first: float) -> float:
     return t0
 
 
+def counted(item: Trajectory) -> Float[np.ndarray, "time obs"]:
+    """The observations that count: NaN where not measured, or where their weight is zero.
+
+    A channel without any weight keeps its observations.
+    """
+    kept = (item.weights > 0) | ~np.any(item.measured & (item.weights > 0), axis=0)
+    return np.where(kept, item.ys, np.nan)
+
+
 def measured_channels(trajectories: Sequence[Trajectory]) -> Bool[np.ndarray, " obs"]:
     """Which channels any of the trajectories has measured."""
     return np.asarray(np.any([item.measured.any(axis=0) for item in trajectories], axis=0))

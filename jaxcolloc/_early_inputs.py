@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -13,6 +12,7 @@ import numpy as np
 from ._args import Unknowns, restore
 from ._data import Trajectory
 from ._grid import Grid
+from ._inputs import sampled
 from ._precision import x64
 
 
@@ -43,12 +43,7 @@ def _changes_before(args: Any, start: float, slack: float) -> bool:
     """Whether a sampled input in `args` changes its value before the time `start`."""
     with x64():
         known = restore(args, Unknowns.of(args).start)
-        paths = jtu.tree_leaves(known, is_leaf=_is_sampled)
-        return any(_is_sampled(item) and _moves(item, start, slack) for item in paths)
-
-
-def _is_sampled(item: Any) -> bool:
-    return isinstance(item, diffrax.AbstractPath) and hasattr(item, "ts")
+        return any(_moves(item, start, slack) for item in sampled(known))
 
 
 def _moves(path: Any, start: float, slack: float) -> bool:

@@ -21,7 +21,7 @@ _UNKNOWN = 0.5
 _WILD, _WILD_SQUARED, _WITH_WILD = 0.2, 0.05, 0.2
 # A trajectory's own variance counts down to this share of that of all, a constant channel's level
 # to this share.
-_OWN, _LEVEL = 0.01, 1e-2
+_OWN_VARIANCE, _LEVEL = 0.01, 1e-2
 # A trajectory with fewer samples than this is judged together with the others only.
 _FEW = 8
 # Residuals of at most so many times the noise are the noise.
@@ -56,6 +56,9 @@ class Residuals(NamedTuple):
         """
         shares = []
         for miss, sample in zip(self.misses, self.samples, strict=True):
+            if not np.all(np.isfinite(miss)):
+                shares.append(-np.inf)
+                continue
             kept = not_wild(miss, _WILD) if robust else np.ones(len(miss), bool)
             spread = float(np.std(sample[kept])) if kept.any() else 0.0
             # A constant channel up to rounding has no variance to be explained.
@@ -81,7 +84,7 @@ class Poor(NamedTuple):
         where += "" if self.trajectory is None else f" of trajectory {self.trajectory}"
         kind = "autocorrelated residuals" if self.structured else "residuals"
         against = "" if np.isnan(self.noise) else f", the noise is about {self.noise:.2g}"
-        share = "none" if not np.isfinite(self.explained) else f"{100 * self.explained:.3g}%"
+        share = f"{100 * self.explained:.3g}%" if self.explained > 0 else "none"
         return (
             f"In {where} the path explains {share} of the variance and leaves {kind} of "
             f"{self.residual:.2g}{against}."
@@ -124,7 +127,7 @@ def _poor_channels(
         size = max(np.max(np.abs(item.samples[channel]), initial=0.0) for item in found)
         every = np.concatenate([sample for _, sample in series])
         common = float(np.mean(every**2)) if len(every) else 0.0
-        least = _OWN * common if common > 0 else (_LEVEL * float(size)) ** 2
+        least = _OWN_VARIANCE * common if common > 0 else (_LEVEL * float(size)) ** 2
         first: int | None = None if len(found) > 1 else 0
         parts = [(first, series)]
         if len(found) > 1:
@@ -144,7 +147,7 @@ def _judged(
     robust: bool,
     significance: float,
 ) -> tuple[float, float, float, bool] | None:
-    """Share explained, residual, noise and whether only structured; None where it is not poor."""
+    """Share explained, residual, noise, whether autocorrelation alone made it poor; or None."""
     share = _WILD if robust else _WILD_SQUARED
     tame = [(miss[kept], ys[kept]) for miss, ys in series for kept in [not_wild(miss, share)]]
     if not robust:

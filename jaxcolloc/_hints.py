@@ -1,9 +1,14 @@
 """hints: what may be behind a fit that is not good, from the look of data and model."""
 
+from typing import Any
+
+import jax.tree_util as jtu
 import numpy as np
 
 from ._comparison import state_spreads
+from ._data import counted
 from ._intervals import field_at
+from ._normalized import Normalized
 from ._ridge import net_weights
 from ._solution import Solution
 
@@ -20,9 +25,15 @@ def hints(sol: Solution) -> list[str]:
             "A model of one state that depends on neither time nor inputs can only rise or only "
             "fall, but the data do both: give it more states (`num_states`) or inputs."
         )
-    if np.any(net_weights(sol.nlp.layout.model, sol.nlp.model)):
+    if np.any(net_weights(sol.nlp.layout.model, sol.nlp.model)) and not _normalized(sol.nlp.model):
         found += _hints_on_units(sol)
     return found
+
+
+def _normalized(model: Any) -> bool:
+    """Whether a part of the model sees normalised states."""
+    nodes = jtu.tree_leaves(model, is_leaf=lambda node: isinstance(node, Normalized))
+    return any(isinstance(node, Normalized) for node in nodes)
 
 
 def _hints_on_units(sol: Solution) -> list[str]:
@@ -46,8 +57,8 @@ def _hints_on_units(sol: Solution) -> list[str]:
 def _rises_and_falls(sol: Solution) -> bool:
     """Whether the data of any trajectory go up and down by more than a third of their range."""
     for item in sol.nlp.trajectories:
-        for ys, there in zip(item.ys.T, item.measured.T, strict=True):
-            values = ys[there]
+        for ys in counted(item).T:
+            values = ys[~np.isnan(ys)]
             if len(values) < 3 or np.ptp(values) == 0:
                 continue
             rise = np.max(values - np.minimum.accumulate(values))

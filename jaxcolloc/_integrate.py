@@ -17,16 +17,12 @@ from ._inputs import sample_times
 from ._precision import AnyArray
 
 
-# A state this many units large has left for infinity.
-_INFINITE = 1e8
-
-
 class Stepping(eqx.Module):
     """How an integration steps.
 
     `rtol` and `atol` are its tolerances, `atol` times each state's `unit`, or absolute where that
     is None; `max_steps` limits the number of steps. They end at `stops`, besides at the samples of
-    inputs. With `bounded`, the integration ends where a state is 1e8 units large.
+    inputs. The integration ends where a state is larger than `far`, if that is given.
     """
 
     solver: diffrax.AbstractSolver[Any]
@@ -36,7 +32,7 @@ class Stepping(eqx.Module):
     unit: Float[AnyArray, " state"] | None = None
     stops: Float[AnyArray, " stop"] | None = None
     adjoint: diffrax.AbstractAdjoint | None = None
-    bounded: bool = eqx.field(static=True, default=False)
+    far: Float[AnyArray, " state"] | None = None
 
 
 def integrate(
@@ -44,10 +40,11 @@ def integrate(
 ) -> tuple[Float[Array, "time state"], Bool[Array, ""]]:
     """The states at `ts`, and whether the limit of steps ended the integration.
 
-    `args` may be sealed. Not finite behind a failure, unless it is to `throw`.
+    `args` may be sealed. Behind a failure the states are not finite; with `throw` it is raised.
     """
     unit = stepping.unit
-    field = _InUnits(model, 1.0 if unit is None else jnp.asarray(unit))
+    scale = 1.0 if unit is None else jnp.asarray(unit)
+    field = _InUnits(model, scale)
     jumps, knots = sample_times((model, opened(args)))
     if stepping.stops is not None:
         knots = [*knots, stepping.stops]
@@ -76,7 +73,7 @@ def integrate(
             max_steps=stepping.max_steps,
             throw=throw,
             adjoint=adjoint,
-            event=diffrax.Event(_far_away) if stepping.bounded else None,
+            event=None if stepping.far is None else diffrax.Event(_Beyond(stepping.far / scale)),
         )
     assert solution.ys is not None
     ys = solution.ys if unit is None else solution.ys * unit
@@ -101,8 +98,13 @@ class _InUnits(eqx.Module):
         return self.model(t, u * self.unit, opened(args)) / self.unit
 
 
-def _far_away(t: Any, u: Any, args: Any, **rest: Any) -> Any:
-    return jnp.any(jnp.abs(u) > _INFINITE)
+class _Beyond(eqx.Module):
+    """Whether a state is larger than a limit."""
+
+    limit: Any
+
+    def __call__(self, t: Any, u: Any, args: Any, **rest: Any) -> Any:
+        return jnp.any(jnp.abs(u) > self.limit)
 
 
 def powers_of_two(scale: Float[np.ndarray, " state"]) -> Float[np.ndarray, " state"]:

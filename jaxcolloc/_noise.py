@@ -16,6 +16,8 @@ _CLEARLY = 0.8
 _FEWEST = 5
 # Errors beyond so many standard deviations are wild.
 _WILD, _ROUNDS = 3.5, 10
+# Errors smaller than this share of a channel's size are none.
+_ZERO = 1e-13
 # A normal distribution's standard deviation over its median absolute deviation.
 _NORMAL = 1.4826
 # Lags of the test for autocorrelation, and the fewest residuals it is made with.
@@ -45,7 +47,8 @@ def noise_levels(
         for count in _NEIGHBOURS:
             errors = np.concatenate([_errors(ts, ys, count) for ts, ys in series])
             if len(errors) >= _FEWEST:
-                found = _robust_deviation(errors)
+                size = max(float(np.max(np.abs(ys), initial=0.0)) for _, ys in series)
+                found = _robust_deviation(np.where(np.abs(errors) > _ZERO * size, errors, 0))
                 level = found if not found > _CLEARLY * level else level
         levels.append(level)
     return np.array(levels)
@@ -54,6 +57,9 @@ def noise_levels(
 def _robust_deviation(errors: Float[np.ndarray, " _"]) -> float:
     """The root mean square of the errors that are not wild."""
     size = np.abs(errors)
+    if np.median(size) == 0:
+        # Rounded or repeated samples: of those that differ.
+        size = size[size > 0] if np.any(size > 0) else size
     deviation = _NORMAL * float(np.median(size))
     for _ in range(_ROUNDS):
         kept = size[size <= _WILD * deviation]
@@ -107,7 +113,7 @@ def autocorrelation(
     r"""The statistic of Ljung and Box and its degrees of freedom, summed over series.
 
     $n (n + 2) \sum_j \rho_j^2 / (n - j)$ over up to ten lags. Series of fewer than 20 do not count.
-    A mean is not taken out: residuals around one have structure.
+    The mean is not subtracted, since a constant offset is structure.
 
     Ljung and Box, "On a measure of lack of fit in time series models" (Biometrika 65, 1978).
     """

@@ -219,8 +219,10 @@ def _joined(
     ratio = (widths[1:] + widths[:-1]) / np.minimum(widths[1:], widths[:-1])
     expected = np.maximum(errors[1:], errors[:-1]) * ratio ** (_ORDER + 1)
     fine = (expected < _SAFE * target) & (parts[1:] == 1) & (parts[:-1] == 1)
-    inner = grid.boundaries[1:-1]
-    at_jump = np.isin(inner, jumps)
+    edge, inner = grid.boundaries[0], grid.boundaries[1:-1]
+    # Up to rounding.
+    gaps = np.abs(inner[:, None] - jumps)
+    at_jump = np.min(gaps, axis=1, initial=np.inf) <= 1e-9 * (grid.boundaries[-1] - edge)
     result = np.zeros(len(inner), bool)
     for position in np.flatnonzero(fine & ~at_jump).tolist():
         result[position] = position == 0 or not result[position - 1]

@@ -43,15 +43,18 @@ def rollout(
     args: Any,
     spread: Float[np.ndarray, " state"] | None = None,
     stops: Float[np.ndarray, " stop"] | None = None,
+    far: Float[np.ndarray, " state"] | None = None,
 ) -> Rollout:
     """States at `times`, integrated from `start`; by a stiff solver where that fails.
 
     Tolerances are relative to each state's `spread` (its size at the start, if not given). Steps
-    end at the samples of inputs and at `stops`.
+    end at the samples of inputs and at `stops`. Beyond `far` a state has left for infinity.
     """
     if spread is None:
-        spread = np.where(start != 0, np.abs(start), 1.0)
-        spread = np.maximum(spread, _LEAST * spread.max())
+        size = np.abs(start)
+        spread = np.maximum(size, _LEAST * size.max(initial=0.0))
+        spread = np.where(spread > 0, spread, 1.0)
+    far = np.full(len(start), np.inf) if far is None else far
     unit = powers_of_two(np.clip(np.abs(start), _LEAST * spread, spread))
     padded = np.pad(times, (0, padding(len(times))), mode="edge")
     count = len(knots((model, args))) + (0 if stops is None else len(stops))
@@ -60,7 +63,7 @@ def rollout(
     limit = most_steps(_MAX_STEPS, count)
     best = None
     for solver in (diffrax.Tsit5(), diffrax.Kvaerno5()):
-        stepping = Stepping(solver, RTOL, ATOL, limit, unit, stops, bounded=True)
+        stepping = Stepping(solver, RTOL, ATOL, limit, unit, stops, far=far)
         with x64():
             inputs = to_float64(
                 (model, jnp.asarray(padded), jnp.asarray(start), sealed(as_arrays(args)))

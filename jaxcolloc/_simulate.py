@@ -12,7 +12,16 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ._args import Unknown, check_leaf, number_to_array, opened, sealed
 from ._callables import explained
-from ._check import describe, flag, float_array, function, instance, integer, positive
+from ._check import (
+    describe,
+    flag,
+    float_array,
+    function,
+    instance,
+    integer,
+    positive,
+    within_jit,
+)
 from ._inputs import knots
 from ._integrate import Stepping, integrate, most_steps, powers_of_two
 from ._precision import caller_float, scope, to_float64
@@ -55,16 +64,15 @@ def simulate(
     - `rtol`, `atol`: tolerances of the adaptive stepping. `atol` is absolute; if not given it is
       1e-10 times each state's magnitude: its initial value, or the largest one on the way where
       that is smaller (in the caller's own `jit` or `vmap`, 1e-10).
-    - `max_steps`: the limit of steps, 100,000 and eight more for each sample of an input if not
-      given.
+    - `max_steps`: the limit of steps; if not given about 100,000, and eight more for each sample of
+      an input.
     - `throw`: raise if the integration fails; with False, the values after the failure are
       infinite or NaN.
 
     **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails.
     """
-    traced = any(
-        isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves((model, ts, y0, args))
-    )
+    leaves = jtu.tree_leaves((model, ts, y0, args))
+    traced = within_jit() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     _check(model, ts, y0, args, traced)
     positive("rtol", rtol)
     if atol is not None:

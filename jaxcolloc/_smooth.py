@@ -8,7 +8,7 @@ from scipy.interpolate import CubicSpline
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from ._check import choice, describe, float_array, integer
-from ._data import Trajectory, changed
+from ._data import Trajectory, changed, counted
 from ._fingerprint import fingerprint
 
 
@@ -148,12 +148,12 @@ def _lowess(ts: Samples, ys: Samples, neighbours: int, at: Queries, *, robust: b
 
 def channel_means(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"]:
     """The mean of each channel over all trajectories, for those that lack it."""
-    return np.asarray(np.nanmean(np.concatenate([item.ys for item in trajectories]), axis=0))
+    return np.asarray(np.nanmean(np.concatenate([counted(item) for item in trajectories]), axis=0))
 
 
 def channel_spread(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " obs"]:
     """The standard deviation of each channel over all trajectories, one where it is constant."""
-    spread = np.nanstd(np.concatenate([item.ys for item in trajectories]), axis=0)
+    spread = np.nanstd(np.concatenate([counted(item) for item in trajectories]), axis=0)
     return np.where(spread > 0, spread, 1.0)
 
 
@@ -174,7 +174,7 @@ class SmoothTrajectory:
         start: tuple[float, Float[np.ndarray, " obs"]] | None = None,
         width: float = 3.0,
     ):
-        ts, ys = trajectory.ts, trajectory.ys
+        ts, ys = trajectory.ts, counted(trajectory)
         if start is not None and start[0] < ts[0]:
             ts, ys = np.append(start[0], ts), np.concatenate([start[1][None], ys])
         samples = [(ts[there], ys[there, c]) for c, there in enumerate(~np.isnan(ys).T)]

@@ -53,8 +53,8 @@ class VERDICT(enum.Enum):
         "Judge the model over shorter times."
     )
     at_bounds = (
-        "The rollout follows path and data, but weights lie at their bounds. Widen "
-        "`weight_bounds`, or accept them as a regularisation."
+        "The rollout follows path and data, but weights or unknowns lie at their bounds. Widen "
+        "`weight_bounds` or the unknown's `bounds`, or accept them as a regularisation."
     )
     good = "In every channel the path follows the data, and the model's rollout the path."
 

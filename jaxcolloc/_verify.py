@@ -6,6 +6,7 @@ import numpy as np
 
 from ._comparison import Comparison, compare, is_robust, state_spreads
 from ._goodness import poor_channels
+from ._guess import positive_entries, start_head
 from ._hints import hints
 from ._intervals import IntervalErrors, interval_errors
 from ._nlp import NLP
@@ -117,9 +118,10 @@ def _causes(
     for row, item in zip(rows, inner, strict=True):
         if not row.follows:
             found |= _departures(row, item)
+    at_bounds = _at_bounds(nlp, sol.z)
     if found:
-        notes += hints(sol)
-    elif _at_bounds(nlp, sol.z):
+        notes += [*(["Weights lie at their bounds."] if at_bounds else []), *hints(sol)]
+    elif at_bounds:
         found.add(VERDICT.at_bounds)
     if not found:
         return (VERDICT.good,), ()
@@ -134,7 +136,10 @@ def _departures(row: Comparison, inner: IntervalErrors) -> set[VERDICT]:
     if row.end is not END.complete:
         ended = VERDICT.blows_up if row.end is END.infinite else VERDICT.out_of_steps
         return coarse | {ended}
-    amplified = inner.growth > _UNSTABLE and own < 0.1 * np.max(row.distances)
+    far = 0.1 * np.max(row.distances)
+    amplified = own < far and (
+        inner.growth > _UNSTABLE or (own < _COARSE and own * inner.growth > far)
+    )
     return {VERDICT.unstable} if amplified else {VERDICT.too_coarse}
 
 
@@ -147,29 +152,31 @@ def _violation(nlp: NLP, z: np.ndarray) -> str:
         at = int(np.argmax(beyond))
         return f"Variable {at} of the optimizer is {beyond[at]:.2g} outside its bounds."
     first = nlp.parts.num_equations
-    values = np.asarray(nlp.constraints(z))[first:]
-    lower, upper = (side[first:] for side in nlp.constraint_bounds)
-    if not len(values):
+    values = np.asarray(nlp.constraints(z))
+    lower, upper = nlp.constraint_bounds
+    # The size of a row: of its bounds, and of its terms at this point.
+    rows, columns = nlp.jacobian_structure
+    size = np.zeros(len(values))
+    np.maximum.at(size, rows, np.abs(np.asarray(nlp.jacobian(z)) * z[columns]))
+    for side in (lower, upper):
+        size = np.maximum(size, np.where(np.isfinite(side), np.abs(side), 0.0))
+    beyond = np.maximum(lower - values, values - upper)[first:]
+    share = beyond / np.where(size > 0, size, 1.0)[first:]
+    if not share.max(initial=0.0) > _VIOLATED:
         return ""
-    bounds = np.where(np.isfinite(lower), np.abs(lower), 0.0)
-    bounds = np.maximum(bounds, np.where(np.isfinite(upper), np.abs(upper), 0.0))
-    size = np.maximum(np.maximum(bounds, np.ptp(values)), 1e-3)
-    beyond = np.maximum(lower - values, values - upper)
-    if not np.any(beyond > _VIOLATED * size):
-        return ""
-    at = int(np.argmax(beyond / size))
+    at = first + int(np.argmax(share))
     limit = lower[at] if values[at] < lower[at] else upper[at]
     return f"A constraint has the value {values[at]:.3g} where its bound is {limit:.3g}."
 
 
 def _at_bounds(nlp: NLP, z: np.ndarray) -> bool:
-    """Whether a weight lies at a bound, or a positive one has gone to zero."""
-    lower, upper = (nlp.layout.weights(side) for side in nlp.bounds)
-    w = nlp.layout.weights(z)
-    positive = nlp.layout.model.positive
-    size = np.where(np.isfinite(upper - lower), upper - lower, np.maximum(np.abs(w), 1e-300))
+    """Whether a weight or unknown lies at a bound, or a positive one has gone to zero."""
+    lower, upper = (nlp.layout.head(side) for side in nlp.bounds)
+    head, start = nlp.head(z), start_head(nlp)
+    positive = positive_entries(nlp)
+    size = np.maximum(np.maximum(np.abs(head), np.abs(start)), 1e-300)
+    size = np.where(np.isfinite(upper - lower), upper - lower, size)
     slack = np.where(positive, _AT_BOUND_LOG, _AT_BOUND * size)
-    near = (w - lower <= slack) | (upper - w <= slack)
-    start = nlp.layout.model.flatten("model", nlp.model)
-    vanished = positive & np.isneginf(lower) & (w < start + np.log(_VANISHED))
+    near = (head - lower <= slack) | (upper - head <= slack)
+    vanished = positive & np.isneginf(lower) & (head < start + np.log(_VANISHED))
     return bool(np.any((near & (lower < upper)) | vanished))

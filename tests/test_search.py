@@ -334,7 +334,8 @@ def test_held_out_data_are_predicted_over_a_horizon():
     assert len(ahead.forecasts.members) > 8
     assert ahead.score(sol, solver).error < 0.3 * whole.score(sol, solver).error
     # Where the horizon is longer than what is held out, nothing is left to be predicted.
-    assert Forecasts.of(nlp, [(0, 10.0)], 5.0) is None
+    with pytest.warns(UserWarning, match="`horizon` is too long"):
+        assert Forecasts.of(nlp, [(0, 10.0)], 5.0) is None
 
 
 @pytest.mark.slow
@@ -347,3 +348,61 @@ def test_candidates_that_predict_nothing_are_told():
             Net(1, 3), data, key=KEY, l2=[1e-8, 1e-6], starts=1, refinements=0, continuation=False
         )
     assert any("better than their mean" in str(item.message) for item in caught)
+
+
+def test_boundaries_that_differ_by_rounding_are_one():
+    """Input samples beside the data's, and two inputs, equal up to the last digit."""
+    ts = np.linspace(0.1, 0.1 * np.arange(8)[7], 28)
+    held = jc.Input(np.arange(8) / 10, np.arange(8) % 2.0, kind="hold")
+    both = [jc.Input(times, rough, kind="hold") for times, rough in (
+        (0.1 * np.arange(10), np.arange(10) % 2.0), (np.arange(10) / 10, np.arange(10) % 3.0),
+    )]  # fmt: skip
+    for args in (held, both):
+        edges = choose_grid(jc.Trajectory(ts, np.exp(-ts)[:, None], args), jc.Radau(3)).boundaries
+        assert np.diff(edges).min() > 1e-3
+
+
+def test_a_path_with_a_tree_of_values_is_an_input():
+    import diffrax
+
+    ts = np.linspace(0.0, 4.0, 31)
+    values = {"a": np.sin(9 * ts), "b": np.repeat([0.0, 1.0], [15, 16])}
+    path = diffrax.LinearInterpolation(ts, values)
+    edges = choose_grid(jc.Trajectory(TS, np.exp(-TS)[:, None], path), jc.Radau(3)).boundaries
+    assert np.all(np.isin(ts[14:16], edges))
+
+
+def test_rollouts_of_states_of_far_sizes_end():
+    """A start of zero, or of a trace beside a large one, is no reason to call growth infinite."""
+    from jaxcolloc._rollout import END, rollout
+
+    ts = np.linspace(0.0, 20.0, 5)
+
+    def turning(t, y, args):
+        return jnp.stack([-y[0], y[0]])
+
+    for start in ([1e6, 0.0], [1.0, 1e-30], [1.0, 1e-9]):
+        assert rollout(turning, ts, np.array(start), None).end is END.complete
+    assert rollout(lambda t, y, args: 1e10 - y, ts, np.zeros(1), None).end is END.complete
+
+
+def test_samples_of_an_input_in_the_model_are_no_weights():
+    class Driven(eqx.Module):
+        rate: jax.Array
+        feed: jc.Input
+
+        def __call__(self, t, y, args):
+            return self.feed(t) - self.rate * y
+
+    model = Driven(jnp.asarray(1.0), jc.Input([0.0, 1.0, 2.0], [0.0, 1.0, 0.0]))
+    nlp = jc.transcribe(model, DATA, jc.Grid.uniform(0.0, 4.0, 5, jc.Radau(3)))
+    assert nlp.num_weights == 1
+
+
+def test_a_choice_that_data_cannot_make_is_told():
+    few = jc.Trajectory([0.0, 1.0, 2.0], np.exp(-np.arange(3.0))[:, None])
+    with pytest.warns(UserWarning, match="too few to hold some out"):
+        jc.fit(
+            [Decay(jnp.asarray(0.5)), Decay(jnp.asarray(2.0))], few, l2=0.0, starts=1,
+            refinements=0, grid=jc.Grid.uniform(0.0, 2.0, 4, jc.Radau(3)),
+        )  # fmt: skip

@@ -305,3 +305,60 @@ def test_a_fit_says_every_verdict_that_is_not_good():
         warnings.simplefilter("error")
         good = jc.Trajectory(TS, np.exp(-0.5 * TS)[:, None] + 0.01 * NOISE[:, :1])
         jc.fit(Linear(jnp.asarray([[-0.1]])), good, l2=0.0, starts=1, refinements=0)
+
+
+def test_a_constraint_is_checked_in_its_own_size():
+    """In tiny units, and beside another of large ones."""
+    data = jc.Trajectory(TS, 1e-12 * np.exp(-0.5 * TS)[:, None])
+    model = Linear(jnp.asarray([[-0.5]]))
+    sol = solved(model, data, trainable=False)
+    for constraints in (
+        jc.Constraint(lambda t, y, args: y, lower=0.5e-12),
+        [
+            jc.Constraint(lambda t, y, args: 1e18 * y, lower=0.0),
+            jc.Constraint(lambda t, y, args: y, lower=0.5e-12),
+        ],
+    ):
+        nlp = jc.transcribe(model, data, GRID, l2=0.0, constraints=constraints, trainable=False)
+        assert jc.VERDICT.violated in jc.verify(dataclasses.replace(sol, source=nlp)).causes
+
+
+def test_an_unknown_at_its_bound_is_seen_and_told_beside_other_causes():
+    class Scaled(eqx.Module):
+        rate: jax.Array
+
+        def __call__(self, t, y, args):
+            return -self.rate * args * jnp.ones_like(y)
+
+    rising = jc.Trajectory(TS, 0.5 * TS[:, None], jc.Unknown(0.5, bounds=(0.0, 1.0)))
+    report = verified(Scaled(jnp.asarray(1.0)), rising, trainable=False)
+    assert report.verdict is jc.VERDICT.poor_fit
+    assert "lie at their bounds" in report.summary
+    falling = jc.Trajectory(TS, -TS[:, None], jc.Unknown(0.5, bounds=(0.0, 0.97)))
+    assert verified(Scaled(jnp.asarray(1.0)), falling, trainable=False).verdict is (
+        jc.VERDICT.at_bounds
+    )
+
+
+def test_samples_without_weight_count_nowhere():
+    ys = np.exp(-0.5 * TS)[:, None] + 0.01 * NOISE[:, :1]
+    garbage, weights = ys.copy(), np.ones_like(ys)
+    garbage[7], weights[7] = 1e6, 0.0
+    gone = ys.copy()
+    gone[7] = np.nan
+    model = Linear(jnp.asarray([[-0.5]]))
+    found, expected = (
+        verified(model, item, trainable=False)
+        for item in (jc.Trajectory(TS, garbage, weights=weights), jc.Trajectory(TS, gone))
+    )
+    assert found.verdict is expected.verdict is jc.VERDICT.good
+    np.testing.assert_allclose(found.misfit, expected.misfit, rtol=1e-3)
+    np.testing.assert_allclose(found.noise, expected.noise)
+
+
+def test_rounded_samples_are_no_poor_fit():
+    """A sensor of few steps: more than half of the samples repeat their neighbours."""
+    truth = 3 * np.exp(-TS)[:, None]
+    report = verified(Linear(jnp.asarray([[-1.0]])), jc.Trajectory(TS, np.round(truth)))
+    assert report.noise[0] > 0.1
+    assert jc.VERDICT.too_coarse not in report.causes

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -29,6 +30,7 @@ from .._solve import solve
 from .._solver import AbstractSolver, check_solver
 from .._trace import RESULTS
 from .._transcribe import transcribe_with
+from .._transfer import transfer
 from .._verify import verify, warn_unless_verified
 from .holdout import hold_out
 from .selection import penalties_of, select
@@ -123,7 +125,8 @@ def fit(
     **Errors:** `ValueError` for bad arguments, as `jc.transcribe`.
     """
     begin = time.perf_counter()
-    models = list(model) if isinstance(model, (list, tuple)) else [model]
+    several = isinstance(model, (list, tuple)) and not callable(model)
+    models = list(model) if several else [model]
     if not models:
         raise ValueError("`model` must be a model or a list of at least one; got none.")
     trajectories = as_trajectories(data)
@@ -206,6 +209,12 @@ def _begun(
         coarse = search.coarse(nlp)
         holdout = hold_out(coarse, held_out, search.horizon) if several else None
         if holdout is None:
+            if several and (len(models) > 1 or l2 is not None):
+                warnings.warn(
+                    "The data are too few to hold some out: the first `model` and the middle `l2` "
+                    "are taken. Pass one of each.",
+                    stacklevel=4,
+                )
             start, stats["starts"] = search.best(nlp)
             return nlp, start
         nlp, start, stats["selection"], stats["starts"] = select(
@@ -257,7 +266,11 @@ def _no_worse(sol: Solution, found: Solution, solver: AbstractSolver) -> Solutio
         return sol
     other = solve(found.nlp, solver, found, throw=False)
     better = (not other.result.ok, other.objective) < (not sol.result.ok, sol.objective)
-    return other if better else sol
+    if not better:
+        return sol
+    again = solve(sol.nlp, solver, transfer(other, sol.nlp), throw=False)
+    lost = not again.result.ok or again.objective > other.objective * (1 + _WORSE)
+    return other if lost else again
 
 
 def _resumed(

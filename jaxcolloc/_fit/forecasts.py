@@ -1,5 +1,6 @@
 """Forecasts: held-out data predicted over a horizon, from states that fit what came before."""
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -58,6 +59,11 @@ class Forecasts(eqx.Module):
             grids.append(Grid.uniform(end - horizon, end, min(count, 100), grid.scheme))
             members.append(k)
         if not windows or not measured_channels(windows).all():
+            warnings.warn(
+                f"`horizon` is too long for what is held out, or no data lie behind a window "
+                f"({horizon:g}): all of it is predicted at once.",
+                stacklevel=2,
+            )
             return None
         test = transcribe_again(nlp, grids, data=windows, constraints=())
         return cls(test, guess(test, weights="as_given").states, tuple(members), horizon)

@@ -133,7 +133,7 @@ class Holdout(eqx.Module):
         spread: np.ndarray,
     ) -> np.ndarray:
         seen = observed(self.nlp, model, args, item.ts[which], states)
-        there = item.measured[which]
+        there = (item.measured & (item.weights > 0))[which]
         with np.errstate(invalid="ignore", over="ignore"):
             errors = (np.abs(seen - item.ys[which]) / spread)[there]
         return np.where(np.isfinite(errors), np.minimum(errors, _WORST), _WORST)

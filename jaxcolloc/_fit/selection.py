@@ -10,6 +10,7 @@ from .._data import Trajectory
 from .._guess import Guess, guess
 from .._nlp import NLP
 from .._ridge import OnNets, net_weights
+from .._smooth import channel_means
 from .._solution import Solution
 from .._solve import solve
 from .._transcription.units import with_weights
@@ -61,19 +62,19 @@ class Penalties(NamedTuple):
 def penalties_of(l2: Any, trajectories: tuple[Trajectory, ...]) -> Penalties:
     """The factors that an argument `l2` of `jc.fit` means."""
     if isinstance(l2, (list, tuple)) or (isinstance(l2, np.ndarray) and l2.ndim == 1):
-        values = sorted((positive("l2", item) for item in l2), reverse=True)
+        values = [
+            item if isinstance(item, OnNets) else positive("l2", item, allow_zero=True)
+            for item in l2
+        ]
         if not values:
             raise ValueError("`l2` must be a number or a list of at least one; got none.")
-        return Penalties(list(values), False, 1.0)
+        return Penalties(sorted(values, key=_factor, reverse=True), False, 1.0)
     if l2 is not None:
         return Penalties([l2], False, 1.0)
     # As the loss has it: weighted by the units of channels where these are extreme.
     weighted = with_weights(trajectories)
-    total = sum(
-        float(np.nansum(item.weights * (item.ys - np.nanmean(item.ys, axis=0)) ** 2))
-        if item.measured.any() else 0.0
-        for item in weighted
-    )  # fmt: skip
+    means = channel_means(weighted)
+    total = sum(float(np.nansum(item.weights * (item.ys - means) ** 2)) for item in weighted)
     variance = total / sum(len(item.ts) for item in weighted)
     variance = variance if variance > 0 else 1.0
     return Penalties([OnNets(factor * variance) for factor in _LADDER], True, variance)
@@ -101,10 +102,11 @@ def select(
     """The NLP of the model and penalty that predict held-out data best, with a start.
 
     Trials that were not solved count only where none was. A best factor at the end of the default
-    ladder extends it.
+    ladder extends it. Where none predicts anything, it is the middle one of the first model.
     """
     rows: list[dict[str, Any]] = []
     chosen: _Candidate | None = None
+    everything: list[list[_Candidate]] = []
     for number, (nlp, penalties) in enumerate(problems):
         if number:
             other = hold_out(search.coarse(nlp), share, search.horizon)
@@ -112,11 +114,13 @@ def select(
             holdout = other
         tried = _tried(nlp, penalties, holdout, search)
         rows += [_row(number, item) for item in tried]
+        everything.append(tried)
         for item in tried:
             if chosen is None or _beats(item, chosen):
                 chosen = item
     assert chosen is not None
-    _say_if_poor(rows)
+    if _say_if_poor(rows):
+        chosen = everything[0][len(everything[0]) // 2]
     first = guess(chosen.nlp, states=search.states, weights="as_given")
     start = chosen.holdout.whole_start(chosen.nlp, chosen.sol, chosen.score.estimate, first)
     return chosen.nlp.with_l2(chosen.penalty), start, rows, chosen.log
@@ -139,7 +143,9 @@ def _tried(nlp: NLP, penalties: Penalties, holdout: Holdout, search: Search) -> 
         for item in tried:
             best = item if _beats(item, best) else best
         at_end = best is tried[-1] or best is tried[0]
-        more = penalties.beyond(best is tried[-1]) if at_end and best.sol.result.ok else None
+        # A best that predicts nothing points nowhere.
+        useful = best.sol.result.ok and best.score.error < 1
+        more = penalties.beyond(best is tried[-1]) if at_end and useful else None
         if more is None:
             return tried
         found = _trial(nlp, more, holdout, search, best)
@@ -178,7 +184,7 @@ def _trial(
 def _row(number: int, item: _Candidate) -> dict[str, Any]:
     return {
         "model": number,
-        "l2": item.penalty.factor if isinstance(item.penalty, OnNets) else item.penalty,
+        "l2": _factor(item.penalty),
         "held_out_error": item.score.error,
         "objective": item.sol.objective,
         "result": item.sol.result.name,
@@ -186,8 +192,8 @@ def _row(number: int, item: _Candidate) -> dict[str, Any]:
     }
 
 
-def _say_if_poor(rows: list[dict[str, Any]]) -> None:
-    """Warn where held-out data say nothing for any of the candidates."""
+def _say_if_poor(rows: list[dict[str, Any]]) -> bool:
+    """Whether held-out data say nothing for any of the candidates, with a warning."""
     least = min(row["held_out_error"] for row in rows)
     if least >= 1:
         warnings.warn(
@@ -196,9 +202,13 @@ def _say_if_poor(rows: list[dict[str, Any]]) -> None:
             "little. Pass `l2`, more data, or a `horizon` over which prediction is possible.",
             stacklevel=5,
         )
+    return bool(least >= 1)
+
+
+def _factor(penalty: Any) -> Any:
+    return penalty.factor if isinstance(penalty, OnNets) else penalty
 
 
 def _text(penalty: Any) -> str:
-    if isinstance(penalty, OnNets):
-        penalty = penalty.factor
-    return f"{penalty:.2g}" if isinstance(penalty, float) else describe(penalty)
+    factor = _factor(penalty)
+    return f"{factor:.2g}" if isinstance(factor, float) else describe(factor)

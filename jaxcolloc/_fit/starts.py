@@ -91,7 +91,7 @@ class Search:
             bool(np.any(~net_weights(nlp.layout.model, nlp.model)))
             or len(start_head(nlp)) > nlp.num_weights
         )
-        if not constants or number % 2 == 0:
+        if not constants or number % 2 == 0 or self.weights == "as_given":
             return guess(nlp, key=key, weights=self.weights, **options)
         return self._drawn(nlp, key, smoothing)
 
@@ -147,7 +147,7 @@ class Search:
                 shown = title(self.progress, f"start {first + 1} of {self.starts}")
                 yield solve(nlp, solver, self.guess(nlp, first), throw=False, progress=shown)
 
-    def best(self, nlp: NLP) -> tuple[Guess | Solution, list[dict[str, Any]]]:
+    def best(self, nlp: NLP) -> tuple[Guess, list[dict[str, Any]]]:
         """The best of the starts, as a start for `nlp`, and how each ended.
 
         **Errors:** `Interrupted` after Ctrl-C.
@@ -170,7 +170,9 @@ class Search:
                 break
         assert best is not None
         self.found = None if best_rank[0] else best
-        return (best if coarse is nlp else transfer(best, nlp)), log
+        if coarse is nlp:
+            return Guess.at(nlp, best.z, best.key, best.multipliers), log
+        return transfer(best, nlp), log
 
 
 def outcome_of(sol: Solution) -> dict[str, Any]:

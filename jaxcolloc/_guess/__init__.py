@@ -1,6 +1,7 @@
 """Where a solve begins: states from smoothed data, weights that match their slopes."""
 
 from .draws import drawn_constants as drawn_constants
+from .draws import positive_entries as positive_entries
 from .draws import rolled_start as rolled_start
 from .gradient_matching import MATCHING_STEPS as MATCHING_STEPS
 from .gradient_matching import match_gradients as match_gradients

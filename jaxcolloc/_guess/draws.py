@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from .._args import Unknown
+from .._data import counted
 from .._nlp import NLP
 from .._ridge import net_weights
 from .._rollout import rollout
@@ -25,12 +26,12 @@ _FAR = 1e3
 def drawn_constants(nlp: NLP, head: Head, key: PRNGKeyArray) -> Head:
     """`head` with its constants (weights that belong to no net, unknowns) drawn over decades.
 
-    Within their bounds; those on a scale of positive values within two decades of their start,
-    others within one and with their sign, or around zero from a normal distribution if that is
-    where they start.
+    Within their bounds; those on a logarithmic scale within two decades of their start (on a
+    softplus scale by as much of its variable), others within one and with their sign, or around
+    zero from a normal distribution if that is where they start.
     """
     lower, upper = (nlp.layout.head(side) for side in nlp.bounds)
-    positive = _positive(nlp)
+    positive = positive_entries(nlp)
     nets = net_weights(nlp.layout.model, nlp.model)
     constant = ~np.append(nets, np.zeros(len(head) - len(nets), bool))
     with jax.enable_x64(True):
@@ -39,14 +40,14 @@ def drawn_constants(nlp: NLP, head: Head, key: PRNGKeyArray) -> Head:
         normal = np.asarray(jax.random.normal(second, head.shape, jnp.float64))
     moved = np.where(head != 0, head * 10 ** (_DECADES * share), normal)
     moved = np.where(positive, head + _LN10 * _DECADES_POSITIVE * share, moved)
-    # Between two bounds that are near, or on both sides of zero: anywhere.
-    near = np.isfinite(upper - lower) & (lower * upper <= 0) & ~positive
+    # Between bounds on both sides of zero: anywhere.
+    near = np.isfinite(lower) & np.isfinite(upper) & (lower <= 0) & (upper >= 0) & ~positive
     low, high = np.where(near, lower, 0.0), np.where(near, upper, 0.0)
     moved = np.where(near, (high + low) / 2 + share * (high - low) / 2, moved)
     return np.where(constant, np.clip(moved, lower, upper), head)
 
 
-def _positive(nlp: NLP) -> np.ndarray:
+def positive_entries(nlp: NLP) -> np.ndarray:
     """Which entries of the head are seen on a scale of positive values."""
     parts = [nlp.layout.model.positive]
     for item in nlp.trajectories:
@@ -67,7 +68,7 @@ def rolled_start(
     z = nlp.pack_head(head, states)
     model, args = nlp.model_at(z), nlp.args(z)
     hidden = open_axes(nlp, states, model)
-    every = np.concatenate([item.ys for item in nlp.trajectories])
+    every = np.concatenate([counted(item) for item in nlp.trajectories])
     size = float(np.sqrt(np.nanmean(every**2))) or 1.0
     rolled = []
     for k, (grid, item) in enumerate(zip(nlp.grids, nlp.trajectories, strict=True)):
@@ -86,7 +87,8 @@ def rolled_start(
         if not np.all(np.abs(found) < limit):
             return None
         rolled.append(found)
-    return nlp.inside(nlp.pack_head(project(nlp, head, rolled), rolled))
+    z = nlp.inside(nlp.pack_head(project(nlp, head, rolled), rolled))
+    return z if np.all(np.isfinite(z)) else None
 
 
 def _state_limits(nlp: NLP, k: int) -> tuple[np.ndarray, np.ndarray]:

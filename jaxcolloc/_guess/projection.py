@@ -42,6 +42,8 @@ def project(nlp: NLP, head: Head, states: States) -> Head:
         return head
     here = _slopes(nlp, head, w, states)
     there = _slopes(nlp, head, _moved(nlp, w), states)
+    if not all(np.all(np.isfinite(part)) for part in (*here[:2], *there[:2])):
+        return head
     size = np.abs(here.observation).max(axis=(0, 1))
     same = np.abs(there.observation - here.observation).max(axis=(0, 1)) <= _CONSTANT * size
     linear = constant & (size > 0) & same & ~here.used_by_field & ~there.used_by_field
@@ -127,6 +129,8 @@ def _fitted(nlp: NLP, slopes: _Slopes, linear: np.ndarray) -> np.ndarray:
     lower, upper = (nlp.layout.weights(side)[linear] for side in nlp.bounds)
     with x64():
         low, high = (np.asarray(_all_values(nlp, side, linear)) for side in (lower, upper))
+    if np.any(low >= high):
+        return slopes.values
     found = lsq_linear(matrix / size, rhs, bounds=(low * size, high * size)).x / size
     result = slopes.values.copy()
     result[linear] = found

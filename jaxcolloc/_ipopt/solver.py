@@ -113,7 +113,6 @@ class Ipopt(AbstractSolver):
         cyipopt = _import()
         kind = _KINDS[self.hessian]
         with x64():
-            kind = _KINDS[self.hessian]
             functions = kind(nlp, callback, cyipopt.CyIpoptEvaluationError)
             compile_seconds = functions.warm_up(z)
             problem = self._problem(cyipopt, nlp, functions, multipliers)

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 from .._args import fill
 from .._callables import explained
 from .._check import describe
+from .._inputs import Input
 from .._leafwise import broadcast, is_numbers, is_pair
 from .._precision import AnyArray, is_inexact, to_float64
 from .._transform import Scale, as_scale, is_scale
@@ -186,8 +187,17 @@ def _mask(tree: Any, trainable: Any) -> tuple[bool, ...]:
         wanted = "a bool or a function of a leaf"
         values = broadcast("trainable", trainable, tree, _is_bool, wanted)
         chosen = [bool(value) for value in values]
-    leaves = jtu.tree_leaves(tree)
-    return tuple(used and is_inexact(leaf) for used, leaf in zip(chosen, leaves, strict=True))
+    # Samples of an input are data.
+    nodes = jtu.tree_leaves(tree, is_leaf=_is_input)
+    sampled = [_is_input(node) for node in nodes for _ in jtu.tree_leaves(node)]
+    return tuple(
+        used and is_inexact(leaf) and not of_input
+        for used, leaf, of_input in zip(chosen, jtu.tree_leaves(tree), sampled, strict=True)
+    )
+
+
+def _is_input(node: Any) -> bool:
+    return isinstance(node, Input)
 
 
 def _is_bool(value: Any) -> bool:

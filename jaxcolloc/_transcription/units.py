@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .._check import describe, real_numbers
-from .._data import Trajectory, changed
+from .._data import Trajectory, changed, counted
 from .._grid import Grid
 from .layout import Layout
 
@@ -60,7 +60,7 @@ def with_weights(trajectories: tuple[Trajectory, ...]) -> tuple[Trajectory, ...]
 
 def _magnitudes(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:
     """The standard deviation of each channel; its mean's size if it is constant, or one."""
-    ys = np.concatenate([item.ys for item in trajectories])
+    ys = np.concatenate([counted(item) for item in trajectories])
     spread, level = np.nanstd(ys, axis=0), np.abs(np.nanmean(ys, axis=0))
     constant = spread <= 1e-12 * level
     magnitude = np.where(constant, level, spread)
