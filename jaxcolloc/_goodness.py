@@ -1,7 +1,7 @@
 """Whether fitted paths follow their data: what they explain, and what they leave, against noise."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,9 +16,9 @@ from ._verification import rms
 # noise is not known, it is poor where it leaves half.
 _UNEXPLAINED, _LOUD, _CHANCE, _QUIET = 0.01, 2.0, 1e-3, 0.8
 _UNKNOWN = 0.5
-# So many of the samples may be wild where the loss takes these into account, and where it is the
-# squared error, which is poor with them where it leaves so much of the variance.
-_WILD, _WILD_SQUARED, _WITH_WILD = 0.2, 0.05, 0.2
+# So many of the samples may be wild where the loss takes these into account; where it does not, so
+# many are looked for, to be told.
+_WILD, _TOLD = 0.2, 0.05
 # A trajectory's own variance counts down to this share of that of all, a constant channel's level
 # to this share.
 _OWN_VARIANCE, _LEVEL = 0.01, 1e-2
@@ -68,14 +68,19 @@ class Residuals(NamedTuple):
 
 
 class Poor(NamedTuple):
-    """A channel, of one trajectory or of all (None), whose samples the path does not follow."""
+    """A channel, of one trajectory or of all (None), whose samples the path does not follow.
+
+    It is `structured` where only autocorrelation tells it; `wild` samples make most of what is
+    left under the squared error.
+    """
 
     trajectory: int | None
     channel: int
     explained: float
     residual: float
     noise: float
-    structured: bool
+    structured: bool = False
+    wild: int = 0
 
     @property
     def text(self) -> str:
@@ -85,9 +90,16 @@ class Poor(NamedTuple):
         kind = "autocorrelated residuals" if self.structured else "residuals"
         against = "" if np.isnan(self.noise) else f", the noise is about {self.noise:.2g}"
         share = f"{100 * self.explained:.3g}%" if self.explained > 0 else "none"
+        advice = ""
+        if self.wild:
+            some = "sample is" if self.wild == 1 else "samples are"
+            advice = (
+                f" {self.wild} {some} far off all others: with a robust loss, such as "
+                "`jc.PseudoHuber`, they count less."
+            )
         return (
             f"In {where} the path explains {share} of the variance and leaves {kind} of "
-            f"{self.residual:.2g}{against}."
+            f"{self.residual:.2g}{against}.{advice}"
         )
 
 
@@ -136,7 +148,7 @@ def _poor_channels(
         for where, chosen in parts:
             result = _judged(chosen, least, level, robust, _CHANCE / len(parts))
             if result is not None:
-                poor.append(Poor(where, channel, *result))
+                poor.append(Poor(where, channel, **result))
     return poor
 
 
@@ -146,24 +158,22 @@ def _judged(
     noise: float,
     robust: bool,
     significance: float,
-) -> tuple[float, float, float, bool] | None:
-    """Share explained, residual, noise, whether autocorrelation alone made it poor; or None."""
-    share = _WILD if robust else _WILD_SQUARED
+) -> dict[str, Any] | None:
+    """What `Poor` says of some series; None where they are not poor."""
+    share = _WILD if robust else _TOLD
     tame = [(miss[kept], ys[kept]) for miss, ys in series for kept in [not_wild(miss, share)]]
-    if not robust:
-        left, residual = _left(series, least)
-        if left > _WITH_WILD and not residual <= _LOUD * noise and not np.isnan(noise):
-            return 1 - left, residual, noise, False
-    left, residual = _left(tame, least)
+    left, residual = _left(tame if robust else series, least)
+    found = {"explained": 1 - left, "residual": residual, "noise": noise}
     if np.isnan(noise):
-        return (1 - left, residual, noise, False) if left > _UNKNOWN else None
+        return found if left > _UNKNOWN else None
     if not left > _UNEXPLAINED:
         return None
     if residual > _LOUD * noise:
-        return 1 - left, residual, noise, False
-    misses = [miss for miss, _ in tame]
-    if residual > _QUIET * noise and structured(misses, significance):
-        return 1 - left, residual, noise, True
+        wild = sum(len(miss) for miss, _ in series) - sum(len(miss) for miss, _ in tame)
+        most = not robust and _left(tame, least)[1] < 0.5 * residual
+        return found | {"wild": wild if most else 0}
+    if residual > _QUIET * noise and structured([miss for miss, _ in tame], significance):
+        return found | {"structured": True}
     return None
 
 

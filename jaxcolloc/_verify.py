@@ -39,8 +39,8 @@ def verify(sol: Solution) -> Verification:
     samples, estimated without the model (from how well neighbours in time predict a sample), and
     tested for autocorrelation. The path is a poor fit where it leaves more than 1% of a channel's
     variance and residuals of more than twice the noise, or autocorrelated ones (half of the
-    variance, where samples are too few for an estimate); up to 5% of the samples may be wild, or
-    20% with a loss that is not the squared error.
+    variance, where samples are too few for an estimate). With a loss that is not the squared error
+    up to 20% of the samples may be wild.
 
     The model: every trajectory is integrated from its fitted start (by Tsit5, by Kvaerno5 where
     that fails; steps end at the samples of inputs and at the grid's boundaries, tolerances are

@@ -362,3 +362,15 @@ def test_rounded_samples_are_no_poor_fit():
     report = verified(Linear(jnp.asarray([[-1.0]])), jc.Trajectory(TS, np.round(truth)))
     assert report.noise[0] > 0.1
     assert jc.VERDICT.too_coarse not in report.causes
+
+
+def test_wild_samples_under_squares_are_told():
+    """They draw the path; a robust loss is the way out."""
+    wild = np.exp(-0.5 * TS)[:, None] + 0.01 * NOISE[:, :1]
+    wild[20] += 2.0
+    model = Linear(jnp.asarray([[-0.5]]))
+    report = verified(model, jc.Trajectory(TS, wild))
+    assert jc.VERDICT.poor_fit in report.causes
+    assert "1 sample is far off" in report.summary
+    robust = verified(model, jc.Trajectory(TS, wild), loss=jc.PseudoHuber(0.02))
+    assert robust.verdict is jc.VERDICT.good
