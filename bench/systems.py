@@ -144,7 +144,7 @@ def run(name: str, seed: int, solver: Any) -> dict[str, Any]:
         or (case.chaotic and sol.verification.verdict is jc.VERDICT.unstable),
         "rollout_error": unseen_error,
         "passes": bool(unseen_error <= 2.0) or case.chaotic,
-        "l2": sol.nlp.settings["l2"],
+        "l2": getattr(sol.nlp.settings["l2"], "factor", sol.nlp.settings["l2"]),
         "tried": len(chosen),
         "intervals": grid[-1]["intervals"],
         "rounds": len(grid) - 1,
