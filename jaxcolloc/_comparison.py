@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -17,7 +16,7 @@ from ._callables import OfModel
 from ._goodness import Residuals
 from ._loss import squared_error
 from ._nlp import NLP
-from ._precision import to_float64, x64
+from ._precision import AnyArray, to_float64, x64
 from ._rollout import END, padding, rollout
 from ._solution import Solution
 from ._verification import rms
@@ -143,11 +142,11 @@ def observed(
     ts, states = np.pad(ts, (0, pad), mode="edge"), np.pad(states, ((0, pad), (0, 0)), mode="edge")
     with x64():
         known = sealed(as_arrays(args))
-        inputs = to_float64((model, known, jnp.asarray(ts), jnp.asarray(states)))
+        inputs = to_float64((model, known, ts, states))
         return np.asarray(_observed(nlp.observe, *inputs))[: len(ts) - pad]
 
 
 @eqx.filter_jit
-def _observed(observe: OfModel, model: Any, args: Any, ts: Array, states: Array) -> Array:
+def _observed(observe: OfModel, model: Any, args: Any, ts: AnyArray, states: AnyArray) -> Array:
     known = opened(args)
     return jax.vmap(lambda t, y: observe(t, y, known, model))(ts, states)

@@ -93,9 +93,8 @@ def _each_interval(
         for first in range(0, len(which), _BATCH):
             part = which[first : first + _BATCH]
             index = np.pad(part, (0, _BATCH - len(part)), mode="edge")
-            chosen = _Spans(*(jnp.asarray(item[index]) for item in spans))
-            starts = jnp.asarray(begin[index]), jnp.asarray(spread)
-            found = _intervals(model, args, solver, limit, chosen, *starts)
+            chosen = _Spans(*(item[index] for item in spans))
+            found = _intervals(model, args, solver, limit, chosen, begin[index], spread)
             batches.append([np.asarray(item)[: len(part)] for item in found])
         return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
@@ -113,15 +112,15 @@ def _intervals(
     solver: diffrax.AbstractSolver[Any],
     max_steps: int,
     spans: _Spans,
-    begin: Array,
-    spread: Array,
+    begin: AnyArray,
+    spread: AnyArray,
 ) -> tuple[Array, Array]:
     def field(t: Any, carry: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
         u, sensitivity = carry
         slope, along = jax.linearize(lambda u: model(t, u * spread, opened(args)) / spread, u)
         return slope, jax.vmap(along, in_axes=1, out_axes=1)(sensitivity)
 
-    def interval(t0: Any, t1: Any, inside: Any, y0: Array) -> tuple[Array, Array]:
+    def interval(t0: Any, t1: Any, inside: Any, y0: Any) -> tuple[Array, Array]:
         controller: Any = diffrax.PIDController(rtol=RTOL, atol=ATOL)
         if len(inside):
             controller = diffrax.ClipStepSizeController(controller, jump_ts=inside)
@@ -154,20 +153,18 @@ def _residuals(model: Any, args: Any, grid: Grid, states: np.ndarray) -> np.ndar
         part(states, times.ravel()).reshape(*times.shape, -1)
         for part in (grid.interpolate, grid.slope)
     )
-    return slope - np.asarray(_field(model, args, jnp.asarray(times), jnp.asarray(y)))
+    return slope - np.asarray(_field(model, args, times, y))
 
 
 def field_at(model: Any, args: Any, times: np.ndarray, states: np.ndarray) -> np.ndarray:
     """The field at times of shape `(a, b)` and states of shape `(a, b, state)`."""
     with x64():
-        inputs = to_float64(
-            (model, sealed(as_arrays(args)), jnp.asarray(times), jnp.asarray(states))
-        )
+        inputs = to_float64((model, sealed(as_arrays(args)), times, states))
         return np.asarray(_field(*inputs))
 
 
 @eqx.filter_jit
-def _field(model: Any, args: Any, times: Array, states: Array) -> Array:
+def _field(model: Any, args: Any, times: AnyArray, states: AnyArray) -> Array:
     known = opened(args)
     return jax.vmap(jax.vmap(lambda t, y: model(t, y, known)))(times, states)
 

@@ -53,9 +53,16 @@ def to_float64(tree: Tree) -> Tree:
     Complex arrays become complex128. Call it inside `x64()`; outside it JAX would cut the leaves
     down again.
     """
-    return jtu.tree_map(
-        lambda leaf: jnp.asarray(leaf, wide(leaf)) if is_inexact(leaf) else leaf, tree
-    )
+    return jtu.tree_map(lambda leaf: _widened(leaf) if is_inexact(leaf) else leaf, tree)
+
+
+def _widened(leaf: Any) -> Any:
+    if isinstance(leaf, jax.core.Tracer):
+        return jnp.asarray(leaf, wide(leaf))
+    if isinstance(leaf, jax.Array) and leaf.dtype == wide(leaf):
+        return leaf
+    # Put there as it is: a conversion would compile a program for every shape.
+    return jax.device_put(np.asarray(leaf, wide(leaf)))
 
 
 def wide(array: Any) -> Any:

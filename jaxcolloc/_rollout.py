@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -65,9 +64,7 @@ def rollout(
     for solver in (diffrax.Tsit5(), diffrax.Kvaerno5()):
         stepping = Stepping(solver, RTOL, ATOL, limit, unit, stops, far=far)
         with x64():
-            inputs = to_float64(
-                (model, jnp.asarray(padded), jnp.asarray(start), sealed(as_arrays(args)))
-            )
+            inputs = to_float64((model, padded, start, sealed(as_arrays(args))))
             ys, limited = _integrate(*inputs, stepping)
             states = np.asarray(ys)[: len(times)]
         finite = np.all(np.isfinite(states), axis=1)

@@ -152,6 +152,8 @@ def _violation(nlp: NLP, z: np.ndarray) -> str:
         at = int(np.argmax(beyond))
         return f"Variable {at} of the optimizer is {beyond[at]:.2g} outside its bounds."
     first = nlp.parts.num_equations
+    if first == nlp.num_constraints:
+        return ""
     values = np.asarray(nlp.constraints(z))
     lower, upper = nlp.constraint_bounds
     # The size of a row: of its bounds, and of its terms at this point.

@@ -17,7 +17,7 @@ from scipy.optimize import lsq_linear
 from .._args import as_arrays, sealed
 from .._callables import OfModel
 from .._nlp import NLP
-from .._precision import to_float64, x64
+from .._precision import AnyArray, to_float64, x64
 from .._ridge import net_weights
 from .._rollout import padding
 from .._transcription.parameters import Weighted
@@ -80,10 +80,10 @@ def _slopes(nlp: NLP, head: Head, w: np.ndarray, states: States) -> _Slopes:
         pad = padding(len(item.ts))
         ts = np.pad(item.ts, (0, pad), mode="edge")
         with x64():
-            inputs = to_float64((sealed(as_arrays(known)), jnp.asarray(ts)))
+            inputs = to_float64((sealed(as_arrays(known)), ts))
             found = _derivatives(
-                nlp.layout.model, observe, jnp.asarray(w), *inputs,
-                jnp.asarray(grid.interpolate(own, ts)),
+                nlp.layout.model, observe, w, *inputs,
+                grid.interpolate(own, ts),
             )  # fmt: skip
             of_seen, at, of_field, values, factor = (np.asarray(part) for part in found)
         observation.append(of_seen[: len(item.ts)] / factor)
@@ -94,14 +94,14 @@ def _slopes(nlp: NLP, head: Head, w: np.ndarray, states: States) -> _Slopes:
 
 @eqx.filter_jit
 def _derivatives(
-    weighted: Weighted, observe: OfModel, w: Array, args: Any, ts: Array, ys: Array
+    weighted: Weighted, observe: OfModel, w: AnyArray, args: Any, ts: AnyArray, ys: AnyArray
 ) -> tuple[Array, ...]:
     sensor, field = Sensor(weighted, observe), VectorField(weighted)
 
-    def seen(w: Array) -> Array:
+    def seen(w: Any) -> Array:
         return jax.vmap(lambda t, y: sensor(w, t, y, args, None))(ts, ys)
 
-    def slope(w: Array) -> Array:
+    def slope(w: Any) -> Array:
         return jax.vmap(lambda t, y: field(w, t, y, args, None))(ts, ys)
 
     values, factor = jax.jvp(weighted.values, (w,), (jnp.ones_like(w),))
