@@ -112,12 +112,11 @@ def select(
             other = hold_out(search.coarse(nlp), share, search.horizon)
             assert other is not None
             holdout = other
-        tried = _tried(nlp, penalties, holdout, search)
+        tried, best = _tried(nlp, penalties, holdout, search)
         rows += [_row(number, item) for item in tried]
         everything.append(tried)
-        for item in tried:
-            if chosen is None or _beats(item, chosen):
-                chosen = item
+        if chosen is None or _beats(best, chosen):
+            chosen = best
     assert chosen is not None
     if _say_if_poor(rows):
         chosen = everything[0][len(everything[0]) // 2]
@@ -127,34 +126,37 @@ def select(
 
 
 def _beats(item: _Candidate, best: _Candidate) -> bool:
-    """Whether a later candidate, of a weaker penalty or another model, is clearly better."""
+    """Whether a candidate is clearly better than the best before it."""
     if item.rank[0] != best.rank[0]:
         return item.rank[0] < best.rank[0]
     return item.score.error < _BETTER * best.score.error
 
 
-def _tried(nlp: NLP, penalties: Penalties, holdout: Holdout, search: Search) -> list[_Candidate]:
-    """All penalties of one model, each from the solution with the one before."""
+def _tried(
+    nlp: NLP, penalties: Penalties, holdout: Holdout, search: Search
+) -> tuple[list[_Candidate], _Candidate]:
+    """All penalties of one model, each from the solution with the one before; and the best."""
     tried: list[_Candidate] = []
     for penalty in penalties.values:
         tried.append(_trial(nlp, penalty, holdout, search, tried[-1] if tried else None))
-    while True:
-        best = tried[0]
-        for item in tried:
-            best = item if _beats(item, best) else best
-        at_end = best is tried[-1] or best is tried[0]
+    best = tried[0]
+    for item in tried[1:]:
+        best = item if _beats(item, best) else best
+    while best is tried[-1] or best is tried[0]:
+        weaker = best is tried[-1]
         # A best that predicts nothing points nowhere.
         useful = best.sol.result.ok and best.score.error < 1
-        more = penalties.beyond(best is tried[-1]) if at_end and useful else None
+        more = penalties.beyond(weaker) if useful else None
         if more is None:
-            return tried
+            break
         found = _trial(nlp, more, holdout, search, best)
-        if best is tried[-1]:
-            tried.append(found)
-            penalties = penalties._replace(values=[*penalties.values, more])
-        else:
-            tried.insert(0, found)
-            penalties = penalties._replace(values=[more, *penalties.values])
+        values = penalties.values
+        penalties = penalties._replace(values=[*values, more] if weaker else [more, *values])
+        tried = [*tried, found] if weaker else [found, *tried]
+        if not _beats(found, best):
+            break
+        best = found
+    return tried, best
 
 
 def _trial(

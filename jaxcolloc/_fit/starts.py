@@ -37,8 +37,9 @@ _SMOOTHING = (3.0, 1.7, 1.0, 5.0, 1.3, 2.2)
 # Starts are tried with looser tolerance and a limit of steps, on every other boundary.
 _TRIAL_TOL, TRIAL_STEPS = 1e-4, 100
 _COARSENED = 24
-# So many starts that agree this well in the objective need no more company.
-_COMPANY, _COMPANY_IF_POOR, _AGREE = 2, 5, 0.01
+# So many starts that agree this well in the objective need no more company; more if their path does
+# not follow the data, which may be due to the penalty where this is yet to be chosen.
+_COMPANY, _COMPANY_IF_POOR, _COMPANY_IF_PENALISED, _AGREE = 2, 5, 3, 0.01
 # An objective lower by this much counts as another optimum.
 _LOWER = 0.05
 
@@ -166,7 +167,7 @@ class Search:
             if best is None or rank < best_rank:
                 best, best_rank = sol, rank
                 self.kept = (sol, self.whole, self.holdout)
-            if settled(log):
+            if settled(log, _COMPANY_IF_POOR if self.holdout is None else _COMPANY_IF_PENALISED):
                 break
         assert best is not None
         self.found = None if best_rank[0] else best
@@ -192,11 +193,11 @@ def outcome_of(sol: Solution) -> dict[str, Any]:
     }
 
 
-def settled(log: list[dict[str, Any]]) -> bool:
+def settled(log: list[dict[str, Any]], company_if_poor: int = _COMPANY_IF_POOR) -> bool:
     """Whether no more starts need be tried.
 
     One that holds in a rollout and explains the data to their noise is enough. Otherwise the best
-    that hold must agree, two of them, or five where their path does not follow the data, and none
+    that hold must agree, two of them, or more where their path does not follow the data, and none
     have found a clearly lower objective: one that did not hold is a hint that there is a better
     optimum nearby.
     """
@@ -204,7 +205,7 @@ def settled(log: list[dict[str, Any]]) -> bool:
     if any(row["to_noise"] for row in found):
         return True
     best = sorted(row["objective"] for row in found if not row["poor"])
-    needed = _COMPANY if best else _COMPANY_IF_POOR
+    needed = _COMPANY if best else company_if_poor
     best = best or sorted(row["objective"] for row in found)
     if len(best) < needed or best[needed - 1] - best[0] > _AGREE * abs(best[0]):
         return False
