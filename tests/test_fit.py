@@ -212,7 +212,8 @@ def test_the_best_verified_start_wins(monkeypatch):
     monkeypatch.setattr(_starts, "outcome_of", fake_outcome)
     search = _starts.Search(KEY, 4, "smooth", "as_given", jc.Ipopt(), False, Interrupt())
     best, log = search.best(nlp)
-    assert best.objective == 0.3
+    assert search.found.objective == 0.3
+    assert isinstance(best, jc.Guess)
     assert [row["verified"] for row in log] == holds
     assert tried == [100] * 4
     assert not _starts.settled(log)
