@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ._args import as_arrays, opened, sealed
 from ._callables import OfModel
-from ._goodness import Residuals
+from ._goodness import Residuals, poor_channels
 from ._loss import squared_error
 from ._nlp import NLP
 from ._precision import AnyArray, to_float64, x64
@@ -65,10 +65,7 @@ class Comparison(NamedTuple):
 def compare(sol: Solution, noise: Float[np.ndarray, " obs"]) -> list[Comparison]:
     """Roll out every trajectory of a solution and compare; `noise` is that of the channels."""
     spreads = state_spreads(sol)
-    seen = []
-    for path, data, args in zip(sol.paths, sol.nlp.trajectories, sol.args, strict=True):
-        states = path.grid.interpolate(path.states, data.ts)
-        seen.append(observed(sol.nlp, sol.model, args, data.ts, states))
+    seen = seen_on_paths(sol)
     every = np.concatenate(seen)
     level, spread = np.abs(every).max(axis=0), every.std(axis=0)
     rows = []
@@ -80,6 +77,23 @@ def compare(sol: Solution, noise: Float[np.ndarray, " obs"]) -> list[Comparison]
         allowed = np.maximum(allowed, np.maximum(_UNSEEN_LEVEL * level, 1e-300))
         rows.append(_compared(sol, k, own, spreads[k], allowed))
     return rows
+
+
+def seen_on_paths(sol: Solution) -> list[Float[np.ndarray, "time obs"]]:
+    """What would be measured of each path at the observation times."""
+    seen = []
+    for path, data, args in zip(sol.paths, sol.nlp.trajectories, sol.args, strict=True):
+        states = path.grid.interpolate(path.states, data.ts)
+        seen.append(observed(sol.nlp, sol.model, args, data.ts, states))
+    return seen
+
+
+def is_poor(sol: Solution) -> bool:
+    """Whether a path does not follow its data."""
+    data = sol.nlp.trajectories
+    pairs = zip(data, seen_on_paths(sol), strict=True)
+    found = [Residuals.of(item, seen) for item, seen in pairs]
+    return bool(poor_channels(found, data, is_robust(sol.nlp)))
 
 
 def state_spreads(sol: Solution) -> list[Float[np.ndarray, " state"]]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._check import describe, positive
+from .._comparison import is_poor
 from .._data import Trajectory
 from .._guess import Guess, guess
 from .._nlp import NLP
@@ -24,6 +25,8 @@ _LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
 _WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 # A weaker penalty must predict held-out data better by this much.
 _BETTER = 0.95
+# The error of one whose own path does not follow its data counts as so much larger.
+_POOR = 1.3
 # A trial that is not solved in the limit of steps gets so many times as many.
 _PATIENCE = 3
 
@@ -89,11 +92,12 @@ class _Candidate(NamedTuple):
     sol: Solution
     score: Score
     log: list[dict[str, Any]]
+    poor: bool
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Solved ones first, then those that predict better."""
-        return not self.sol.result.ok, self.score.error
+        """Solved ones first, then those that predict better, a poor fit by much."""
+        return not self.sol.result.ok, self.score.error * (_POOR if self.poor else 1.0)
 
 
 def select(
@@ -129,7 +133,7 @@ def _beats(item: _Candidate, best: _Candidate) -> bool:
     """Whether a candidate is clearly better than the best before it."""
     if item.rank[0] != best.rank[0]:
         return item.rank[0] < best.rank[0]
-    return item.score.error < _BETTER * best.score.error
+    return item.rank[1] < _BETTER * best.rank[1]
 
 
 def _tried(
@@ -180,7 +184,8 @@ def _trial(
         again = solve(train, longer, sol, throw=False, progress=shown)
         search.check()
         sol = again if again.result.ok else sol
-    return _Candidate(nlp, holdout, penalty, sol, holdout.score(sol, search.solver), log)
+    score = holdout.score(sol, search.solver)
+    return _Candidate(nlp, holdout, penalty, sol, score, log, is_poor(sol))
 
 
 def _row(number: int, item: _Candidate) -> dict[str, Any]:
