@@ -124,7 +124,7 @@ DAYS = np.datetime64("2024-01-01") + np.arange(3)
     ("ts", "message"),
     [
         (DAYS, r'dates\. Pass numbers, .*`\(ts - ts\[0\]\) / np.timedelta64\(1, "s"\)`'),
-        (np.append(DAYS[:2], np.datetime64("NaT")), "dates"),
+        (np.append(DAYS[:2], np.datetime64("NaT", "D")), "dates"),
         (list(DAYS), "dates"),
         (DAYS.astype(object), "dates"),
         (DAYS - DAYS[0], r'time differences\. .*`ts / np.timedelta64\(1, "s"\)`'),

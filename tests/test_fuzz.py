@@ -95,7 +95,7 @@ ODD: dict[str, Any] = {
     "a data frame": pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}),
     "a series": pd.Series([1.0, 2.0, 3.0]),
     "a date": datetime.date(2024, 1, 1),
-    "NaT": np.datetime64("NaT"),
+    "NaT": np.datetime64("NaT", "D"),
     "dates": np.datetime64("2024-01-01") + np.arange(3),
     "a time difference": np.timedelta64(1, "s"),
     "a function": lambda *inputs: None,

@@ -345,8 +345,9 @@ def test_candidates_that_predict_nothing_are_told():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         jc.fit(
-            Net(1, 3), data, key=KEY, l2=[1e-8, 1e-6], starts=1, refinements=0, continuation=False
-        )
+            Decay(jnp.asarray(1.0)), data, key=KEY, l2=[1e-8, 1e-6], starts=1, refinements=0,
+            continuation=False, weight_bounds=(0.0, 5.0),
+        )  # fmt: skip
     assert any("better than their mean" in str(item.message) for item in caught)
 
 
