@@ -41,6 +41,16 @@ class Affine(eqx.Module):
         return args * self.w * jnp.stack([jnp.ones_like(t), t])
 
 
+class Lorenz(eqx.Module):
+    """Lorenz's chaotic system with one weight."""
+
+    rate: jax.Array
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        a, b, c = y
+        return jnp.stack([self.rate * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
+
+
 class Aliased(eqx.Module):
     """y' = rate * cos(6 pi t), which is y' = rate at the nodes t = k / 3 of a coarse grid.
 

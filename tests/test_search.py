@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Net
+from helpers import Lorenz, Net
 
 import jaxcolloc as jc
 from jaxcolloc._choose_grid import choose_grid, input_edges
@@ -312,13 +312,6 @@ def test_boundaries_follow_samples_spaced_by_the_logarithm():
 
 def test_held_out_data_are_predicted_over_a_horizon():
     """Chaos is predicted over a short horizon by the true model, not over all of the time."""
-
-    class Lorenz(eqx.Module):
-        rate: jax.Array
-
-        def __call__(self, t, y, args):
-            a, b, c = y
-            return jnp.stack([self.rate * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
 
     ts = np.linspace(0.0, 12.0, 481)
     model = Lorenz(jnp.asarray(10.0))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import ALIASED_GRID, SPIRAL, Aliased, Linear, Net, aliased_data, spiral
+from helpers import ALIASED_GRID, SPIRAL, Aliased, Linear, Lorenz, Net, aliased_data, spiral
 
 import jaxcolloc as jc
 from jaxcolloc._intervals import growth
@@ -104,16 +104,6 @@ def test_the_verdict_on_a_net_is_that_of_its_rollout(seed):
         assert report.verdict in (causes if sol.result.ok else {jc.VERDICT.not_converged})
     elif loss < 1.4 * least:
         assert report.verdict.ok
-
-
-class Lorenz(eqx.Module):
-    """Chaotic."""
-
-    rate: jax.Array
-
-    def __call__(self, t, y, args):
-        a, b, c = y
-        return jnp.stack([self.rate * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
 
 
 @pytest.mark.slow
