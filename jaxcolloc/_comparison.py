@@ -4,6 +4,7 @@ It is decided here whether a rollout follows its path; the search for starts and
 same function.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,11 +14,12 @@ from jaxtyping import Array, Float
 
 from ._args import as_arrays, opened, sealed
 from ._callables import OfModel
-from ._goodness import Residuals, poor_channels
+from ._goodness import Poor, Residuals, poor_channels
+from ._inputs import padding
 from ._loss import squared_error
 from ._nlp import NLP
 from ._precision import AnyArray, to_float64, x64
-from ._rollout import END, padding, rollout
+from ._rollout import END, rollout
 from ._solution import Solution
 from ._verification import rms
 
@@ -38,7 +40,8 @@ _INFINITE = 1e8
 class Comparison(NamedTuple):
     """What data, path and rollout of one trajectory show; names as in `Verification`.
 
-    `residuals` are those of the path, `allowed` the departure up to which a rollout follows.
+    `residuals` are those of the path, `allowed` the departure up to which a rollout follows,
+    `spread` the scale of the states.
     """
 
     rollout: Float[np.ndarray, "node state"]
@@ -51,6 +54,7 @@ class Comparison(NamedTuple):
     departure: Float[np.ndarray, " obs"]
     allowed: Float[np.ndarray, " obs"]
     distances: Float[np.ndarray, " state"]
+    spread: Float[np.ndarray, " state"]
 
     @property
     def follows(self) -> bool:
@@ -88,12 +92,15 @@ def seen_on_paths(sol: Solution) -> list[Float[np.ndarray, "time obs"]]:
     return seen
 
 
-def is_poor(sol: Solution) -> bool:
-    """Whether a path does not follow its data."""
-    data = sol.nlp.trajectories
-    pairs = zip(data, seen_on_paths(sol), strict=True)
-    found = [Residuals.of(item, seen) for item, seen in pairs]
-    return bool(poor_channels(found, data, is_robust(sol.nlp)))
+def path_residuals(sol: Solution) -> list[Residuals]:
+    """What each path misses of its data."""
+    pairs = zip(sol.nlp.trajectories, seen_on_paths(sol), strict=True)
+    return [Residuals.of(item, seen) for item, seen in pairs]
+
+
+def poor_paths(nlp: NLP, residuals: Sequence[Residuals]) -> list[Poor]:
+    """Where paths do not follow their data, the worst first."""
+    return poor_channels(residuals, nlp.trajectories, is_robust(nlp))
 
 
 def state_spreads(sol: Solution) -> list[Float[np.ndarray, " state"]]:
@@ -131,6 +138,7 @@ def _compared(
         departure=np.array([rms(column) for column in (seen_rolled - seen).T]),
         allowed=allowed,
         distances=np.array([rms(column) for column in ((rolled - path.states) / spread).T]),
+        spread=spread,
     )
 
 

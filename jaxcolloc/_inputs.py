@@ -94,8 +94,7 @@ class Input(diffrax.AbstractPath[Any]):
 
     def padded(self) -> "Input":
         """The same input with a length that is a power of two, so that lengths agree."""
-        size = len(self.ts)
-        pad = 2 ** int(np.ceil(np.log2(size))) - size
+        pad = padding(len(self.ts))
         if pad == 0:
             return self
         # The last piece is constant and starts at the last sample; copies of it at infinite
@@ -119,6 +118,11 @@ class Input(diffrax.AbstractPath[Any]):
         index = jnp.searchsorted(ts, t, side="left" if left else "right") - 1
         index = jnp.clip(index, 0, len(ts) - 1)
         return jnp.maximum(t - ts[index], 0.0), coefficients[:, index]
+
+
+def padding(length: int) -> int:
+    """What is missing to a power of two: lengths that agree share a compilation."""
+    return int(2 ** np.ceil(np.log2(max(length, 1)))) - length
 
 
 def sample_times(

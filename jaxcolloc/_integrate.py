@@ -112,6 +112,13 @@ def powers_of_two(scale: Float[np.ndarray, " state"]) -> Float[np.ndarray, " sta
     return np.exp2(np.round(np.log2(scale)))
 
 
+def start_sizes(start: Float[np.ndarray, " state"], least: float) -> Float[np.ndarray, " state"]:
+    """The states' sizes at the start, down to a share of the largest; one where all are zero."""
+    size = np.abs(start)
+    size = np.maximum(size, least * size.max(initial=0.0))
+    return np.where(size > 0, size, 1.0)
+
+
 def most_steps(least: int, stops: int) -> int:
     """A limit of steps for an integration with so many stops; one of few different numbers."""
     return int(2 ** np.ceil(np.log2(least + 8 * stops)))

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ._args import as_arrays, sealed
-from ._inputs import knots
-from ._integrate import Stepping, integrate, most_steps, powers_of_two
+from ._inputs import knots, padding
+from ._integrate import Stepping, integrate, most_steps, powers_of_two, start_sizes
 from ._precision import to_float64, x64
 
 
@@ -50,9 +50,7 @@ def rollout(
     end at the samples of inputs and at `stops`. Beyond `far` a state has left for infinity.
     """
     if spread is None:
-        size = np.abs(start)
-        spread = np.maximum(size, _LEAST * size.max(initial=0.0))
-        spread = np.where(spread > 0, spread, 1.0)
+        spread = start_sizes(start, _LEAST)
     far = np.full(len(start), np.inf) if far is None else far
     unit = powers_of_two(np.clip(np.abs(start), _LEAST * spread, spread))
     padded = np.pad(times, (0, padding(len(times))), mode="edge")
@@ -79,8 +77,3 @@ def rollout(
 @eqx.filter_jit
 def _integrate(model: Any, ts: Any, y0: Any, args: Any, stepping: Stepping) -> Any:
     return integrate(model, ts, y0, args, stepping, throw=False)
-
-
-def padding(length: int) -> int:
-    """What is missing to a power of two: lengths that agree share a compilation."""
-    return int(2 ** np.ceil(np.log2(max(length, 1)))) - length

@@ -23,7 +23,7 @@ from ._check import (
     within_jit,
 )
 from ._inputs import knots
-from ._integrate import Stepping, integrate, most_steps, powers_of_two
+from ._integrate import Stepping, integrate, most_steps, powers_of_two, start_sizes
 from ._precision import caller_float, scope, to_float64
 
 
@@ -145,9 +145,7 @@ def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, thr
 
     Where a state turns out to be much smaller than assumed, it is integrated again.
     """
-    size = np.abs(np.asarray(y0))
-    scale = np.maximum(size, _LEAST_START * size.max(initial=0.0))
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = start_sizes(np.asarray(y0), _LEAST_START)
     for _ in range(_TRIES):
         stepping = eqx.tree_at(
             lambda item: item.unit,

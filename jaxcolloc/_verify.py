@@ -4,8 +4,7 @@ import warnings
 
 import numpy as np
 
-from ._comparison import Comparison, compare, is_robust, state_spreads
-from ._goodness import poor_channels
+from ._comparison import Comparison, compare, poor_paths
 from ._guess import positive_entries, start_head
 from ._hints import hints
 from ._intervals import IntervalErrors, interval_errors
@@ -59,10 +58,9 @@ def verify(sol: Solution) -> Verification:
     check_solution("sol", sol)
     noise = noise_levels(sol.nlp.trajectories)
     rows = compare(sol, noise)
-    spreads = state_spreads(sol)
     inner = [
-        interval_errors(sol.model, path, args, spread)
-        for path, args, spread in zip(sol.paths, sol.args, spreads, strict=True)
+        interval_errors(sol.model, path, args, row.spread)
+        for path, args, row in zip(sol.paths, sol.args, rows, strict=True)
     ]
     causes, notes = _causes(sol, rows, inner)
     misfit = np.array([[rms(item) for item in row.residuals.misses] for row in rows])
@@ -111,7 +109,7 @@ def _causes(
     if violation:
         found.add(VERDICT.violated)
         notes.append(violation)
-    poor = poor_channels([row.residuals for row in rows], nlp.trajectories, is_robust(nlp))
+    poor = poor_paths(nlp, [row.residuals for row in rows])
     if poor:
         found.add(VERDICT.poor_fit)
         notes.append(poor[0].text + (f" ({len(poor)} such)" if len(poor) > 1 else ""))

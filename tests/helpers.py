@@ -51,6 +51,13 @@ class Lorenz(eqx.Module):
         return jnp.stack([self.rate * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
 
 
+def lorenz_data(ts: np.ndarray, noise: float) -> jc.Trajectory:
+    """Samples of `Lorenz` with its usual rate, and noise."""
+    ys = np.asarray(jc.simulate(Lorenz(jnp.asarray(10.0)), ts, [1.0, 1.0, 20.0]))
+    noisy = ys + noise * np.random.default_rng(0).normal(size=ys.shape)
+    return jc.Trajectory(ts, noisy, weights=0.01)
+
+
 class Aliased(eqx.Module):
     """y' = rate * cos(6 pi t), which is y' = rate at the nodes t = k / 3 of a coarse grid.
 

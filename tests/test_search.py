@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Lorenz, Net
+from helpers import Lorenz, Net, lorenz_data
 
 import jaxcolloc as jc
 from jaxcolloc._choose_grid import choose_grid, input_edges
@@ -315,9 +315,7 @@ def test_held_out_data_are_predicted_over_a_horizon():
 
     ts = np.linspace(0.0, 12.0, 481)
     model = Lorenz(jnp.asarray(10.0))
-    ys = np.asarray(jc.simulate(model, ts, [1.0, 1.0, 20.0]))
-    noise = 0.2 * np.random.default_rng(0).normal(size=ys.shape)
-    data = jc.Trajectory(ts, ys + noise, weights=0.01)
+    data = lorenz_data(ts, noise=0.2)
     grid = jc.Grid.uniform(0.0, 12.0, 240, jc.Radau(3))
     nlp = jc.transcribe(model, data, grid, l2=0.0)
     whole, ahead = (hold_out(nlp, 0.6, horizon) for horizon in (None, 0.5))

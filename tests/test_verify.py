@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import ALIASED_GRID, SPIRAL, Aliased, Linear, Lorenz, Net, aliased_data, spiral
+from helpers import (
+    ALIASED_GRID,
+    SPIRAL,
+    Aliased,
+    Linear,
+    Lorenz,
+    Net,
+    aliased_data,
+    lorenz_data,
+    spiral,
+)
 
 import jaxcolloc as jc
 from jaxcolloc._intervals import growth
@@ -110,9 +120,7 @@ def test_the_verdict_on_a_net_is_that_of_its_rollout(seed):
 def test_chaos_is_told_from_a_coarse_grid():
     ts = np.linspace(0.0, 20.0, 401)
     model = Lorenz(jnp.asarray(10.0))
-    ys = np.asarray(jc.simulate(model, ts, [1.0, 1.0, 20.0]))
-    noise = 0.5 * np.random.default_rng(0).normal(size=ys.shape)
-    data = jc.Trajectory(ts, ys + noise, weights=0.01)
+    data = lorenz_data(ts, noise=0.5)
     grid = jc.Grid.uniform(0.0, 20.0, 400, jc.Radau(3))
     nlp = jc.transcribe(model, data, grid, trainable=False)
     sol = jc.solve(nlp, jc.Ipopt(), jc.guess(nlp))

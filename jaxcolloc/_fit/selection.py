@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._check import describe, positive
-from .._comparison import is_poor
+from .._comparison import path_residuals, poor_paths
 from .._data import Trajectory
 from .._guess import Guess, guess
 from .._nlp import NLP
@@ -185,7 +185,8 @@ def _trial(
         search.check()
         sol = again if again.result.ok else sol
     score = holdout.score(sol, search.solver)
-    return _Candidate(nlp, holdout, penalty, sol, score, log, is_poor(sol))
+    poor = poor_paths(train, path_residuals(sol))
+    return _Candidate(nlp, holdout, penalty, sol, score, log, bool(poor))
 
 
 def _row(number: int, item: _Candidate) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._comparison import compare, is_robust
-from .._goodness import explains_to_noise, poor_channels
+from .._comparison import compare, poor_paths
+from .._goodness import explains_to_noise
 from .._grid import Grid
 from .._guess import (
     MATCHING_STEPS,
@@ -99,13 +99,12 @@ class Search:
     def _drawn(self, nlp: NLP, key: Any, smoothing: float) -> Guess:
         """A start from drawn constants: a rollout of the model, matched slopes where it fails."""
         head = start_head(nlp)
-        if self.weights != "as_given":
-            head[: nlp.num_weights] = nlp.layout.model.flatten("model", xavier(nlp.model, key))
+        head[: nlp.num_weights] = nlp.layout.model.flatten("model", xavier(nlp.model, key))
         head = drawn_constants(nlp, head, key)
         z = None
         steps = MATCHING_STEPS if self.weights == "gradient_matching" else 0
-        smooth = matched_start(nlp, head, self.states, smoothing, 0)
         if not np.any(net_weights(nlp.layout.model, nlp.model)):
+            smooth = matched_start(nlp, head, self.states, smoothing, 0)
             z = rolled_start(nlp, head, nlp.states_at(smooth), key)
         if z is None:
             z = matched_start(nlp, head, self.states, smoothing, steps)
@@ -186,7 +185,7 @@ def outcome_of(sol: Solution) -> dict[str, Any]:
         "objective": sol.objective,
         "result": sol.result.name,
         "verified": sol.result.ok and all(row.follows for row in rows),
-        "poor": bool(poor_channels(residuals, nlp.trajectories, is_robust(nlp))),
+        "poor": bool(poor_paths(nlp, residuals)),
         "to_noise": explains_to_noise(residuals, noise),
         "num_steps": sol.stats["num_steps"],
         "seconds": sol.stats["solve_seconds"],

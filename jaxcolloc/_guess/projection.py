@@ -16,10 +16,10 @@ from scipy.optimize import lsq_linear
 
 from .._args import as_arrays, sealed
 from .._callables import OfModel
+from .._inputs import padding
 from .._nlp import NLP
 from .._precision import AnyArray, to_float64, x64
 from .._ridge import net_weights
-from .._rollout import padding
 from .._transcription.parameters import Weighted
 from .._transcription.point_functions import Sensor, VectorField
 from .states import States
