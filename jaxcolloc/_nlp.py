@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from ._args import Unknowns, restore
 from ._callables import OfModel
-from ._check import describe, real_numbers, refuse_traced
+from ._check import describe, real_numbers, refuse_traced, within_jit
 from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
@@ -45,8 +45,8 @@ class NLP(eqx.Module):
     $z$ holds the model's weights, each trajectory's unknowns, then the states of every node of
     every trajectory, all in units that bring them near one (`units`; `pack`, `unpack` and `args`
     translate). The constraints are the model's equations, which are zero, and then those that
-    the caller has stated. All functions are pure, jitted and in float64; sparse
-    matrices come as values at fixed positions, each position once:
+    the caller has stated. All functions are pure and in float64; sparse matrices come as values at
+    fixed positions, each position once:
 
     - `jacobian(z)` at `jacobian_structure` = (rows, columns);
     - `hessian(z, multipliers, objective_factor)` at `hessian_structure`: the lower triangle of
@@ -55,7 +55,9 @@ class NLP(eqx.Module):
       curvature of equations and observations, positive semidefinite for convex losses.
 
     They can be passed on to `jax.jit` and `jax.vmap` as they are, and to `jax.grad` and its kin
-    within `jax.enable_x64(True)`: a float32 program cannot differentiate a float64 function.
+    within `jax.enable_x64(True)`: a float32 program cannot differentiate a float64 function. Called
+    with numbers on a CPU they compile the model for a fixed number of points only, and sum and sort
+    on the host, so that another grid or other data compile nothing.
 
     Made by `jc.transcribe`, whose options are in `settings`. `print(nlp)` shows sizes and the
     block structure. Two NLPs are equal if they are the same object.
@@ -352,12 +354,13 @@ class NLP(eqx.Module):
         return NLP(dataclasses.replace(self.parts, **changes))
 
     def _call(self, name: str, z: ArrayLike, *inputs: ArrayLike) -> Any:
+        values = (self._checked(z), *inputs)
         with x64():
-            others = [jnp.asarray(item, jnp.float64) for item in inputs]
-            return self.compiled.function(name)(self._vector(z), *others)
-
-    def _vector(self, z: ArrayLike) -> Float[Array, " variable"]:
-        return jnp.asarray(self._checked(z), jnp.float64)
+            if within_jit() or any(isinstance(item, jax.core.Tracer) for item in values):
+                wide = [jnp.asarray(item, jnp.float64) for item in values]
+                return self.compiled.traced(name)(*wide)
+            numbers = [np.asarray(item, np.float64) for item in values]
+            return jax.device_put(self.compiled.function(name)(*numbers))
 
     def _checked(self, z: ArrayLike) -> Any:
         wanted = f"numbers of shape ({self.num_variables},): weights, unknowns, states"

@@ -13,6 +13,8 @@ import numpy as np
 Tree = TypeVar("Tree")
 # What is NumPy while an NLP is built and JAX while it is evaluated.
 AnyArray = np.ndarray | jax.Array
+# One value: an array without axes, or a number of NumPy.
+Number = np.ndarray | np.generic | jax.Array
 
 
 @contextlib.contextmanager

@@ -5,10 +5,9 @@ import contextlib
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ._arrays import module
 from ._check import describe, positive
 from ._precision import AnyArray
 
@@ -68,7 +67,7 @@ class Log(Scale):
     """value = exp(variable)."""
 
     def outward(self, variable: AnyArray) -> AnyArray:
-        return jnp.exp(variable)
+        return module(variable).exp(variable)
 
     def inward(self, value: np.ndarray) -> np.ndarray:
         return np.log(value)
@@ -81,7 +80,8 @@ class Softplus(Scale):
     """value = log(1 + exp(variable))."""
 
     def outward(self, variable: AnyArray) -> AnyArray:
-        return jax.nn.softplus(variable)
+        # What `jax.nn.softplus` computes.
+        return module(variable).logaddexp(variable, 0.0)
 
     def inward(self, value: np.ndarray) -> np.ndarray:
         return value + np.log(-np.expm1(-value))

@@ -92,7 +92,7 @@ class RolloutLoss(eqx.Module):
         total = jnp.zeros(())
         for series, batch in parts:
             total = total + self._sum(parameters, series, batch, after, until)
-        return factor * total + self.ridge.value(jnp.asarray(parameters.head))
+        return factor * total + jnp.asarray(self.ridge.value(jnp.asarray(parameters.head)))
 
     def _sum(
         self, parameters: Parameters, series: Series, batch: Any, after: Array, until: Array

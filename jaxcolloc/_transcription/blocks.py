@@ -14,7 +14,7 @@ the sum of $\phi_{ww}$ is one Hessian of a scalar function of the weights, compr
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import equinox as eqx
 import jax
@@ -23,7 +23,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._precision import AnyArray, is_array
+from .._plain import plain
+from .._precision import AnyArray, Number, is_array
 from .pattern import block_patterns, shape_of
 from .sparse import Entries
 
@@ -34,7 +35,8 @@ PointFunction = Callable[[Array, Array, Array, Any, Any], Array]
 _COLOR_BATCH = 16
 
 
-class Points(eqx.Module):
+@plain
+class Points:
     """Where a point function is evaluated; the states `y` are passed beside it.
 
     `unknowns[k]` are the positions in the head of `z` of trajectory `k`'s unknowns.
@@ -86,7 +88,40 @@ class Points(eqx.Module):
         return shape_of(self.t, 2), args, data
 
 
-class Blocks(eqx.Module):
+class PointBlocks(Protocol):
+    """What terms ask of a point function: `Blocks` has it in JAX, `HostBlocks` in NumPy.
+
+    Attributes and methods are described in `Blocks`.
+    """
+
+    @property
+    def num_outputs(self) -> int: ...
+    @property
+    def num_shared(self) -> int: ...
+    @property
+    def jac_y(self) -> Entries: ...
+    @property
+    def jac_w(self) -> Entries: ...
+    @property
+    def hess_yy(self) -> Entries: ...
+    @property
+    def hess_wy(self) -> Entries: ...
+
+    def ww_structure(self, points: Points) -> list[tuple[np.ndarray, np.ndarray]]: ...
+    def value(self, head: AnyArray, points: Points, y: AnyArray) -> AnyArray: ...
+    def first(
+        self, head: AnyArray, points: Points, y: AnyArray
+    ) -> tuple[AnyArray, AnyArray, AnyArray]: ...
+    def gradient(
+        self, head: AnyArray, points: Points, y: AnyArray, weight: AnyArray
+    ) -> tuple[Number, AnyArray, AnyArray]: ...
+    def second(
+        self, head: AnyArray, points: Points, y: AnyArray, multipliers: AnyArray
+    ) -> tuple[AnyArray, AnyArray, list[AnyArray]]: ...
+
+
+@plain
+class Blocks:
     """A point function and the patterns of its derivatives.
 
     `jac_y`, `jac_w`: (row, column) of the non-zeros of $F_y$ and $F_w$. `hess_yy`: those of
@@ -138,12 +173,14 @@ class Blocks(eqx.Module):
             structure.append((sides[0], sides[1]))
         return structure
 
-    def value(self, head: Array, points: Points, y: Array) -> Float[Array, "traj point output"]:
+    def value(
+        self, head: AnyArray, points: Points, y: AnyArray
+    ) -> Float[Array, "traj point output"]:
         """$F$ at every point."""
         return over_points(self.function, head, points, y, self.num_shared)
 
     def first(
-        self, head: Array, points: Points, y: Array
+        self, head: AnyArray, points: Points, y: AnyArray
     ) -> tuple[
         Float[Array, "traj point output"],
         Float[Array, "traj point entry_y"],
@@ -151,19 +188,35 @@ class Blocks(eqx.Module):
     ]:
         """$F$ and the non-zeros of $F_y$ and $F_w$ at every point."""
 
-        def at_point(w: Array, t: Array, y: Array, args: Any, data: Any) -> tuple[Array, ...]:
+        def at_point(w: Array, t: Array, y: Array, args: Any, data: Any) -> tuple[Any, ...]:
             value, pullback = jax.vjp(lambda w, y: self.function(w, t, y, args, data), w, y)
             f_w, f_y = jax.vmap(pullback)(jnp.eye(self.num_outputs))
             return value, self.jac_y.take(f_y), self.jac_w.take(f_w)
 
         return over_points(at_point, head, points, y, self.num_shared)
 
+    def gradient(
+        self, head: AnyArray, points: Points, y: AnyArray, weight: Float[AnyArray, "traj point"]
+    ) -> tuple[Array, AnyArray, Float[AnyArray, "traj point state"]]:
+        """The sum of the first output times `weight`, its gradient in the head and in `y`."""
+
+        def total(head: Array, y: Array) -> Array:
+            value = over_points(self.function, head, points, y, self.num_shared)
+            return jnp.sum(weight * value[..., 0])
+
+        value, (in_head, in_y) = jax.value_and_grad(total, argnums=(0, 1))(head, y)
+        return value, in_head, in_y
+
     def second(
-        self, head: Array, points: Points, y: Array, multipliers: Float[Array, "traj point output"]
+        self,
+        head: AnyArray,
+        points: Points,
+        y: AnyArray,
+        multipliers: Float[AnyArray, "traj point output"],
     ) -> tuple[
         Float[Array, "traj point entry_yy"],
         Float[Array, "traj point entry_wy"],
-        list[Array],
+        list[AnyArray],
     ]:
         """The non-zeros of $\\phi_{yy}$, $\\phi_{wy}$ at every point and of $\\sum \\phi_{ww}$.
 
@@ -174,7 +227,7 @@ class Blocks(eqx.Module):
             inner, multiplier = data
             return multiplier @ self.function(w, t, y, args, inner)
 
-        def at_point(w: Array, t: Array, y: Array, args: Any, data: Any) -> tuple[Array, ...]:
+        def at_point(w: Array, t: Array, y: Array, args: Any, data: Any) -> tuple[Any, ...]:
             gradient = jax.grad(lambda w, y: phi(w, t, y, args, data), argnums=(0, 1))
             _, along = jax.linearize(lambda y: gradient(w, y), y)
             yw, yy = jax.vmap(along)(jnp.eye(self.num_states))
@@ -184,7 +237,9 @@ class Blocks(eqx.Module):
         yy, wy = over_points(at_point, head, weighted, y, self.num_shared)
         return yy, wy, self._second_ww(phi, head, weighted, y)
 
-    def _second_ww(self, phi: PointFunction, head: Array, points: Points, y: Array) -> list[Array]:
+    def _second_ww(
+        self, phi: PointFunction, head: Any, points: Points, y: AnyArray
+    ) -> list[AnyArray]:
         if points.num_unknowns == 0:
             w = head[: self.num_shared]
             total = self._ww_entries(
@@ -218,18 +273,19 @@ class Blocks(eqx.Module):
         return jnp.ravel(compressed)[self.ww_source]
 
 
-def _with_unknowns(head: Array, points: Points, num_shared: int) -> Float[Array, "traj weight"]:
+def _with_unknowns(head: Any, points: Points, num_shared: int) -> Float[Array, "traj weight"]:
     """For each trajectory the shared weights and its unknowns."""
     shared = jnp.broadcast_to(head[:num_shared], (len(points.t), num_shared))
     return jnp.concatenate([shared, head[points.unknowns]], axis=1)
 
 
 def over_points(
-    function: Callable[..., Any], head: Array, points: Points, y: Array, num_shared: int
+    function: Callable[..., Any], head: AnyArray, points: Points, y: AnyArray, num_shared: int
 ) -> Any:
     """`function` at every point."""
     each_point = eqx.filter_vmap(function, in_axes=(None, 0, 0, None, 0))
     each = eqx.if_array(0)
+    w: Any
     if points.num_unknowns:
         w, axis = _with_unknowns(head, points, num_shared), 0
     else:

@@ -1,4 +1,4 @@
-"""The NLP's functions of `z`: pure, traced once per shape, independent of the data's values."""
+"""The NLP's functions of `z`: pure; one text, evaluated in NumPy on the host or traced by JAX."""
 
 import dataclasses
 import functools
@@ -7,22 +7,26 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._precision import AnyArray, is_array, x64
-from .layout import Layout, Vector
+from .._arrays import driver, module
+from .._plain import plain
+from .._precision import AnyArray, Number, is_array, x64
+from .layout import Layout
 from .objective_terms import Quadratic
+from .pieces import HostBlocks, Static
 from .sparse import Assembly, Pattern
 from .terms import Equations, Penalty, Structure
 
 
 Patterns = tuple[Pattern, Pattern, Pattern]
+Vector = Float[AnyArray, " variable"]
 
 
-class Scaling(eqx.Module):
+@plain
+class Scaling:
     """Factors that bring variables and constraints to magnitudes near one.
 
     With $z$ the optimizer's variables, the terms see `variables * z` and their constraints are
@@ -52,7 +56,8 @@ class Scaling(eqx.Module):
         )
 
 
-class Core(eqx.Module):
+@plain
+class Core:
     """Layout and terms, with the assembly of their derivatives."""
 
     layout: Layout
@@ -64,6 +69,7 @@ class Core(eqx.Module):
     hessian_assembly: Assembly
     gauss_newton_assembly: Assembly
     scaling: Scaling | None
+    num_head: int = eqx.field(static=True)
 
     @classmethod
     def build(
@@ -113,6 +119,7 @@ class Core(eqx.Module):
             hessian_assembly=hessian_assembly,
             gauss_newton_assembly=gn_assembly,
             scaling=Scaling.of(*scales, patterns),
+            num_head=layout.num_head,
         )
         return core, patterns
 
@@ -132,78 +139,112 @@ class Core(eqx.Module):
             np.array_equal(a, b) for a, b in zip(_positions(self), _positions(other), strict=True)
         )
 
-    def objective(self, z: Vector) -> Float[Array, ""]:
+    def on_host(self, other: "tuple[Core, Core] | None" = None) -> "Core":
+        """The same functions for NumPy, with terms that compile no more than their pieces.
+
+        `other` is another core and what this made of it: terms that they share are shared again.
+        """
+        known = {}
+        if other is not None:
+            known = {
+                id(old): new
+                for kind in ("equations", "penalties")
+                for old, new in zip(*(getattr(core, kind) for core in other), strict=True)
+            }
+
+        def converted(terms: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(known.get(id(term)) or term.with_blocks(HostBlocks.of) for term in terms)
+
+        return dataclasses.replace(
+            self, equations=converted(self.equations), penalties=converted(self.penalties)
+        )
+
+    def objective(self, z: Vector) -> Number:
         """The data's losses plus the penalties."""
         head, states = self._parts(z)
-        values = [penalty.value(head, states) for penalty in self.penalties]
+        values: list[Any] = [penalty.value(head, states) for penalty in self.penalties]
         values += [quadratic.value(self._caller(z)) for quadratic in self.quadratics]
-        return sum(values, start=jnp.zeros(()))
+        return sum(values, start=module(z).zeros(()))
 
     def gradient(self, z: Vector) -> Vector:
         """The objective's gradient."""
-        return jax.grad(self.objective)(z)
+        return self._first_order(z)[1]
 
-    def constraints(self, z: Vector) -> Float[Array, " constraint"]:
+    def _first_order(self, z: Vector) -> tuple[Number, Vector]:
+        """The objective and its gradient."""
+        xp = module(z)
+        head, states = self._parts(z)
+        total, in_head, in_states = xp.zeros(()), xp.zeros(head.shape), xp.zeros(states.shape)
+        for penalty in self.penalties:
+            value, of_head, of_states = penalty.first_order(head, states)
+            total, in_head, in_states = total + value, in_head + of_head, in_states + of_states
+        gradient = xp.concatenate([in_head, in_states.ravel()])
+        for quadratic in self.quadratics:
+            value, entries = quadratic.first_order(self._caller(z))
+            total, gradient = total + value, driver(z).add_to(gradient, quadratic.at, entries)
+        return total, gradient if self.scaling is None else gradient * self.scaling.variables
+
+    def constraints(self, z: Vector) -> Float[AnyArray, " constraint"]:
         """The defects, the continuity equations and the path constraints."""
         head, states = self._parts(z)
         return self._ordered([term.values(head, states) for term in self.equations])
 
-    def point(self, z: Vector) -> tuple[Array, Vector, Array, Array]:
+    def point(self, z: Vector) -> tuple[Number, Vector, AnyArray, AnyArray]:
         """Objective, gradient, constraints and Jacobian: what one iterate needs, in one call."""
+        objective, gradient = self._first_order(z)
         head, states = self._parts(z)
-        objective, gradient = jax.value_and_grad(self.objective)(z)
-        values: list[Array] = []
-        entries: list[Array] = []
+        values: list[AnyArray] = []
+        entries: list[AnyArray] = []
         for term in self.equations:
             value, contributions = term.first_order(head, states)
             values.append(value)
             entries += contributions
-        jacobian = self.jacobian_assembly.values(entries)
+        jacobian = self.jacobian_assembly.values(driver(z), entries)
         if self.scaling is not None:
             jacobian = jacobian * self.scaling.jacobian
         return objective, gradient, self._ordered(values), jacobian
 
-    def jacobian(self, z: Vector) -> Array:
+    def jacobian(self, z: Vector) -> AnyArray:
         """The Jacobian's non-zeros."""
         return self.point(z)[3]
 
-    def hessian(self, z: Vector, multipliers: Array, factor: Array) -> Array:
+    def hessian(self, z: Vector, multipliers: AnyArray, factor: Number) -> AnyArray:
         """The non-zeros of the lower triangle of the Lagrangian's Hessian."""
         head, states = self._parts(z)
         if self.scaling is not None:
             multipliers = multipliers * self.scaling.rows
-        entries: list[Array] = []
+        entries: list[AnyArray] = []
         for term in self.equations:
             entries += term.second_order(head, states, multipliers)
         for penalty in self.penalties:
             entries += penalty.second_order(head, states, factor, gauss_newton=False)
         for quadratic in self.quadratics:
             entries += quadratic.second_order(factor)
-        values = self.hessian_assembly.values(entries)
+        values = self.hessian_assembly.values(driver(z), entries)
         return values if self.scaling is None else values * self.scaling.hessian
 
-    def gauss_newton(self, z: Vector, factor: Array) -> Array:
+    def gauss_newton(self, z: Vector, factor: Number) -> AnyArray:
         """The same without the curvature of equations and observations."""
         head, states = self._parts(z)
-        entries: list[Array] = []
+        entries: list[AnyArray] = []
         for penalty in self.penalties:
             entries += penalty.second_order(head, states, factor, gauss_newton=True)
         for quadratic in self.quadratics:
             entries += quadratic.second_order(factor)
-        values = self.gauss_newton_assembly.values(entries)
+        values = self.gauss_newton_assembly.values(driver(z), entries)
         return values if self.scaling is None else values * self.scaling.gauss_newton
 
-    def _parts(self, z: Vector) -> tuple[Array, Array]:
+    def _parts(self, z: Vector) -> tuple[AnyArray, AnyArray]:
         """Head and states, in the caller's units."""
         z = self._caller(z)
-        return self.layout.head(z), self.layout.states(z)
+        return z[: self.num_head], z[self.num_head :].reshape(-1, self.layout.num_states)
 
     def _caller(self, z: Vector) -> Vector:
         """All variables in the caller's units."""
         return z if self.scaling is None else z * self.scaling.variables
 
-    def _ordered(self, values: list[Array]) -> Array:
-        flat = jnp.concatenate([jnp.ravel(value) for value in values])[self.order]
+    def _ordered(self, values: list[AnyArray]) -> AnyArray:
+        flat = module(values[0]).concatenate([item.ravel() for item in values])[self.order]
         return flat if self.scaling is None else flat * self.scaling.rows
 
 
@@ -230,34 +271,13 @@ def _order(terms: tuple[Equations, ...], num_constraints: int) -> np.ndarray:
     return order
 
 
-class _Static:
-    """Everything of a PyTree but its arrays, hashed once, as a static argument of `jit`."""
-
-    def __init__(self, arrays: Any, rest: Any):
-        self.rest = rest
-        self.treedef = jtu.tree_structure(arrays)
-        leaves, treedef = jtu.tree_flatten(rest)
-        self.key: tuple[Any, ...] = (self.treedef, treedef, tuple(leaves))
-        try:
-            self._hash = hash(self.key)
-        except TypeError:
-            self.key = (id(self),)
-            self._hash = hash(self.key)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, _Static) and self.key == other.key)
-
-
 class Compiled:
-    """A core taken apart into arrays and the rest, ready to be called.
+    """A core ready to be called: on the host, piece by piece, or as one traced program.
 
-    The arrays are arguments of the jitted functions, not constants in them: compilation does
-    not depend on their size, and NLPs of the same shapes share one compilation. `host` is the core
-    with its arrays in NumPy; those that `like`, another one, has already put on the device are
-    not put there again. A plain class with a flat tuple, because modules cost more to access than
+    `host` is the core with its arrays in NumPy. For the traced program they are arguments, not
+    constants in it: compilation does not depend on their size, and NLPs of the same shapes share
+    one compilation. What `like`, another one, has put on the device or has prepared for the host
+    is not done again. A plain class with a flat tuple, because modules cost more to access than
     a small problem to evaluate.
     """
 
@@ -265,19 +285,40 @@ class Compiled:
         arrays, rest = eqx.partition(core, is_array)
         self.host = core
         self.leaves: list[Any] = jtu.tree_leaves(arrays)
-        self.arrays: tuple[Array, ...]
-        self.static = _Static(arrays, rest)
-        there: dict[int, Array] = {}
-        if like is not None:
-            if like.static == self.static:
-                # Keeps the key that is known to the compilation cache.
-                self.static = like.static
-            there = {id(leaf): item for leaf, item in zip(like.leaves, like.arrays, strict=True)}
-        new = [leaf for leaf in self.leaves if id(leaf) not in there]
-        with x64():
-            # `jnp.asarray` would compile a program for every shape.
-            there |= zip(map(id, new), jax.device_put(new), strict=True)
-        self.arrays = tuple(there[id(leaf)] for leaf in self.leaves)
+        self.static = Static.of(arrays, rest)
+        self._arrays: tuple[Array, ...] | None = None
+        self._like = like
+        self._pieces: Core | None = None
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The core's arrays on the device."""
+        if self._arrays is None:
+            there: dict[int, Array] = {}
+            like = self._like
+            if like is not None and like._arrays is not None:
+                there = {id(leaf): at for leaf, at in zip(like.leaves, like._arrays, strict=True)}
+            new = [leaf for leaf in self.leaves if id(leaf) not in there]
+            with x64(), jax.ensure_compile_time_eval():
+                # `jnp.asarray` would compile a program for every shape.
+                there |= zip(map(id, new), jax.device_put(new), strict=True)
+            self._arrays = tuple(there[id(leaf)] for leaf in self.leaves)
+            self._forget()
+        return self._arrays
+
+    @property
+    def pieces(self) -> Core:
+        """The core for the host."""
+        if self._pieces is None:
+            like = self._like
+            known = None if like is None or like._pieces is None else (like.host, like._pieces)
+            self._pieces = self.host.on_host(known)
+            self._forget()
+        return self._pieces
+
+    def _forget(self) -> None:
+        if self._arrays is not None and self._pieces is not None:
+            self._like = None
 
     @property
     def core(self) -> Core:
@@ -285,14 +326,29 @@ class Compiled:
         return _rebuild(self.static, self.arrays)
 
     def function(self, name: str) -> Callable[..., Any]:
-        """One of the core's functions, jitted, to be called inside `x64()`."""
+        """One of the core's functions for concrete inputs, to be called inside `x64()`.
+
+        On a CPU it is evaluated on the host, in NumPy, elsewhere as `traced`.
+        """
+        if jax.default_backend() != "cpu":
+            return self.traced(name)
+        function = getattr(self.pieces, name)
+
+        def quiet(*inputs: np.ndarray) -> Any:
+            with np.errstate(all="ignore"):
+                return function(*inputs)
+
+        return quiet
+
+    def traced(self, name: str) -> Callable[..., Any]:
+        """One of the core's functions as a jitted program, to be called inside `x64()`."""
         return functools.partial(_call, self.static, name, self.arrays)
 
 
-def _rebuild(static: _Static, arrays: tuple[Array, ...]) -> Core:
+def _rebuild(static: Static, arrays: tuple[Array, ...]) -> Core:
     return eqx.combine(jtu.tree_unflatten(static.treedef, arrays), static.rest)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _call(static: _Static, name: str, arrays: tuple[Array, ...], *inputs: Any) -> Any:
+def _call(static: Static, name: str, arrays: tuple[Array, ...], *inputs: Any) -> Any:
     return getattr(_rebuild(static, arrays), name)(*inputs)

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from .._data import Trajectory
 from .._grid import Grid
-from .._precision import AnyArray
+from .._plain import plain
+from .._precision import AnyArray, Number
 from .._scheme import GaussLegendre
 from .blocks import Blocks, Points
 from .groups import Group, Intervals, Slots, observation_slots, padded
@@ -18,7 +17,8 @@ from .point_functions import Observed, PointLoss, PointResidual, VectorField, li
 from .terms import Penalty, Structure
 
 
-class Quadratic(eqx.Module):
+@plain
+class Quadratic:
     r"""$\sum_i \mathtt{factor}_i (x_i - c_i)^2$ over some of the variables, in the caller's units.
 
     The ridge penalty on weights and unknowns is one, the pull of consensus training on a batch's
@@ -35,17 +35,22 @@ class Quadratic(eqx.Module):
         at = np.flatnonzero(l2)
         return cls(at.astype(np.int32), l2[at], center[at])
 
-    def value(self, x: Array) -> Float[Array, ""]:
+    def value(self, x: AnyArray) -> Number:
         """The term at `x`, all variables or, if no other is penalised, the head of them."""
-        return jnp.sum(self.factor * (x[self.at] - self.center) ** 2)
+        return (self.factor * (x[self.at] - self.center) ** 2).sum()
+
+    def first_order(self, x: AnyArray) -> tuple[Number, Float[AnyArray, " entry"]]:
+        """The term and its derivatives by its entries."""
+        away = x[self.at] - self.center
+        return (self.factor * away**2).sum(), 2 * self.factor * away
 
     def hessian_structure(self) -> Structure:
         """Rows and columns: the diagonal of its entries."""
         return [(np.asarray(self.at), np.asarray(self.at))]
 
-    def second_order(self, factor: Array) -> list[Array]:
+    def second_order(self, factor: Any) -> list[AnyArray]:
         """The values of the Hessian's contribution."""
-        return [2 * factor * jnp.asarray(self.factor)]
+        return [2 * factor * self.factor]
 
 
 def data_losses(

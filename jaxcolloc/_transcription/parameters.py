@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from .._args import fill
+from .._arrays import module
 from .._callables import explained
 from .._check import describe
 from .._inputs import Input
@@ -95,10 +97,10 @@ class Weighted(eqx.Module):
         ]
         return np.concatenate(flat) if flat else np.zeros(0)
 
-    def values(self, w: AnyArray) -> Array:
+    def values(self, w: AnyArray) -> AnyArray:
         """What the weights are in the model, flat."""
-        flat = [jnp.ravel(leaf) for leaf in self._leaves(w)]
-        return jnp.concatenate(flat) if flat else jnp.zeros(0)
+        flat = [leaf.ravel() for leaf in self._leaves(w)]
+        return module(w).concatenate(flat) if flat else module(w).zeros(0)
 
     def join(self, w: Weights) -> Any:
         """The PyTree with the weights `w`, in float64."""
@@ -110,10 +112,10 @@ class Weighted(eqx.Module):
 
     def restore(self, w: ArrayLike) -> Any:
         """The PyTree with the weights `w`, in the dtypes that it came with."""
-        leaves = [
-            jnp.asarray(leaf, dtype)
-            for leaf, dtype in zip(self._leaves(jnp.asarray(w)), self.dtypes, strict=True)
-        ]
+        leaves = self._leaves(w if isinstance(w, jax.Array) else np.asarray(w, np.float64))
+        cast = [leaf.astype(dtype) for leaf, dtype in zip(leaves, self.dtypes, strict=True)]
+        # Those of NumPy all at once: a conversion would compile a program for every shape.
+        leaves = cast if isinstance(w, jax.Array) else jax.device_put(cast)
         return eqx.combine(jtu.tree_unflatten(self.treedef, leaves), self.rest)
 
     def per_weight(self, name: str, prefix: Any, tree: Any) -> Float[np.ndarray, " weight"]:

@@ -1,13 +1,14 @@
-"""Sparse matrices as lists of contributions: indices once in NumPy, values in JAX."""
+"""Sparse matrices as lists of contributions: indices once in NumPy, values in NumPy or JAX."""
 
 import itertools
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from .._arrays import Driver
+from .._plain import plain
 from .._precision import AnyArray
 
 
@@ -29,7 +30,7 @@ class Entries:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Entries) and self._key == other._key
 
-    def take(self, matrix: Array) -> Array:
+    def take(self, matrix: AnyArray) -> AnyArray:
         """The entries of a dense matrix."""
         return matrix[self.rows, self.columns]
 
@@ -59,7 +60,8 @@ class Pattern(eqx.Module):
         return f"Pattern({self.shape[0]} x {self.shape[1]}, {self.num_entries} non-zeros)"
 
 
-class Assembly(eqx.Module):
+@plain
+class Assembly:
     """Adds the values of several contributions up at the positions of one pattern.
 
     A position appears once, at its first occurrence; a contribution whose positions are all
@@ -103,14 +105,17 @@ class Assembly(eqx.Module):
         joined = np.concatenate(targets) if targets else np.zeros(0, np.int32)
         return pattern, cls(tuple(keep), tuple(repeats), joined)
 
-    def values(self, contributions: Sequence[Array]) -> Float[Array, " entry"]:
+    def values(
+        self, driver: Driver, contributions: Sequence[AnyArray]
+    ) -> Float[AnyArray, " entry"]:
         """The pattern's values, from one array of values per contribution."""
-        flat = [jnp.ravel(item) for item in contributions]
+        xp = driver.xp
+        flat = [xp.ravel(item) for item in contributions]
         new = [
             item if keep is None else item[keep] for item, keep in zip(flat, self.keep, strict=True)
         ]
-        values = jnp.concatenate(new) if new else jnp.zeros(0)
+        values = xp.concatenate(new) if new else xp.zeros(0)
         if len(self.targets) == 0:
             return values
         again = [item[index] for item, index in zip(flat, self.repeats, strict=True)]
-        return values.at[self.targets].add(jnp.concatenate(again))
+        return driver.add_at(values, self.targets, xp.concatenate(again))

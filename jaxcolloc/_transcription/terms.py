@@ -1,38 +1,53 @@
 """The terms of the NLP: equations and constraints at nodes, continuity, what is minimised.
 
 Each term knows which entries of the Jacobian and of the Lagrangian's Hessian it touches
-(`*_structure`, NumPy, once) and yields their values (JAX), as a list of contributions in the same
-order. Terms hold several trajectories of the same shape; padding of shorter ones is marked by
-negative row numbers. `head` is the front of `z`: weights and unknowns.
+(`*_structure`, NumPy, once) and yields their values, as a list of contributions in the same order:
+in NumPy where it is given NumPy and its blocks are those of `pieces.py`, else in JAX. Terms hold
+several trajectories of the same shape; padding of shorter ones is marked by negative row numbers.
+`head` is the front of `z`: weights and unknowns.
 """
 
-import equinox as eqx
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+import dataclasses
+from collections.abc import Callable
+from typing import Any
 
-from .._precision import AnyArray
-from .blocks import Blocks, Points
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float, Int
+
+from .._arrays import driver, module
+from .._plain import plain
+from .._precision import AnyArray, Number
+from .blocks import PointBlocks, Points
 from .layout import Layout
 
 
 Structure = list[tuple[np.ndarray, np.ndarray]]
-States = Float[Array, "node state"]
+States = Float[AnyArray, "node state"]
+# What makes of blocks and their points something with the same methods.
+OfBlocks = Callable[[Any, Points], Any]
+# The front of `z`.
+Head = Float[AnyArray, " head"]
 
 _FEW_NODES = 24
 
 
-class Pointwise(eqx.Module):
+@plain
+class Pointwise:
     """A point function at nodes, of which each output is (part of) a constraint.
 
     `rows[k, i]` is the first constraint of point `i` of trajectory `k`, negative where there is
     none.
     """
 
-    blocks: Blocks
+    blocks: PointBlocks
     points: Points
     nodes: Int[AnyArray, "traj point"]
     rows: Int[AnyArray, "traj point"]
+
+    def with_blocks(self, of: OfBlocks) -> "Pointwise":
+        """The same term with what `of` makes of its blocks."""
+        return dataclasses.replace(self, blocks=of(self.blocks, self.points))
 
     @property
     def positions(self) -> list[AnyArray]:
@@ -67,24 +82,25 @@ class Pointwise(eqx.Module):
             *self.blocks.ww_structure(self.points),
         ]
 
-    def values(self, head: Array, states: States) -> Float[Array, "traj point output"]:
+    def values(self, head: Head, states: States) -> Float[AnyArray, "traj point output"]:
         """The function's values."""
         return self.blocks.value(head, self.points, states[self.nodes])
 
-    def first_order(self, head: Array, states: States) -> tuple[Array, list[Array]]:
+    def first_order(self, head: Head, states: States) -> tuple[AnyArray, list[AnyArray]]:
         """The values and those of the Jacobian's contributions."""
         value, f_y, f_w = self.blocks.first(head, self.points, states[self.nodes])
         return value, [f_y, f_w]
 
-    def second_order(self, head: Array, states: States, multipliers: Array) -> list[Array]:
+    def second_order(self, head: Head, states: States, multipliers: AnyArray) -> list[AnyArray]:
         """The values of the Hessian's contributions."""
         rows = self.rows[..., None] + np.arange(self.blocks.num_outputs)
-        inside = jnp.where(self.rows[..., None] >= 0, multipliers[rows], 0.0)
+        inside = module(states).where(self.rows[..., None] >= 0, multipliers[rows], 0.0)
         yy, wy, ww = self.blocks.second(head, self.points, states[self.nodes], inside)
         return [yy, wy, *ww]
 
 
-class Defects(eqx.Module):
+@plain
+class Defects:
     r"""Equations $\frac{1}{h_e} \sum_j D_{ij} y_{ej} - f(t_{ei}, y_{ei}, args_k; w) = 0$.
 
     `field` holds $f$ at the collocated nodes of all intervals, one interval after another.
@@ -94,6 +110,10 @@ class Defects(eqx.Module):
     nodes: Int[AnyArray, "traj interval node"]
     widths: Float[AnyArray, "traj interval"]
     matrix: Float[AnyArray, "collocation node"]
+
+    def with_blocks(self, of: OfBlocks) -> "Defects":
+        """The same term with what `of` makes of its blocks."""
+        return dataclasses.replace(self, field=self.field.with_blocks(of))
 
     @property
     def positions(self) -> list[AnyArray]:
@@ -117,33 +137,34 @@ class Defects(eqx.Module):
         """Rows and columns of $-\\lambda f$."""
         return self.field.hessian_structure(layout)
 
-    def values(self, head: Array, states: States) -> Array:
+    def values(self, head: Head, states: States) -> AnyArray:
         """The defects."""
         left = self._linear(states)
         return left - self.field.values(head, states).reshape(left.shape)
 
-    def first_order(self, head: Array, states: States) -> tuple[Array, list[Array]]:
+    def first_order(self, head: Head, states: States) -> tuple[AnyArray, list[AnyArray]]:
         """The defects and the values of the Jacobian's contributions."""
         left = self._linear(states)
         f, (f_y, f_w) = self.field.first_order(head, states)
         return left - f.reshape(left.shape), [self._constant(states.shape[1]), -f_y, -f_w]
 
-    def second_order(self, head: Array, states: States, multipliers: Array) -> list[Array]:
+    def second_order(self, head: Head, states: States, multipliers: AnyArray) -> list[AnyArray]:
         """The values of the Hessian's contributions."""
         return self.field.second_order(head, states, -multipliers)
 
-    def _linear(self, states: States) -> Float[Array, "traj interval collocation state"]:
+    def _linear(self, states: States) -> Float[AnyArray, "traj interval collocation state"]:
         """The left sides: the interpolant's derivative."""
         slope = _contract(self.matrix, states[self.nodes])
         return slope / self.widths[:, :, None, None]
 
-    def _constant(self, num_states: int) -> Array:
+    def _constant(self, num_states: int) -> AnyArray:
         """The constant entries of the Jacobian, in the order of their structure."""
         matrix = self.matrix / self.widths[:, :, None, None]
-        return jnp.broadcast_to(matrix[..., None], (*matrix.shape, num_states))
+        return module(matrix).broadcast_to(matrix[..., None], (*matrix.shape, num_states))
 
 
-class Continuity(eqx.Module):
+@plain
+class Continuity:
     r"""Equations $y_{end} - \sum_j c_j y_j = 0$ that tie one node to an interpolant elsewhere.
 
     The interpolant is that of an interval whose scheme lacks its end, or the last node of
@@ -155,6 +176,10 @@ class Continuity(eqx.Module):
     extrapolation: Float[AnyArray, " node"]
     rows: Int[AnyArray, " interval"]
     num_states: int = eqx.field(static=True)
+
+    def with_blocks(self, of: OfBlocks) -> "Continuity":
+        """The same term: it has none."""
+        return self
 
     @property
     def positions(self) -> list[AnyArray]:
@@ -176,23 +201,24 @@ class Continuity(eqx.Module):
             _both(self.rows[:, None] + state, layout.columns(self.ends)[:, None] + state),
         ]
 
-    def values(self, head: Array, states: States) -> Array:
+    def values(self, head: Head, states: States) -> AnyArray:
         """The gaps."""
         extrapolated = _contract(self.extrapolation[None], states[self.nodes])
         return states[self.ends] - extrapolated[:, 0]
 
-    def first_order(self, head: Array, states: States) -> tuple[Array, list[Array]]:
+    def first_order(self, head: Head, states: States) -> tuple[AnyArray, list[AnyArray]]:
         """The gaps and the values of the Jacobian's contributions."""
         shape = (*self.nodes.shape, states.shape[1])
-        inside = jnp.broadcast_to(-self.extrapolation[:, None], shape)
+        xp = module(states)
+        inside = xp.broadcast_to(-self.extrapolation[:, None], shape)
         gaps = self.values(head, states)
-        return gaps, [inside, jnp.ones((len(self.ends), states.shape[1]))]
+        return gaps, [inside, xp.ones((len(self.ends), states.shape[1]))]
 
     def hessian_structure(self, layout: Layout) -> Structure:
         """None: the equations are linear."""
         return []
 
-    def second_order(self, head: Array, states: States, multipliers: Array) -> list[Array]:
+    def second_order(self, head: Head, states: States, multipliers: AnyArray) -> list[AnyArray]:
         """None: the equations are linear."""
         return []
 
@@ -200,7 +226,8 @@ class Continuity(eqx.Module):
 Equations = Defects | Continuity | Pointwise
 
 
-class Penalty(eqx.Module):
+@plain
+class Penalty:
     r"""$\sum_i \phi(w, x_i)$ with $x_i$ linear in node states: losses of data, residuals (Eq. 11).
 
     Points come in slots, each of which shares the nodes it interpolates from: an observation
@@ -208,11 +235,18 @@ class Penalty(eqx.Module):
     $x_{ip} = \sum_j B_{ipj} y_j$: the value, or the value and the slope.
     """
 
-    blocks: Blocks
-    gauss_newton: Blocks
+    blocks: PointBlocks
+    gauss_newton: PointBlocks
     points: Points
     nodes: Int[AnyArray, "traj slot node"]
     basis: Float[AnyArray, "traj slot sample part node"]
+
+    def with_blocks(self, of: OfBlocks) -> "Penalty":
+        """The same term with what `of` makes of its blocks."""
+        blocks = of(self.blocks, self.points)
+        curved = self.gauss_newton is not self.blocks
+        other = of(self.gauss_newton, self.points) if curved else blocks
+        return dataclasses.replace(self, blocks=blocks, gauss_newton=other)
 
     @property
     def positions(self) -> list[AnyArray]:
@@ -244,53 +278,63 @@ class Penalty(eqx.Module):
             *blocks.ww_structure(self.points),
         ]
 
-    def value(self, head: Array, states: States) -> Array:
+    def value(self, head: Head, states: States) -> Number:
         """The sum over all points."""
-        return jnp.sum(self.blocks.value(head, self.points, self._at(states)))
+        return self.blocks.value(head, self.points, self._at(states)).sum()
+
+    def first_order(
+        self, head: Head, states: States
+    ) -> tuple[Number, AnyArray, Float[AnyArray, "node state"]]:
+        """The sum over all points, its gradient in the head and in the states."""
+        ones = module(states).ones(self.points.t.shape)
+        value, in_head, in_x = self.blocks.gradient(head, self.points, self._at(states), ones)
+        parts = in_x.reshape(*self.basis.shape[:4], states.shape[1])
+        spread = module(states).einsum("kscpn,kscpd->ksnd", self.basis, parts)
+        none = module(states).zeros(states.shape)
+        return value, in_head, driver(states).add_at(none, self.nodes, spread)
 
     def second_order(
-        self, head: Array, states: States, factor: Array, gauss_newton: bool
-    ) -> list[Array]:
+        self, head: Head, states: States, factor: Number, gauss_newton: bool
+    ) -> list[AnyArray]:
         """The values of the Hessian's contributions."""
+        xp = module(states)
         blocks = self._blocks(gauss_newton)
-        d = states.shape[1]
-        weight = jnp.full((*self.points.t.shape, 1), factor)
+        weight = xp.full((*self.points.t.shape, 1), factor)
         yy, wy, ww = blocks.second(head, self.points, self._at(states), weight)
-        shape = self.basis.shape[:3]
+        shape, d = self.basis.shape[:3], states.shape[1]
         left = self._rows(blocks.hess_yy.rows // d)
         right = self._rows(blocks.hess_yy.columns // d)
         weighted = right * yy.reshape(*shape, yy.shape[-1], 1)
         if self.basis.shape[-1] <= _FEW_NODES:
             outer = left[..., :, None] * weighted[..., None, :]
-            pairs = jnp.moveaxis(jnp.sum(outer, axis=2), 2, -1)
+            pairs = xp.moveaxis(xp.sum(outer, axis=2), 2, -1)
         else:
-            pairs = jnp.einsum("kscpa,kscpb->ksabp", left, weighted)
+            each = xp.matmul(xp.moveaxis(left, 2, 4), xp.moveaxis(weighted, 2, 3))
+            pairs = xp.moveaxis(each, 2, 4)
         mixed = self._rows(blocks.hess_wy.columns // d) * wy.reshape(*shape, wy.shape[-1], 1)
-        return [pairs, jnp.swapaxes(jnp.sum(mixed, axis=2), 2, 3), *ww]
+        return [pairs, xp.swapaxes(xp.sum(mixed, axis=2), 2, 3), *ww]
 
-    def _rows(self, part: np.ndarray) -> Float[Array, "traj slot sample entry node"]:
+    def _rows(self, part: np.ndarray) -> Float[AnyArray, "traj slot sample entry node"]:
         """The row of `basis` that belongs to each entry."""
-        if self.basis.shape[3] == 1:
-            return jnp.asarray(self.basis)
-        return jnp.asarray(self.basis)[:, :, :, part]
+        return self.basis if self.basis.shape[3] == 1 else self.basis[:, :, :, part]
 
-    def _at(self, states: States) -> Array:
+    def _at(self, states: States) -> AnyArray:
         inside = states[self.nodes]
         parts = self.basis.shape[3]
         rows = [_contract(self.basis[:, :, :, part], inside) for part in range(parts)]
-        x = rows[0] if parts == 1 else jnp.concatenate(rows, axis=-1)
+        x = rows[0] if parts == 1 else module(states).concatenate(rows, axis=-1)
         return x.reshape(*self.points.t.shape, parts * states.shape[1])
 
-    def _blocks(self, gauss_newton: bool) -> Blocks:
+    def _blocks(self, gauss_newton: bool) -> PointBlocks:
         return self.gauss_newton if gauss_newton else self.blocks
 
 
-def _contract(rows: AnyArray, states: Array) -> Array:
+def _contract(rows: AnyArray, states: AnyArray) -> AnyArray:
     """`rows @ states` over the last two axes: `(..., i, j)` times `(..., j, state)`."""
     # XLA calls a matrix product once per interval; for a few nodes fused sums are much faster.
-    if rows.shape[-1] <= _FEW_NODES:
-        return jnp.sum(rows[..., None] * states[..., None, :, :], axis=-2)
-    return jnp.matmul(rows, states)
+    if driver(states).traced and rows.shape[-1] <= _FEW_NODES:
+        return (rows[..., None] * states[..., None, :, :]).sum(axis=-2)
+    return module(states).matmul(rows, states)
 
 
 def _with_offsets(rows: AnyArray, offsets: np.ndarray) -> np.ndarray:
