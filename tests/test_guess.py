@@ -7,11 +7,9 @@ import pytest
 from helpers import SPIRAL, Linear, Net, spiral
 
 import jaxcolloc as jc
-from jaxcolloc._guess.gradient_matching import _differences, _jacobian, points_each
+from jaxcolloc._guess.gradient_matching import _Misfit, points_each
 from jaxcolloc._guess.guess import _curve_slopes
 from jaxcolloc._guess.states import smooth_curves
-from jaxcolloc._precision import x64
-from jaxcolloc._transcription.point_functions import VectorField
 
 
 TS = np.linspace(0.0, 4.0, 60)
@@ -90,19 +88,29 @@ class Scaled(Linear):
 
 
 @pytest.mark.slow
-def test_the_jacobian_of_gradient_matching_is_that_of_its_residuals():
+def test_gradient_matching_knows_its_derivatives():
     known, found = jnp.ones(2), jc.Unknown(np.array([1.0, 2.0]))
     data = [jc.Trajectory(TS, spiral(TS) * size, args)
             for size, args in ((1, known), (2, found), (3, found))]  # fmt: skip
     nlp = jc.transcribe(Scaled(jnp.eye(2), jnp.ones(2)), data, GRID)
     slopes = _curve_slopes(nlp, smooth_curves(nlp, 3.0))
-    field, scale = VectorField(nlp.layout.model), np.array([2.0, 5.0])
-    with x64():
-        head = jax.random.normal(jax.random.key(0), (nlp.layout.num_head,), jnp.float64)
-        exact = jax.jacfwd(_differences, argnums=1)(field, head, slopes, scale)
-        ours = _jacobian(field, head, slopes, scale)
-    assert exact.shape == (3 * points_each(data) * 2, 6 + 2 * 2)
-    np.testing.assert_allclose(ours, exact, atol=1e-12)
+    nets = np.arange(nlp.num_weights) < 4
+    rng = np.random.default_rng(0)
+    misfit = _Misfit(rng.normal(size=nlp.layout.num_head), slopes, nets, 0.3)
+    head = rng.normal(size=nlp.layout.num_head)
+
+    def along(step):
+        """The value along a direction, a polynomial of the fourth degree: weights times args."""
+        ts = np.linspace(-1.0, 1.0, 9)
+        values = [misfit.value(head + t * step) for t in ts]
+        return np.polynomial.Polynomial.fit(ts, values, 4).convert().coef
+
+    for _ in range(3):
+        step = rng.normal(size=len(head))
+        assert along(step)[1] == pytest.approx(misfit.gradient(head) @ step, rel=1e-8)
+    # The Hessian is that of residuals without curvature, as those are in the weights alone.
+    step = np.append(rng.normal(size=nlp.num_weights - 2), np.zeros(2 + 2 * 2))
+    assert along(step)[2] == pytest.approx(step @ misfit.hessian(head) @ step / 2, rel=1e-8)
 
 
 @pytest.mark.parametrize(("samples", "num", "each"), [(2, 1, 8), (16, 3, 60), (500, 4, 250)])

@@ -1,15 +1,14 @@
 """Initial weights: Xavier's draw and gradient matching."""
 
-import warnings
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Bool, Float, PRNGKeyArray
 
 from .._args import Unknowns, as_arrays, restore, signature, stack
 from .._callables import explained
@@ -18,16 +17,13 @@ from .._data import Trajectory, as_trajectories
 from .._precision import AnyArray, x64
 from .._ridge import net_weights
 from .._smooth import SmoothTrajectory, channel_means
-from .._transcription.blocks import Points, over_points
-from .._transcription.layout import Head
+from .._transcription.blocks import Blocks, PointBlocks, Points
 from .._transcription.parameters import Weighted
+from .._transcription.pieces import HostBlocks
 from .._transcription.point_functions import VectorField
 
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
-    import jaxopt
-
+Head = Float[np.ndarray, " head"]
 
 MATCHING_STEPS = 60
 MATCHING_L2 = 1e-4
@@ -35,6 +31,10 @@ _MATCHING_POINTS = 1000
 _POINTS_PER_GAP = 4
 # The fit ends where this many steps win less than this share of the sum of squares.
 _PATIENCE, _LEAST_GAIN = 10, 0.01
+# It ends where the gradient is this small; the first step is not longer than this.
+_TOL, _FIRST_RADIUS = 1e-6, 10.0
+# A value that no step leads to.
+_NO_STEP = 1e300
 
 
 def xavier(model: Any, key: PRNGKeyArray) -> Any:
@@ -77,20 +77,23 @@ def _draw(linear: eqx.nn.Linear, key: PRNGKeyArray) -> eqx.nn.Linear:
     weight = jax.random.uniform(key, (out, into), dtype, -limit, limit)
     linear = eqx.tree_at(lambda item: item.weight, linear, weight)
     if linear.bias is not None:
-        linear = eqx.tree_at(lambda item: item.bias, linear, jnp.zeros_like(linear.bias))
+        bias = jax.device_put(np.zeros(linear.bias.shape, linear.bias.dtype))
+        linear = eqx.tree_at(lambda item: item.bias, linear, bias)
     return linear
 
 
-class Slopes(eqx.Module):
-    """Smoothed states and slopes of a group of trajectories."""
+class Slopes(NamedTuple):
+    """Smoothed states and slopes of a group of trajectories, and the field where they are."""
 
+    field: PointBlocks
     points: Points
-    y: Float[Array, "traj point state"]
-    slope: Float[Array, "traj point state"]
+    y: Float[np.ndarray, "traj point state"]
+    slope: Float[np.ndarray, "traj point state"]
 
     @classmethod
     def stack(
         cls,
+        field: VectorField,
         args: Any,
         unknowns: AnyArray,
         times: Sequence[np.ndarray],
@@ -99,11 +102,17 @@ class Slopes(eqx.Module):
     ) -> "Slopes":
         """From one array per trajectory."""
         points = Points.at(np.stack(times), args, unknowns, None)
-        return cls(points, jnp.asarray(np.stack(values)), jnp.asarray(np.stack(slopes)))
+        y = np.stack(values)
+        blocks = Blocks.detect(field, points, y.shape[2], field.model.size)
+        return cls(HostBlocks(blocks, points), points, y, np.stack(slopes))
+
+    @property
+    def num_points(self) -> int:
+        """The number of points."""
+        return self.slope.shape[0] * self.slope.shape[1]
 
 
 def fit_slopes(
-    field: VectorField,
     head: Head,
     data: tuple[Slopes, ...],
     nets: Bool[np.ndarray, " weight"],
@@ -111,112 +120,106 @@ def fit_slopes(
     l2: float = MATCHING_L2,
     max_steps: int = MATCHING_STEPS,
 ) -> tuple[Head, float]:
-    """Weights and unknowns that match the slopes, by Levenberg-Marquardt from `head`.
+    """Weights and unknowns that match the slopes, by a trust-region Gauss-Newton method.
 
     With them the mean squared error, relative to the slopes' mean square. `head` itself where the
     fit fails. The ridge acts on the weights of `nets`, and on the distance of all others, and of
     unknowns, from their start, as a share of its size where that is above one.
     """
-    square = sum(jnp.sum(item.slope**2, axis=(0, 1)) for item in data)
-    count = _num_points(data)
-    scale = jnp.sqrt(jnp.asarray(square) / count)
-    scale = jnp.where(scale > 0, scale, 1.0)
-    fitted = head
-    if max_steps and len(head):
-        start = np.asarray(head)
-        drawn_to_zero = np.append(nets, np.zeros(len(start) - len(nets), bool))
-        root = np.sqrt(l2) / np.where(drawn_to_zero, 1.0, np.maximum(np.abs(start), 1.0))
-        center = np.where(drawn_to_zero, 0.0, start)
-        found = _fit(field, head, data, scale, jnp.asarray(root), jnp.asarray(center), max_steps)
-        fitted = jnp.where(jnp.all(jnp.isfinite(found)), found, head)
-    error = jnp.sum(_mismatch(field, fitted, data, scale) ** 2)
-    return fitted, float(error)
+    fit = _Misfit(head, data, nets, l2)
+    fitted = fit.lowered(max_steps) if max_steps and len(head) else head
+    return fitted, 2 * fit.value(fitted, ridge=False)
 
 
-def _num_points(data: tuple[Slopes, ...]) -> int:
-    return sum(item.slope.shape[0] * item.slope.shape[1] for item in data)
+class _Misfit:
+    """Half the sum of squares that is fitted, with its gradient and Gauss-Newton Hessian."""
 
+    def __init__(
+        self,
+        head: Head,
+        data: tuple[Slopes, ...],
+        nets: Bool[np.ndarray, " weight"],
+        l2: float,
+    ):
+        self._data, self._start = data, head
+        count = sum(item.num_points for item in data)
+        square = sum(np.sum(item.slope**2, axis=(0, 1)) for item in data)
+        scale = np.sqrt(np.asarray(square) / count)
+        self._unit = np.where(scale > 0, scale, 1.0) * count**0.5
+        drawn_to_zero = np.append(nets, np.zeros(len(head) - len(nets), bool))
+        self._ridge = l2 / np.where(drawn_to_zero, 1.0, np.maximum(np.abs(head), 1.0)) ** 2
+        self._center = np.where(drawn_to_zero, 0.0, head)
+        self._at: tuple[bytes, np.ndarray, np.ndarray] = (b"", head, head)
 
-def _differences(field: VectorField, head: Head, data: tuple[Slopes, ...], scale: Array) -> Array:
-    count = _num_points(data)
-    parts = []
-    for item in data:
-        value = over_points(field, head, item.points, item.y, field.model.size)
-        parts.append(jnp.ravel((value - item.slope) / scale) / count**0.5)
-    return jnp.concatenate(parts)
+    def value(self, head: Head, ridge: bool = True) -> float:
+        """Half the sum of squares, with or without the ridge's part."""
+        with x64(), np.errstate(all="ignore"):
+            total = 0.0
+            for item in self._data:
+                values = item.field.value(head, item.points, item.y)
+                total += float(np.sum(((values - item.slope) / self._unit) ** 2))
+        if ridge:
+            total += float(np.sum(self._ridge * (head - self._center) ** 2))
+        return total / 2
 
+    def gradient(self, head: Head) -> np.ndarray:
+        """The gradient."""
+        return self._linearised(head)[0]
 
-def _jacobian(field: VectorField, head: Head, data: tuple[Slopes, ...], scale: Array) -> Array:
-    """Of the differences; backward at every point, which has far fewer states than weights."""
+    def hessian(self, head: Head) -> np.ndarray:
+        """The Gauss-Newton approximation of the Hessian."""
+        return self._linearised(head)[1]
 
-    def at_point(w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
-        return jax.jacrev(lambda w: field(w, t, y, args, data))(w)
+    def _linearised(self, head: Head) -> tuple[np.ndarray, np.ndarray]:
+        key = head.tobytes()
+        if key != self._at[0]:
+            gradient = self._ridge * (head - self._center)
+            hessian = np.diag(self._ridge)
+            with x64(), np.errstate(all="ignore"):
+                for item in self._data:
+                    residual, jacobian = self._rows(item, head)
+                    gradient += jacobian.T @ residual
+                    hessian += jacobian.T @ jacobian
+            self._at = (key, gradient, hessian)
+        return self._at[1:]
 
-    num_shared = field.model.size
-    count = _num_points(data)
-    parts = []
-    for item in data:
-        slopes = over_points(at_point, head, item.points, item.y, num_shared)
-        slopes = slopes / scale[:, None] / count**0.5
-        slopes = slopes.reshape(len(slopes), -1, slopes.shape[-1])
-        shared, own = slopes[..., :num_shared], slopes[..., num_shared:]
-        rows = jnp.pad(shared, ((0, 0), (0, 0), (0, len(head) - num_shared)))
-        if item.points.num_unknowns:
-            rows = jax.vmap(_placed)(rows, own, item.points.unknowns)
-        parts.append(rows.reshape(-1, len(head)))
-    return jnp.concatenate(parts)
+    def _rows(self, item: Slopes, head: Head) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals of a group and their derivatives by the head."""
+        field = item.field
+        values, _, entries = field.first(head, item.points, item.y)
+        residual = np.asarray(values - item.slope) / self._unit
+        columns = item.points.positions(field.jac_w.columns, field.num_shared)
+        jacobian = np.zeros((*residual.shape, len(head)))
+        for own, part, at in zip(jacobian, np.asarray(entries), columns, strict=True):
+            own[:, field.jac_w.rows, at] = part / self._unit[field.jac_w.rows]
+        return residual.ravel(), jacobian.reshape(-1, len(head))
 
+    def lowered(self, max_steps: int) -> Head:
+        """A point where it is lower than at the start, or the start itself."""
+        from scipy.optimize import OptimizeResult, minimize
 
-def _placed(rows: Array, entries: Array, columns: AnyArray) -> Array:
-    return rows.at[:, columns].set(entries)
+        values: list[float] = []
 
+        def look(intermediate_result: OptimizeResult) -> None:
+            values.append(float(intermediate_result.fun))
+            patient = len(values) > _PATIENCE and len(values) % _PATIENCE == 1
+            if patient and values[-1] > (1 - _LEAST_GAIN) * values[-1 - _PATIENCE]:
+                raise StopIteration
 
-_mismatch = eqx.filter_jit(_differences)
+        first = self.value(self._start)
+        if not np.isfinite(first) or not np.all(np.isfinite(self.hessian(self._start))):
+            return self._start
+        found = minimize(
+            self._bounded, self._start, jac=self.gradient, hess=self.hessian,
+            method="trust-exact", callback=look,
+            options={"maxiter": max_steps, "gtol": _TOL, "initial_trust_radius": _FIRST_RADIUS},
+        )  # fmt: skip
+        return found.x if np.all(np.isfinite(found.x)) and found.fun <= first else self._start
 
-
-@eqx.filter_jit
-def _fit(
-    field: VectorField,
-    head: Head,
-    data: tuple[Slopes, ...],
-    scale: Array,
-    root: Array,
-    center: Array,
-    max_steps: int,
-) -> Head:
-    def residual(head: Head, data: tuple[Slopes, ...], scale: Array, root: Array) -> Array:
-        ridge = root * (head - center)
-        return jnp.concatenate([ridge, _differences(field, head, data, scale)])
-
-    def jacobian(head: Head, data: tuple[Slopes, ...], scale: Array, root: Array) -> Array:
-        ridge = jnp.diag(root)
-        return jnp.concatenate([ridge, _jacobian(field, head, data, scale)])
-
-    solver = jaxopt.LevenbergMarquardt(
-        residual_fun=residual,
-        maxiter=max_steps,
-        tol=1e-6,
-        xtol=1e-8,
-        gtol=1e-8,
-        solver="cholesky",
-        materialize_jac=True,
-    )
-    # jaxopt 0.8.5 takes no notice of `jac_fun` where it materialises the Jacobian.
-    solver._jac_fun = jacobian
-
-    def going(carry: Any) -> Array:
-        _, state, _, gain = carry
-        return (state.iter_num < max_steps) & (state.error > solver.tol) & (gain > _LEAST_GAIN)
-
-    def step(carry: Any) -> Any:
-        head, state, before, gain = carry
-        head, state = solver.update(head, state, data, scale, root)
-        due = state.iter_num % _PATIENCE == 0
-        gain = jnp.where(due, 1 - state.value / before, gain)
-        return head, state, jnp.where(due, state.value, before), gain
-
-    state = solver.init_state(head, data, scale, root)
-    return jax.lax.while_loop(going, step, (head, state, state.value, 1.0))[0]
+    def _bounded(self, head: Head) -> float:
+        """The value; a large number where there is none, which is no step."""
+        value = self.value(head)
+        return value if np.isfinite(value) else _NO_STEP
 
 
 def match_gradients(
@@ -233,9 +236,10 @@ def match_gradients(
 
     where $y_m$ and $\dot y_m$ are values and slopes of the LOWESS-smoothed data at $M$ times spread
     evenly, up to four in a gap between samples and a thousand in all, and $s$ is the root mean
-    square of each component's slope. Solved by Levenberg-Marquardt from the model's own weights,
-    until ten steps lower the objective by less than 1%. It is the initial guess of `jc.guess`;
-    alone it is quick and biased, since smoothing flattens what moves fast.
+    square of each component's slope. Solved by Gauss-Newton steps in a trust region
+    (`scipy.optimize.minimize`) from the model's own weights, until ten steps lower the objective by
+    less than 1%. It is the initial guess of `jc.guess`; alone it is quick and biased, since
+    smoothing flattens what moves fast.
 
     Varah, "A spline least squares method for numerical parameter estimation in differential
     equations" (SIAM J. Sci. Stat. Comput. 3, 1982).
@@ -267,15 +271,15 @@ def match_gradients(
             args = as_arrays(restore(item.args, Unknowns.of(item.args).start))
             row = (args, ts, curve.values(ts), curve.slopes(ts))
             kinds.setdefault(signature(args), []).append(row)
+        field = VectorField(weighted)
         slopes = []
         for rows in kinds.values():
             args, times, values, slope = zip(*rows, strict=True)
             none = np.zeros((len(args), 0), np.int32)
-            slopes.append(Slopes.stack(stack(args), none, times, values, slope))
-        w = jnp.asarray(weighted.flatten("model", model))
-        field = VectorField(weighted)
+            slopes.append(Slopes.stack(field, stack(args), none, times, values, slope))
+        w = weighted.flatten("model", model)
         nets = net_weights(weighted, model)
-        fitted, _ = fit_slopes(field, w, tuple(slopes), nets, l2=l2, max_steps=max_steps)
+        fitted, _ = fit_slopes(w, tuple(slopes), nets, l2=l2, max_steps=max_steps)
         return weighted.restore(fitted)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
@@ -150,16 +149,10 @@ def _matched(
     """`z` with weights and unknowns fitted to slopes, those of its own states if not given."""
     with x64():
         data = _node_slopes(nlp, nlp.states_at(z)) if slopes is None else slopes
-        start = jnp.asarray(nlp.head(z))
-        found, error = fit_slopes(
-            VectorField(nlp.layout.model),
-            start,
-            data,
-            net_weights(nlp.layout.model, nlp.model),
-            max_steps=steps,
-        )
+        nets = net_weights(nlp.layout.model, nlp.model)
+        found, error = fit_slopes(nlp.head(z), data, nets, max_steps=steps)
         fitted = z.copy()
-        fitted[: len(found)] = np.asarray(found)
+        fitted[: len(found)] = found
     return nlp.inside(fitted), error
 
 
@@ -187,6 +180,7 @@ def _node_slopes(nlp: NLP, states: States) -> tuple[Slopes, ...]:
 def _slopes(nlp: NLP, values_and_slopes: Any, begins: Sequence[float]) -> tuple[Slopes, ...]:
     """Of each group, at times spread evenly from where `begins` says to the grid's end."""
     each = points_each(nlp.trajectories)
+    field = VectorField(nlp.layout.model)
     data = []
     with x64():
         for group in nlp.groups:
@@ -195,5 +189,5 @@ def _slopes(nlp: NLP, values_and_slopes: Any, begins: Sequence[float]) -> tuple[
             times = [np.linspace(*pair, each) for pair in zip(starts, ends, strict=True)]
             pairs = [values_and_slopes(k, ts) for k, ts in zip(group.members, times, strict=True)]
             values, slopes = zip(*pairs, strict=True)
-            data.append(Slopes.stack(group.args, group.unknowns, times, values, slopes))
+            data.append(Slopes.stack(field, group.args, group.unknowns, times, values, slopes))
     return tuple(data)
