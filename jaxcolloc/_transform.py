@@ -23,6 +23,10 @@ class Scale(eqx.Module):
     def inward(self, value: np.ndarray) -> np.ndarray:
         """The optimizer's variable."""
 
+    @abc.abstractmethod
+    def rate(self, variable: np.ndarray) -> np.ndarray:
+        """The derivative of the value by the variable."""
+
     @property
     def positive(self) -> bool:
         """Whether all values are above zero."""
@@ -59,6 +63,9 @@ class Linear(Scale):
     def inward(self, value: np.ndarray) -> np.ndarray:
         return value / self.factor
 
+    def rate(self, variable: np.ndarray) -> np.ndarray:
+        return np.full(len(variable), self.factor)
+
     def __repr__(self) -> str:
         return f"{self.factor:g}"
 
@@ -71,6 +78,9 @@ class Log(Scale):
 
     def inward(self, value: np.ndarray) -> np.ndarray:
         return np.log(value)
+
+    def rate(self, variable: np.ndarray) -> np.ndarray:
+        return np.exp(variable)
 
     def __repr__(self) -> str:
         return '"log"'
@@ -85,6 +95,9 @@ class Softplus(Scale):
 
     def inward(self, value: np.ndarray) -> np.ndarray:
         return value + np.log(-np.expm1(-value))
+
+    def rate(self, variable: np.ndarray) -> np.ndarray:
+        return np.exp(-np.logaddexp(-variable, 0.0))
 
     def __repr__(self) -> str:
         return '"softplus"'

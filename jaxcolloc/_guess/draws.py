@@ -67,7 +67,7 @@ def rolled_start(
     """
     z = nlp.pack_head(head, states)
     model, args = nlp.model_at(z), nlp.args(z)
-    hidden = open_axes(nlp, states, model)
+    hidden = open_axes(nlp, states, head)
     every = np.concatenate([counted(item) for item in nlp.trajectories])
     size = float(np.sqrt(np.nanmean(every**2))) or 1.0
     rolled = []

@@ -121,7 +121,7 @@ def matched_start(
     slopes = None
     if isinstance(states, str):
         curves = smooth_curves(nlp, smoothing)
-        starts = candidate_states(nlp, curves, nlp.layout.model.restore(head[: nlp.num_weights]))
+        starts = candidate_states(nlp, curves, head)
         if nlp.observe is None and nlp.num_states == nlp.trajectories[0].num_channels:
             slopes = _curve_slopes(nlp, curves)
     elif callable(states):

@@ -5,23 +5,15 @@ their best values follow from linear least squares, so that a search need not fi
 projection (Golub and Pereyra, SIAM J. Numer. Anal. 10, 1973).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 from scipy.optimize import lsq_linear
 
-from .._args import as_arrays, sealed
-from .._callables import OfModel
-from .._inputs import padding
 from .._nlp import NLP
-from .._precision import AnyArray, to_float64, x64
 from .._ridge import net_weights
-from .._transcription.parameters import Weighted
-from .._transcription.point_functions import Sensor, VectorField
+from .sensors import AtTimes
 from .states import States
 
 
@@ -36,12 +28,11 @@ def project(nlp: NLP, head: Head, states: States) -> Head:
 
     `states` are given at the nodes of each trajectory. Nothing changes where there are none.
     """
-    w = head[: nlp.num_weights]
     constant = ~net_weights(nlp.layout.model, nlp.model)
     if nlp.observe is None or not constant.any():
         return head
-    here = _slopes(nlp, head, w, states)
-    there = _slopes(nlp, head, _moved(nlp, w), states)
+    here = _slopes(nlp, head, states)
+    there = _slopes(nlp, _moved(nlp, head), states)
     if not all(np.all(np.isfinite(part)) for part in (*here[:2], *there[:2])):
         return head
     size = np.abs(here.observation).max(axis=(0, 1))
@@ -69,48 +60,26 @@ class _Slopes(NamedTuple):
     used_by_field: Bool[np.ndarray, " weight"]
 
 
-def _slopes(nlp: NLP, head: Head, w: np.ndarray, states: States) -> _Slopes:
-    """Derivatives at the weights `w`, with the unknowns of `head`."""
-    args = nlp.args(nlp.pack_head(head, states))
+def _slopes(nlp: NLP, head: Head, states: States) -> _Slopes:
+    """Derivatives for the weights and unknowns in `head`."""
+    weighted = nlp.layout.model
+    rate = weighted.rates(w)
     observation, seen, used = [], [], np.zeros(len(w), bool)
-    observe = nlp.observe
-    assert observe is not None
-    values = np.zeros(0)
-    for item, grid, own, known in zip(nlp.trajectories, nlp.grids, states, args, strict=True):
-        pad = padding(len(item.ts))
-        ts = np.pad(item.ts, (0, pad), mode="edge")
-        with x64():
-            inputs = to_float64((sealed(as_arrays(known)), ts))
-            found = _derivatives(
-                nlp.layout.model, observe, w, *inputs,
-                grid.interpolate(own, ts),
-            )  # fmt: skip
-            of_seen, at, of_field, values, factor = (np.asarray(part) for part in found)
-        observation.append(of_seen[: len(item.ts)] / factor)
-        seen.append(at[: len(item.ts)])
+    for k, (item, grid, own) in enumerate(zip(nlp.trajectories, nlp.grids, states, strict=True)):
+        y = grid.interpolate(own, item.ts)
+        sensor = AtTimes.sensor(nlp, k, item.ts)(head, y)
+        observation.append(sensor.in_head[..., : len(w)] / rate)
+        seen.append(sensor.value)
+        of_field = AtTimes.field(nlp, k, item.ts)(head, y).in_head[..., : len(w)]
         used |= np.any(of_field != 0, axis=(0, 1))
+    values = np.asarray(weighted.values(w))
     return _Slopes(np.concatenate(observation), np.concatenate(seen), values, used)
 
 
-@eqx.filter_jit
-def _derivatives(
-    weighted: Weighted, observe: OfModel, w: AnyArray, args: Any, ts: AnyArray, ys: AnyArray
-) -> tuple[Array, ...]:
-    sensor, field = Sensor(weighted, observe), VectorField(weighted)
-
-    def seen(w: Any) -> Array:
-        return jax.vmap(lambda t, y: sensor(w, t, y, args, None))(ts, ys)
-
-    def slope(w: Any) -> Array:
-        return jax.vmap(lambda t, y: field(w, t, y, args, None))(ts, ys)
-
-    values, factor = jax.jvp(weighted.values, (w,), (jnp.ones_like(w),))
-    return jax.jacobian(seen)(w), seen(w), jax.jacobian(slope)(w), values, factor
-
-
-def _moved(nlp: NLP, w: np.ndarray) -> np.ndarray:
-    """Other weights, none of them the same."""
-    return np.where(nlp.layout.model.positive, w + 0.5, 1.7 * w + 1.0)
+def _moved(nlp: NLP, head: Head) -> Head:
+    """Other weights, none of them the same, with the same unknowns."""
+    moved = np.where(nlp.layout.model.positive, w + 0.5, 1.7 * w + 1.0)
+    return np.append(moved, head[nlp.num_weights :])
 
 
 def _fitted(nlp: NLP, slopes: _Slopes, linear: np.ndarray) -> np.ndarray:
@@ -127,8 +96,7 @@ def _fitted(nlp: NLP, slopes: _Slopes, linear: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(matrix, axis=0)
     size = np.where(size > 0, size, 1.0)
     lower, upper = (nlp.layout.weights(side)[linear] for side in nlp.bounds)
-    with x64():
-        low, high = (np.asarray(_all_values(nlp, side, linear)) for side in (lower, upper))
+    low, high = (_all_values(nlp, side, linear) for side in (lower, upper))
     if np.any(low >= high):
         return slopes.values
     found = lsq_linear(matrix / size, rhs, bounds=(low * size, high * size)).x / size

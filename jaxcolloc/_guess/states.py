@@ -3,20 +3,17 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from .._args import Unknowns, as_arrays, restore
-from .._callables import OfModel, explained
+from .._callables import explained
 from .._nlp import NLP
-from .._precision import x64
 from .._smooth import SmoothTrajectory, channel_means
+from .sensors import AtTimes
 
 
 States = list[Float[np.ndarray, "_ state"]]
+Head = Float[np.ndarray, " head"]
 StateFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 _INVERSION_STEPS = 12
@@ -51,15 +48,15 @@ def called_states(nlp: NLP, curves: list[SmoothTrajectory], function: StateFunct
     return result
 
 
-def candidate_states(nlp: NLP, curves: list[SmoothTrajectory], model: Any) -> list[States]:
+def candidate_states(nlp: NLP, curves: list[SmoothTrajectory], head: Head) -> list[States]:
     """States at the nodes that agree with the smoothed data, one set after another.
 
-    What the observation determines is the same in all. Components that it leaves open are
-    tried as derivatives of the channels, first in the channel's unit per time, then stretched to
-    the channel's spread and added to it or to its mean.
+    What the observation determines is the same in all, for the weights and unknowns in `head`.
+    Components that it leaves open are tried as derivatives of the channels, first in the channel's
+    unit per time, then stretched to the channel's spread and added to it or to its mean.
     """
-    known = [_observed_part(nlp, position, model, curves) for position in range(len(curves))]
-    hidden_axes = open_axes(nlp, known, model)
+    known = [_observed_part(nlp, position, head, curves) for position in range(len(curves))]
+    hidden_axes = open_axes(nlp, known, head)
     if hidden_axes.shape[1] == 0:
         return [known]
     return [
@@ -69,66 +66,46 @@ def candidate_states(nlp: NLP, curves: list[SmoothTrajectory], model: Any) -> li
 
 
 def _observed_part(
-    nlp: NLP, position: int, model: Any, curves: list[SmoothTrajectory]
+    nlp: NLP, position: int, head: Head, curves: list[SmoothTrajectory]
 ) -> Float[np.ndarray, "node state"]:
-    """States of least norm whose observation is the smoothed data."""
+    """States of least norm whose observation is the smoothed data, by Gauss-Newton steps."""
     grid = nlp.grids[position]
     seen = curves[position].values(grid.times)
     if nlp.observe is None:
         return np.pad(seen, [(0, 0), (0, nlp.num_states - seen.shape[1])])
-    with x64():
-        args = _start_args(nlp, position)
-        return np.asarray(
-            _invert(
-                nlp.observe,
-                model,
-                args,
-                jnp.asarray(grid.times),
-                jnp.asarray(seen),
-                nlp.num_states,
-            )
+    sensor = AtTimes.sensor(nlp, position, grid.times)
+    y = np.zeros((grid.num_nodes, nlp.num_states))
+    # From zero the answer has the least norm; an observation without slope there needs another
+    # start.
+    flat = np.all(sensor(head, y).in_state == 0, axis=(1, 2))
+    y[flat] = 1.0
+    best, least = y, np.full(len(y), np.inf)
+    for _ in range(_INVERSION_STEPS + 1):
+        there = sensor(head, y)
+        miss = seen - there.value
+        error = np.sum(miss**2, axis=1)
+        better = error < least
+        best = np.where(better[:, None], y, best)
+        least = np.where(better, error, least)
+        finite = np.all(np.isfinite(there.in_state), axis=(1, 2)) & np.isfinite(error)
+        slope = np.where(finite[:, None, None], there.in_state, 0.0)
+        step = (
+            np.linalg.pinv(slope, rcond=_SINGULAR) @ np.where(finite[:, None], miss, 0.0)[..., None]
         )
+        y = y + step[..., 0]
+    return best
 
 
-@eqx.filter_jit
-def _invert(
-    observe: OfModel, model: Any, args: Any, ts: Array, seen: Array, num_states: int
-) -> Array:
-    def at_time(t: Array, target: Array) -> Array:
-        def miss(y: Array) -> Array:
-            return target - observe(t, y, args, model)
-
-        def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
-            y, best = carry
-            y = y - jnp.linalg.pinv(jax.jacobian(miss)(y), rtol=_SINGULAR) @ miss(y)
-            better = jnp.sum(miss(y) ** 2) < jnp.sum(miss(best) ** 2)
-            return (y, jnp.where(better, y, best)), None
-
-        # From zero the answer has the least norm; an observation without slope there needs
-        # another start.
-        flat = jnp.all(jax.jacobian(miss)(jnp.zeros(num_states)) == 0)
-        start = jnp.where(flat, 1.0, 0.0) * jnp.ones(num_states)
-        (_, best), _ = jax.lax.scan(step, (start, start), length=_INVERSION_STEPS)
-        return best
-
-    return jax.vmap(at_time)(ts, seen)
-
-
-def open_axes(nlp: NLP, known: States, model: Any) -> Float[np.ndarray, "state open"]:
+def open_axes(nlp: NLP, known: States, head: Head) -> Float[np.ndarray, "state open"]:
     """Directions of the state that the observation does not see, as columns."""
     d = nlp.num_states
     if nlp.observe is None:
         return np.eye(d)[:, nlp.trajectories[0].num_channels :]
     grid = nlp.grids[0]
-    middle = grid.num_nodes // 2
-    observe = nlp.observe
-    with x64():
-        args = _start_args(nlp, 0)
-        slope = eqx.filter_jit(
-            lambda t, y, args, model: jax.jacobian(lambda y: observe(t, y, args, model))(y)
-        )(jnp.asarray(grid.times[middle]), jnp.asarray(known[0][middle]), args, model)
-    unused = np.flatnonzero(np.all(np.asarray(slope) == 0, axis=0))
-    _, singular, axes = np.linalg.svd(np.asarray(slope))
+    middle = [grid.num_nodes // 2]
+    slope = AtTimes.sensor(nlp, 0, grid.times[middle])(head, known[0][middle]).in_state[0]
+    unused = np.flatnonzero(np.all(slope == 0, axis=0))
+    _, singular, axes = np.linalg.svd(slope)
     rank = int(np.sum(singular > _SINGULAR * max(singular.max(initial=0.0), 1e-300)))
     if len(unused) == d - rank:
         return np.eye(d)[:, unused]
@@ -156,9 +133,3 @@ def _signals(
         yield [b + share * ratio * s for b, s in zip(base, slope, strict=True)]
     for sign in (1.0, -1.0):
         yield [mean + sign * ratio * s for s in slope]
-
-
-def _start_args(nlp: NLP, position: int) -> Any:
-    """The `args` of a trajectory with its unknowns at their starts."""
-    args = nlp.trajectories[position].args
-    return as_arrays(restore(args, Unknowns.of(args).start))

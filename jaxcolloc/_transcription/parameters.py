@@ -102,6 +102,15 @@ class Weighted(eqx.Module):
         flat = [leaf.ravel() for leaf in self._leaves(w)]
         return module(w).concatenate(flat) if flat else module(w).zeros(0)
 
+    def rates(self, w: Float[np.ndarray, " weight"]) -> Float[np.ndarray, " weight"]:
+        """The derivative of each weight's value in the model by the weight."""
+        offsets = np.cumsum((0, *self.sizes))
+        parts = [
+            scale.rate(w[start : start + size])
+            for start, size, scale in zip(offsets, self.sizes, self.scales, strict=False)
+        ]
+        return np.concatenate([np.zeros(0), *parts])
+
     def join(self, w: Weights) -> Any:
         """The PyTree with the weights `w`, in float64."""
         return eqx.combine(jtu.tree_unflatten(self.treedef, self._leaves(w)), to_float64(self.rest))
