@@ -63,6 +63,7 @@ class _Slopes(NamedTuple):
 def _slopes(nlp: NLP, head: Head, states: States) -> _Slopes:
     """Derivatives for the weights and unknowns in `head`."""
     weighted = nlp.layout.model
+    w = head[: nlp.num_weights]
     rate = weighted.rates(w)
     observation, seen, used = [], [], np.zeros(len(w), bool)
     for k, (item, grid, own) in enumerate(zip(nlp.trajectories, nlp.grids, states, strict=True)):
@@ -78,6 +79,7 @@ def _slopes(nlp: NLP, head: Head, states: States) -> _Slopes:
 
 def _moved(nlp: NLP, head: Head) -> Head:
     """Other weights, none of them the same, with the same unknowns."""
+    w = head[: nlp.num_weights]
     moved = np.where(nlp.layout.model.positive, w + 0.5, 1.7 * w + 1.0)
     return np.append(moved, head[nlp.num_weights :])
 
