@@ -7,14 +7,20 @@ before what is not chosen has been computed, and nothing is compiled.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
 
 
 Carry = TypeVar("Carry")
+# An array or a number of either driver, for which mypy has no type.
+if TYPE_CHECKING:
+    Array = Any
+else:
+    Array = ArrayLike
 
 
 class Host:

@@ -10,9 +10,9 @@ Equation numbers are those of Waechter and Biegler (`options.py`).
 
 from typing import NamedTuple, Protocol
 
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-from .._arrays import driver, module
+from .._arrays import Array, driver, module
 from . import blocks
 from .blocks import Curvature, Slopes, Structure
 from .box import AnyBox

@@ -10,10 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 from scipy.linalg import lapack
 
-from .._arrays import driver
+from .._arrays import Array, driver
 from .options import LARGEST_INVERTED
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from .._arrays import Driver, driver
+from .._arrays import Array, Driver, driver
 from .._precision import AnyArray
 from .batched import onto_weights, times, times_transposed, times_weights
 

@@ -3,12 +3,12 @@ r"""Bounds of variables or slacks, and the logarithmic barrier that keeps them.
 Equation numbers are those of Waechter and Biegler (`options.py`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-from .._arrays import module
+from .._arrays import Array, module
 from .options import KAPPA_SIGMA
 
 
@@ -133,40 +133,34 @@ class NoBounds(NamedTuple):
 
     zero: Float[np.ndarray, " _"]
 
-    def barrier(self, x: Array) -> float:
+    def barrier(self, x: Array) -> Any:
         return 0.0
 
-    def push(self, mu: Array, x: Array) -> np.ndarray:
+    def push(self, mu: Array, x: Array) -> Any:
         return self.zero
 
-    def sigma(self, x: Array, low: Array, high: Array) -> np.ndarray:
+    def sigma(self, x: Array, low: Array, high: Array) -> Any:
         return self.zero
 
-    def multiplier_steps(
-        self, mu: Array, x: Array, dx: Array, low: Array, high: Array
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def multiplier_steps(self, mu: Array, x: Array, dx: Array, low: Array, high: Array) -> Any:
         return self.zero, self.zero
 
-    def first_multipliers(self, mu: Array, x: Array) -> tuple[np.ndarray, np.ndarray]:
+    def first_multipliers(self, mu: Array, x: Array) -> Any:
         return self.zero, self.zero
 
-    def kept_near(
-        self, mu: Array, x: Array, low: Array, high: Array
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def kept_near(self, mu: Array, x: Array, low: Array, high: Array) -> Any:
         return self.zero, self.zero
 
-    def complementarity(self, mu: Array, x: Array, low: Array, high: Array) -> float:
+    def complementarity(self, mu: Array, x: Array, low: Array, high: Array) -> Any:
         return 0.0
 
-    def longest(self, tau: Array, x: Array, dx: Array) -> float:
+    def longest(self, tau: Array, x: Array, dx: Array) -> Any:
         return 1.0
 
-    def longest_dual(
-        self, tau: Array, low: Array, high: Array, d_low: Array, d_high: Array
-    ) -> float:
+    def longest_dual(self, tau: Array, low: Array, high: Array, d_low: Array, d_high: Array) -> Any:
         return 1.0
 
-    def inside(self, x: Array, push: float) -> Array:
+    def inside(self, x: Array, push: float) -> Any:
         return x
 
 

@@ -33,8 +33,8 @@ class Turned(NamedTuple):
 
     `turn`: the orthogonal transformations. `upper`: the triangular blocks. `following`: the factor
     $F_e$ of the next boundary in $u_e = -F_e u_{e+1} - \dots$, with $u = (l, \nu)$. `last`: the
-    matrix of the last boundary. `by_weights`: $u$ as a linear function of the weights. `unit`: that of
-    the multipliers $\nu$.
+    matrix of the last boundary. `by_weights`: $u$ as a linear function of the weights. `unit`:
+    that of the multipliers $\nu$.
     """
 
     turn: Array

@@ -138,9 +138,7 @@ class HostIteration(_Iteration):
             state = begin(self.problem, *inputs)
             # Whatever the functions compile is compiled now, and is no time of an iteration.
             self.problem.trial(state.point.z, state.point.s)
-            self.problem.curvature(
-                state.point.z, state.point.multipliers, not numbers.gauss_newton
-            )
+            self.problem.curvature(state.point.z, state.point.multipliers, not numbers.gauss_newton)
         return state
 
     def _advance(self) -> list[Record]:

@@ -7,9 +7,9 @@ the filter holds.
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from .._arrays import driver, module
+from .._arrays import Array, driver, module
 from .options import (
     ALPHA_MIN_FRAC,
     DELTA,

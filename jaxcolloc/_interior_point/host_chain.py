@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import lapack
 
-from .options import CURVATURE_ROUNDING, OVERFLOW_GUARD
+from .options import CURVATURE_ROUNDING
 
 
 class Banded(NamedTuple):
@@ -82,7 +82,9 @@ def are_convex(q_ll: np.ndarray, step_l: np.ndarray, held: np.ndarray) -> np.nda
         bad = ~np.isfinite(value).all(axis=(1, 2))
         value[bad] = 0.0
     free = ~held[:, :, None] & ~held[:, None, :]
-    value = np.where(free, (value + value.swapaxes(1, 2)) / 2, held[:, None] * np.eye(held.shape[1]))
+    value = np.where(
+        free, (value + value.swapaxes(1, 2)) / 2, held[:, None] * np.eye(held.shape[1])
+    )
     lowest = np.linalg.eigvalsh(value)[:, 0]
     # What is lost in rounding is no curvature.
     return (lowest > -CURVATURE_ROUNDING * np.abs(value).max(axis=(1, 2))) & ~bad

@@ -8,9 +8,7 @@ it has (Waechter and Biegler, section 3.1, algorithm IC; `options.py` says where
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array
-
-from .._arrays import driver
+from .._arrays import Array, driver
 from . import blocks, kkt
 from .barrier import Problem
 from .blocks import Curvature, Slopes

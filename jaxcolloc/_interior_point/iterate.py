@@ -8,9 +8,7 @@ what they come from nor who asks for iterations, nor whether it is traced or run
 (`_arrays.py`).
 """
 
-from jaxtyping import Array
-
-from .._arrays import driver
+from .._arrays import Array, driver
 from . import blocks, inertia, kkt, newton, restoration, termination
 from .barrier import Errors, Point, Problem, Values
 from .blocks import Curvature

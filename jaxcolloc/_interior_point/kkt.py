@@ -53,9 +53,9 @@ curvature of all other directions, and the solver gives up at once: fit shorter 
 
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from .._arrays import driver
+from .._arrays import Array, driver
 from . import chain as traced_chain
 from . import host_chain
 from .batched import (
@@ -217,9 +217,7 @@ def _bowl(
     return _Bowl(h, own, along_l, q_ll, convex)
 
 
-def _stage(
-    intervals: Eliminated, bowl: _Bowl, weight: Array, held: Array
-) -> tuple[Stage, Array]:
+def _stage(intervals: Eliminated, bowl: _Bowl, weight: Array, held: Array) -> tuple[Stage, Array]:
     """A chain's stages, and what it adds to the Schur complement."""
     _, t_l, t_w = intervals
     h, own, along_l, q_ll, _ = bowl

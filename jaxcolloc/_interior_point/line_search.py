@@ -8,9 +8,7 @@ can: for a full step that is Waechter and Biegler's second-order correction (sec
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array
-
-from .._arrays import driver, module
+from .._arrays import Array, driver, module
 from . import restoration
 from .barrier import Problem
 from .filter import Search

@@ -10,9 +10,7 @@ restoration.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array
-
-from .._arrays import driver, module
+from .._arrays import Array, driver, module
 from . import blocks, kkt
 from .barrier import Point, Problem
 from .blocks import Slopes

@@ -106,9 +106,7 @@ def _refuse_fixed_states(nlp: NLP, fixed: np.ndarray) -> None:
         )
 
 
-def _scales(
-    nlp: NLP, fixed: np.ndarray, point: tuple[Any, ...]
-) -> tuple[np.ndarray, float]:
+def _scales(nlp: NLP, fixed: np.ndarray, point: tuple[Any, ...]) -> tuple[np.ndarray, float]:
     """The factors of the constraints and of the objective, from what `point` gives."""
     rows, _ = nlp.jacobian_structure
     _, gradient, _, jacobian = point

@@ -7,9 +7,7 @@ has the steps' equations; here is when it starts, which steps it takes, and when
 
 from typing import NamedTuple
 
-from jaxtyping import Array
-
-from .._arrays import driver, module
+from .._arrays import Array, driver, module
 from .filter import Filter, Search
 from .options import REQUIRED_INFEASIBILITY_REDUCTION, RESTORATION_ARMIJO
 

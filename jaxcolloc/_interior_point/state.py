@@ -2,9 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Array
-
-from .._arrays import driver, module
+from .._arrays import Array, driver, module
 from .barrier import Errors, Point, Problem, Values
 from .filter import Filter
 from .inertia import Memory

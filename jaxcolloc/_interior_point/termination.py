@@ -1,8 +1,6 @@
 """When a solve ends, and with which status."""
 
-from jaxtyping import Array
-
-from .._arrays import driver, module
+from .._arrays import Array, driver, module
 from .options import (
     ACCEPTABLE_ITER,
     ACCEPTABLE_TOL_FACTOR,
