@@ -7,14 +7,20 @@ before what is not chosen has been computed, and nothing is compiled.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import ArrayLike
 
 
 Carry = TypeVar("Carry")
+# An array or a number of either driver, for which mypy has no type.
+if TYPE_CHECKING:
+    Array = Any
+else:
+    Array = ArrayLike
 
 
 class Host:
@@ -42,6 +48,31 @@ class Host:
         return yes if condition else no
 
     @staticmethod
+    def value(x: Any) -> Any:
+        """A number: floats become NumPy's, whose arithmetic knows infinity."""
+        return np.float64(x) if isinstance(x, float) else x
+
+    @staticmethod
+    def negate(condition: Any) -> Any:
+        """Whether a condition does not hold; `~` would take Python's truth values for numbers."""
+        return not condition
+
+    @staticmethod
+    def zero_if(condition: Any, x: np.ndarray) -> np.ndarray:
+        """`x`, or as many zeros."""
+        return np.zeros_like(x) if condition else x
+
+    @staticmethod
+    def nothing(shape: tuple[int, ...]) -> np.ndarray:
+        """Zeros of this shape, to be read only; they take no memory."""
+        return np.broadcast_to(np.float64(0.0), shape)
+
+    @staticmethod
+    def blank(function: Callable[..., Any], *inputs: Any) -> Any:
+        """What stands where a loop will put what `function` returns: nothing."""
+        return None
+
+    @staticmethod
     def add_at(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
         """`x` with `values` added at `index`, as often as a position occurs in it."""
         if x.ndim == 1 and isinstance(index, np.ndarray):
@@ -65,6 +96,18 @@ class Host:
         x[index] = values
         return x
 
+    @staticmethod
+    def add_into(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+        """As `add_to`, in an `x` that nobody else holds: its memory is used again."""
+        x[index] += values
+        return x
+
+    @staticmethod
+    def put_into(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+        """As `set_at`, in an `x` that nobody else holds: its memory is used again."""
+        x[index] = values
+        return x
+
 
 class Traced:
     """`jax.numpy` and the control flow of `jax.lax`."""
@@ -85,14 +128,38 @@ class Traced:
         return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
     @staticmethod
+    def value(x: Any) -> Any:
+        return jnp.asarray(x)
+
+    @staticmethod
+    def negate(condition: Any) -> Any:
+        return jnp.logical_not(condition)
+
+    @staticmethod
+    def zero_if(condition: Any, x: jax.Array) -> jax.Array:
+        return jnp.where(condition, 0.0, x)
+
+    @staticmethod
+    def nothing(shape: tuple[int, ...]) -> jax.Array:
+        return jnp.zeros(shape)
+
+    @staticmethod
+    def blank(function: Callable[..., Any], *inputs: Any) -> Any:
+        """Zeros: a compiled loop needs arrays there, of the right shapes."""
+        shapes = jax.eval_shape(function, *inputs)
+        return jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), shapes)
+
+    @staticmethod
     def add_at(x: jax.Array, index: Any, values: Any) -> jax.Array:
         return x.at[index].add(values)
 
-    add_to = add_at
+    add_to = add_into = add_at
 
     @staticmethod
     def set_at(x: jax.Array, index: Any, values: Any) -> jax.Array:
         return x.at[index].set(values)
+
+    put_into = set_at
 
 
 Driver = type[Host] | type[Traced]

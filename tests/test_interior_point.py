@@ -72,8 +72,9 @@ def matrices(nlp, seed=0):
 def _both(structure, jacobian, hessian, diagonal, weight, dual, primal, fixed):
     slopes = blocks.slopes(structure, jacobian, jnp.ones(structure.num_constraints))
     curves = blocks.curvature(structure, hessian)
-    factor = kkt.factorise(structure, slopes, curves, diagonal, weight, fixed)
-    return factor.good, kkt.solve(structure, slopes, factor, dual, primal, fixed)
+    inner = kkt.eliminate(structure, slopes)
+    factor = kkt.factorise(structure, slopes, inner, curves, diagonal, weight, fixed)
+    return factor.good, kkt.solve(structure, slopes, inner, factor, dual, primal, fixed)
 
 
 def solved(nlp, jacobian, hessian, diagonal, weight, right):

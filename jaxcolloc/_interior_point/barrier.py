@@ -10,14 +10,12 @@ Equation numbers are those of Waechter and Biegler (`options.py`).
 
 from typing import NamedTuple, Protocol
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
+from .._arrays import Array, driver, module
 from . import blocks
 from .blocks import Curvature, Slopes, Structure
-from .box import Box
+from .box import AnyBox
 from .options import (
     BARRIER_TOL_FACTOR,
     MU_LINEAR_DECREASE_FACTOR,
@@ -85,7 +83,8 @@ class Values(NamedTuple):
     @property
     def theta(self) -> Array:
         """The constraint violation: the sum of the residuals' magnitudes."""
-        return jnp.sum(jnp.abs(self.residual))
+        xp = module(self.residual)
+        return xp.sum(xp.abs(self.residual))
 
 
 class Errors(NamedTuple):
@@ -100,7 +99,7 @@ class Errors(NamedTuple):
     primal: Array
 
 
-class Problem(eqx.Module):
+class Problem(NamedTuple):
     """An optimization problem with its bounds, scaled (section 3.8).
 
     **Arguments:**
@@ -118,8 +117,8 @@ class Problem(eqx.Module):
 
     core: Functions
     structure: Structure
-    box: Box
-    slack_box: Box
+    box: AnyBox
+    slack_box: AnyBox
     target: Float[Array, " constraint"]
     inequality: Bool[Array, " constraint"]
     fixed: Bool[Array, " variable"]
@@ -129,15 +128,17 @@ class Problem(eqx.Module):
 
     def residual(self, constraints: Array, s: Array) -> Array:
         """$c(z) - s$ for inequalities, $c(z)$ minus its value for equations."""
-        return constraints * self.row_scale - jnp.where(self.inequality, s, self.target)
+        xp = module(constraints)
+        return constraints * self.row_scale - xp.where(self.inequality, s, self.target)
 
     def evaluate(self, z: Array, s: Array) -> Values:
         """The objective, the residual and all first derivatives."""
         objective, gradient, constraints, jacobian = self.core.point(z)
-        gradient = jnp.where(self.fixed, 0.0, gradient * self.scale)
+        xp = module(gradient)
+        gradient = xp.where(self.fixed, 0.0, gradient * self.scale)
         residual = self.residual(constraints, s)
-        finite = jnp.isfinite(objective) & jnp.all(jnp.isfinite(gradient))
-        finite = finite & jnp.all(jnp.isfinite(residual)) & jnp.all(jnp.isfinite(jacobian))
+        finite = xp.isfinite(objective) & xp.all(xp.isfinite(gradient))
+        finite = finite & xp.all(xp.isfinite(residual)) & xp.all(xp.isfinite(jacobian))
         slopes = blocks.slopes(self.structure, jacobian, self.row_scale)
         return Values(objective * self.scale, gradient, residual, slopes, finite)
 
@@ -152,7 +153,7 @@ class Problem(eqx.Module):
     def force(self, values: Values, multipliers: Array) -> Array:
         r"""$\nabla f + A^T \lambda$, zero for what is fixed."""
         pull = blocks.transposed_product(self.structure, values.slopes, multipliers)
-        return jnp.where(self.fixed, 0.0, values.gradient + pull)
+        return module(pull).where(self.fixed, 0.0, values.gradient + pull)
 
     def trial(self, z: Array, s: Array) -> tuple[Array, Array]:
         """The objective and the residual, without derivatives."""
@@ -168,31 +169,33 @@ class Problem(eqx.Module):
     def errors(self, mu: Array, values: Values, point: Point, force: Array) -> Errors:
         """How far `point` is from the optimum of the barrier problem, its `force` being given."""
         in_z = force - point.low + point.high
-        in_s = jnp.where(self.inequality, -point.multipliers - point.s_low + point.s_high, 0.0)
-        dual = jnp.maximum(jnp.max(jnp.abs(in_z)), jnp.max(jnp.abs(in_s), initial=0.0))
-        primal = jnp.max(jnp.abs(values.residual), initial=0.0)
-        bound_total = jnp.sum(point.low) + jnp.sum(point.high)
-        bound_total = bound_total + jnp.sum(point.s_low) + jnp.sum(point.s_high)
+        xp = module(in_z)
+        in_s = xp.where(self.inequality, -point.multipliers - point.s_low + point.s_high, 0.0)
+        dual = xp.maximum(xp.max(xp.abs(in_z)), xp.max(xp.abs(in_s), initial=0.0))
+        primal = xp.max(xp.abs(values.residual), initial=0.0)
+        bound_total = xp.sum(point.low) + xp.sum(point.high)
+        bound_total = bound_total + xp.sum(point.s_low) + xp.sum(point.s_high)
         count = max(len(point.z), 1)
-        total = jnp.sum(jnp.abs(point.multipliers)) + bound_total
-        scale_dual = jnp.maximum(S_MAX, total / (count + len(point.s))) / S_MAX
-        scale_bound = jnp.maximum(S_MAX, bound_total / count) / S_MAX
-        off = jnp.maximum(
+        total = xp.sum(xp.abs(point.multipliers)) + bound_total
+        scale_dual = xp.maximum(S_MAX, total / (count + len(point.s))) / S_MAX
+        scale_bound = xp.maximum(S_MAX, bound_total / count) / S_MAX
+        off = xp.maximum(
             self.box.complementarity(mu, point.z, point.low, point.high),
             self.slack_box.complementarity(mu, point.s, point.s_low, point.s_high),
         )
-        largest = jnp.maximum(jnp.maximum(dual / scale_dual, primal), off / scale_bound)
+        largest = xp.maximum(xp.maximum(dual / scale_dual, primal), off / scale_bound)
         return Errors(largest, dual, primal)
 
     def next_mu(self, mu: Array, tol: Array, values: Values, point: Point, force: Array) -> Array:
         """The barrier parameter, lowered until `point` is no solution of its problem (Eq. 7)."""
+        on = driver(mu)
 
         def solved(mu: Array) -> Array:
             error = self.errors(mu, values, point, force).total
             return (error <= BARRIER_TOL_FACTOR * mu) & (mu > tol / MU_MIN_FRACTION)
 
         def lower(mu: Array) -> Array:
-            lower = jnp.minimum(MU_LINEAR_DECREASE_FACTOR * mu, mu**MU_SUPERLINEAR_DECREASE_POWER)
-            return jnp.maximum(lower, tol / MU_MIN_FRACTION)
+            lower = on.xp.minimum(MU_LINEAR_DECREASE_FACTOR * mu, mu**MU_SUPERLINEAR_DECREASE_POWER)
+            return on.xp.maximum(lower, tol / MU_MIN_FRACTION)
 
-        return jax.lax.while_loop(solved, lower, mu)
+        return on.loop(solved, lower, mu)

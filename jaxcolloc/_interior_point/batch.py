@@ -19,7 +19,15 @@ from .._solver import Outcome
 from .._trace import RESULTS, Multipliers, Step
 from . import loop
 from .barrier import Problem
-from .driver import Iteration, Numbers, first_inputs, options_of, outcome_of, steps_of
+from .driver import (
+    Numbers,
+    TracedIteration,
+    first_inputs,
+    options_of,
+    outcome_of,
+    rows_of,
+    steps_of,
+)
 from .problem import make_problem, problem_of
 from .state import RUNNING
 
@@ -47,14 +55,14 @@ def run_in_threads(
     with x64():
         problems = _problems(numbers, nlps, starts)
         # Compiles for all of them.
-        first = Iteration(numbers, problems[0], starts[0], warm[0])
+        first = TracedIteration(numbers, problems[0], starts[0], warm[0])
     # The limit of time is that of them all.
     begin = time.perf_counter()
     runs = [Run(max_seconds=max_seconds, begin=begin) for _ in nlps]
 
     def one(k: int) -> Outcome:
         with x64():
-            own = Iteration(numbers, problems[k], starts[k], warm[k]) if k else first
+            own = TracedIteration(numbers, problems[k], starts[k], warm[k]) if k else first
             return own.outcome(runs[k]).ended_by(runs[k])
 
     with concurrent.futures.ThreadPoolExecutor(min(cores(), len(nlps))) as pool:
@@ -134,7 +142,7 @@ def _collect(
 ) -> None:
     for k, known in enumerate(steps):
         own = jax.tree.map(lambda item, k=k: item[k], records)
-        known += steps_of(own, int(taken[k]), int(number[k]), seconds)
+        known += steps_of(rows_of(own, int(taken[k])), int(number[k]), seconds)
 
 
 def _stacked(trees: Sequence[Any], every: bool = False) -> tuple[Any, Any]:

@@ -9,24 +9,30 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from scipy.linalg import lapack
 
+from .._arrays import Array, driver
 from .options import LARGEST_INVERTED
 
 
 def transpose(a: Array) -> Array:
     """Each interval's matrix, transposed."""
-    return jnp.swapaxes(a, -1, -2)
+    return a.swapaxes(-1, -2)
 
 
 def times(a: Array, x: Array) -> Array:
     """Each interval's matrix times its vector."""
-    return jnp.einsum("...ij,...j->...i", a, x)
+    if driver(a).traced:
+        return jnp.einsum("...ij,...j->...i", a, x)
+    return (a @ x[..., None])[..., 0]
 
 
 def times_transposed(a: Array, x: Array) -> Array:
     """Each interval's transposed matrix times its vector."""
-    return jnp.einsum("...ij,...i->...j", a, x)
+    if driver(a).traced:
+        return jnp.einsum("...ij,...i->...j", a, x)
+    return (x[..., None, :] @ a)[..., 0, :]
 
 
 def times_weights(a: Array, w: Array) -> Array:
@@ -60,19 +66,70 @@ class Square(NamedTuple):
     @classmethod
     def of(cls, a: Array, largest_inverted: int = LARGEST_INVERTED) -> "Square":
         """From the matrices in the last two axes; larger ones than said are not inverted."""
-        if a.shape[-1] <= largest_inverted:
-            return cls(jnp.linalg.inv(a), None)
-        return cls(*jax.scipy.linalg.lu_factor(a))
+        if a.shape[-1] > largest_inverted:
+            return cls(*(jax.scipy.linalg.lu_factor(a) if driver(a).traced else _lu_factor(a)))
+        return cls(jnp.linalg.inv(a) if driver(a).traced else _inverse(a), None)
 
     def negative(self, b: Array) -> Array:
         """$-A^{-1} B$ for matrices $B$."""
         if self.pivots is None:
             return -self.matrices @ b
-        return -jax.scipy.linalg.lu_solve((self.matrices, self.pivots), b)
+        return -self._solved(b, False)
 
     def vector(self, b: Array, transposed: bool = False) -> Array:
         """$A^{-1} b$, or $A^{-T} b$, for vectors $b$."""
         if self.pivots is None:
             return (times_transposed if transposed else times)(self.matrices, b)
-        factors = self.matrices, self.pivots
-        return jax.scipy.linalg.lu_solve(factors, b[..., None], int(transposed))[..., 0]
+        return self._solved(b[..., None], transposed)[..., 0]
+
+    def _solved(self, b: Array, transposed: bool) -> Array:
+        solve = jax.scipy.linalg.lu_solve if driver(b).traced else _lu_solve
+        return solve((self.matrices, self.pivots), b, int(transposed))
+
+
+def _inverse(a: np.ndarray) -> np.ndarray:
+    """The inverses; of NaN where a matrix has none, as JAX has it."""
+    try:
+        return np.linalg.inv(a)
+    except np.linalg.LinAlgError:
+        return np.full_like(a, np.nan)
+
+
+def _lu_factor(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The factors of each matrix, and its pivots."""
+    factors, pivots = np.empty_like(a), np.empty(a.shape[:-1], np.int32)
+    for at in np.ndindex(a.shape[:-2]):
+        # Rows are LAPACK's columns: taken apart and kept is the transposed matrix, uncopied.
+        found, pivots[at], _ = lapack.dgetrf(a[at].T)
+        factors[at] = found.T
+    return factors, pivots
+
+
+def _lu_solve(factor: tuple[np.ndarray, np.ndarray], b: np.ndarray, trans: int) -> np.ndarray:
+    """The solutions for the right-hand sides `b`, or those of the transposed matrices."""
+    factors, pivots = factor
+    solved = np.empty_like(b)
+    for at in np.ndindex(b.shape[:-2]):
+        solved[at] = lapack.dgetrs(factors[at].T, pivots[at], b[at], trans=1 - trans)[0]
+    return solved
+
+
+def cholesky(a: Array) -> tuple[Array, Array]:
+    """The lower Cholesky factor of one symmetric matrix, and whether there is one."""
+    if driver(a).traced:
+        factor = jnp.linalg.cholesky(a)
+        return factor, jnp.all(jnp.isfinite(factor))
+    if not len(a):
+        return a, True
+    # NaN would not be noticed.
+    if not np.all(np.isfinite(a)):
+        return a, False
+    factor, failed = lapack.dpotrf(a.T, lower=1)
+    return factor, not failed
+
+
+def cholesky_solve(factor: Array, b: Array) -> Array:
+    """The solution for the right-hand side `b`."""
+    if driver(factor).traced:
+        return jax.scipy.linalg.cho_solve((factor, True), b)
+    return lapack.dpotrs(factor, b, lower=1)[0] if len(b) else b

@@ -10,9 +10,10 @@ the model; `loose` rows are other constraints, such as path constraints.
 from typing import NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Float, Int
 
+from .._arrays import Array, Driver, driver
 from .._precision import AnyArray
 from .batched import onto_weights, times, times_transposed, times_weights
 
@@ -97,14 +98,20 @@ def slopes(
     row_scale: Float[Array, " constraint"],
 ) -> tuple[Slopes, ...]:
     """Each chain's blocks of the Jacobian with these non-zeros, each row times its scale."""
-    jacobian, row_scale = jnp.append(jacobian, 0.0), jnp.append(row_scale, 0.0)
+    jacobian, row_scale = one_more(jacobian), one_more(row_scale)
+
+    def scaled(scale: Array, at: Array) -> Array:
+        block = jacobian[at]
+        block *= scale
+        return block
+
     found = []
     for chain in structure.chains:
         rows, loose = row_scale[chain.rows][..., None], row_scale[chain.loose][..., None]
         found.append(
             Slopes(
-                *(rows * jacobian[at] for at in (chain.jac_l, chain.jac_x, chain.jac_w)),
-                *(loose * jacobian[at] for at in (chain.loose_l, chain.loose_x, chain.loose_w)),
+                *(scaled(rows, at) for at in (chain.jac_l, chain.jac_x, chain.jac_w)),
+                *(scaled(loose, at) for at in (chain.loose_l, chain.loose_x, chain.loose_w)),
             )
         )
     return tuple(found)
@@ -112,7 +119,7 @@ def slopes(
 
 def curvature(structure: Structure, hessian: Float[Array, " hessian_entry"]) -> Curvature:
     """The blocks of the Hessian with these non-zeros of its lower triangle."""
-    hessian = jnp.append(hessian, 0.0)
+    hessian = one_more(hessian)
     return Curvature(
         hessian[structure.hess_ww],
         tuple(
@@ -125,33 +132,66 @@ def curvature(structure: Structure, hessian: Float[Array, " hessian_entry"]) -> 
     )  # fmt: skip
 
 
+def no_curvature(structure: Structure, on: Driver) -> Curvature:
+    """A Hessian of zeros."""
+    return Curvature(
+        on.nothing(structure.hess_ww.shape),
+        tuple(
+            Curves(
+                on.nothing(chain.hess_ll.shape), on.nothing(chain.hess_lx.shape),
+                on.nothing(chain.hess_xx.shape), on.nothing(chain.hess_lw.shape),
+                on.nothing(chain.hess_xw.shape),
+            )
+            for chain in structure.chains
+        ),
+    )  # fmt: skip
+
+
+def one_more(x: Array) -> Array:
+    """`x` and a zero, for positions one past the end."""
+    on = driver(x)
+    if on.traced:
+        return on.xp.append(x, 0.0)
+    longer = np.empty(len(x) + 1)
+    longer[:-1] = x
+    longer[-1] = 0.0
+    return longer
+
+
 def product(
     structure: Structure, blocks: tuple[Slopes, ...], z: Float[Array, " variable"]
 ) -> Float[Array, " constraint"]:
     """$A z$."""
-    found = jnp.zeros(structure.num_constraints)
+    on = driver(z)
+    # One place more for what stands nowhere.
+    found = on.xp.zeros(structure.num_constraints + 1)
     for chain, a in zip(structure.chains, blocks, strict=True):
         left, x, w = _to_intervals(chain, z)
         rows = times(a.l, left) + times(a.x, x) + times_weights(a.w, w)
-        loose = times(a.loose_l, left) + times(a.loose_x, x) + times_weights(a.loose_w, w)
-        found = found.at[chain.rows].set(rows, mode="drop")
-        found = found.at[chain.loose].set(loose, mode="drop")
-    return found
+        found = on.put_into(found, chain.rows, rows)
+        if has_loose_rows(chain):
+            loose = times(a.loose_l, left) + times(a.loose_x, x) + times_weights(a.loose_w, w)
+            found = on.put_into(found, chain.loose, loose)
+    return found[:-1]
 
 
 def transposed_product(
     structure: Structure, blocks: tuple[Slopes, ...], multipliers: Float[Array, " constraint"]
 ) -> Float[Array, " variable"]:
     r"""$A^T \lambda$."""
-    z = jnp.zeros(structure.num_variables)
-    multipliers = jnp.append(multipliers, 0.0)
+    z = driver(multipliers).xp.zeros(structure.num_variables + 1)
+    multipliers = one_more(multipliers)
     for chain, a in zip(structure.chains, blocks, strict=True):
-        rows, loose = multipliers[chain.rows], multipliers[chain.loose]
-        left = times_transposed(a.l, rows) + times_transposed(a.loose_l, loose)
-        x = times_transposed(a.x, rows) + times_transposed(a.loose_x, loose)
-        w = onto_weights(a.w, rows) + onto_weights(a.loose_w, loose)
+        rows = multipliers[chain.rows]
+        left, x = times_transposed(a.l, rows), times_transposed(a.x, rows)
+        w = onto_weights(a.w, rows)
+        if has_loose_rows(chain):
+            loose = multipliers[chain.loose]
+            left += times_transposed(a.loose_l, loose)
+            x += times_transposed(a.loose_x, loose)
+            w += onto_weights(a.loose_w, loose)
         z = _from_intervals(chain, z, left, x, w)
-    return z
+    return z[:-1]
 
 
 def hessian_product(
@@ -159,37 +199,49 @@ def hessian_product(
 ) -> Float[Array, " variable"]:
     """$W z$."""
     head = structure.num_head
-    found = jnp.zeros(len(z)).at[:head].set(hessian.ww @ z[:head])
+    on = driver(z)
+    found = on.put_into(on.xp.zeros(len(z) + 1), slice(head), hessian.ww @ z[:head])
     for chain, h in zip(structure.chains, hessian.chains, strict=True):
         left, x, w = _to_intervals(chain, z)
         in_left = times(h.ll, left) + times(h.lx, x) + times_weights(h.lw, w)
         in_x = times(h.xx, x) + times_transposed(h.lx, left) + times_weights(h.xw, w)
         in_w = onto_weights(h.lw, left) + onto_weights(h.xw, x)
         found = _from_intervals(chain, found, in_left, in_x, in_w)
-    return found
+    return found[:-1]
+
+
+def has_loose_rows(chain: Chain) -> bool:
+    """Whether the chain has constraints that are no equations of the model."""
+    return chain.loose.shape[2] > 0
 
 
 def add_to_head(chain: Chain, head: Array, w: Array) -> Array:
     """`head` plus what each trajectory of the chain has for its entries of it.
 
-    Longer vectors that begin with the head are fine.
+    Longer vectors that begin with the head are fine. `head` is not used again.
     """
-    shared = chain.num_shared
-    head = head.at[:shared].add(jnp.sum(w[:, :shared], axis=0))
-    return head.at[chain.head[:, shared:]].add(w[:, shared:])
+    on, shared = driver(head), chain.num_shared
+    head = on.add_into(head, slice(shared), w[:, :shared].sum(axis=0))
+    # No unknown belongs to two trajectories.
+    return on.add_into(head, chain.head[:, shared:], w[:, shared:])
 
 
 def _to_intervals(chain: Chain, z: Array) -> tuple[Array, Array, Array]:
     """The variables as left ends and other states of the intervals, and entries of the head."""
     d = chain.jac_l.shape[3]
-    x = jnp.append(z, 0.0)[chain.inner]
-    left = jnp.concatenate([z[chain.first][:, None], x[:, :-1, x.shape[2] - d :]], axis=1)
+    x = one_more(z)[chain.inner]
+    first = z[chain.first][:, None]
+    left = driver(z).xp.concatenate([first, x[:, :-1, x.shape[2] - d :]], axis=1)
     return left, x, z[chain.head]
 
 
 def _from_intervals(chain: Chain, z: Array, left: Array, x: Array, w: Array) -> Array:
-    """`z` plus the values that `_to_intervals` would read, the other way round."""
-    d = left.shape[2]
-    x = x.at[:, :-1, x.shape[2] - d :].add(left[:, 1:])
-    z = z.at[chain.first].add(left[:, 0]).at[chain.inner].add(x, mode="drop")
+    """`z`, one longer, plus the values that `_to_intervals` would read, the other way round.
+
+    `z` and `x` are not used again.
+    """
+    on, d = driver(z), left.shape[2]
+    x = on.add_into(x, (slice(None), slice(-1), slice(x.shape[2] - d, None)), left[:, 1:])
+    z = on.add_into(z, chain.first, left[:, 0])
+    z = on.add_into(z, chain.inner, x)
     return add_to_head(chain, z, w)

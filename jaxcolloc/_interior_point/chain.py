@@ -14,6 +14,8 @@ bidiagonal matrix when each boundary's are read together with the step before it
 An orthogonal transformation makes the two left columns of blocks triangular. It leaves $2d$ rows
 that determine $(l_e, \nu_e)$ from what follows, and $d$ rows in what follows alone, which are
 carried over. No sensitivities are multiplied along the trajectory for it.
+
+This is the text for compiled programs; `host_chain.py` has the same functions for NumPy.
 """
 
 from typing import Any, NamedTuple
@@ -31,7 +33,8 @@ class Turned(NamedTuple):
 
     `turn`: the orthogonal transformations. `upper`: the triangular blocks. `following`: the factor
     $F_e$ of the next boundary in $u_e = -F_e u_{e+1} - \dots$, with $u = (l, \nu)$. `last`: the
-    matrix of the last boundary. `by_weights`: $u$ as a linear function of the weights.
+    matrix of the last boundary. `by_weights`: $u$ as a linear function of the weights. `unit`:
+    that of the multipliers $\nu$.
     """
 
     turn: Array
@@ -39,15 +42,20 @@ class Turned(NamedTuple):
     following: Array
     last: Square
     by_weights: Array
+    unit: Array
 
 
-def factorise_chain(q_ll: Array, q_lw: Array, step_l: Array, step_w: Array, held: Array) -> Turned:
+def _factorise(q_ll: Array, ends: Array, step_l: Array, held: Array) -> Turned:
     """Make the chain of one trajectory triangular, and solve it for the weights' columns.
 
-    `q_ll` and `q_lw` are the stages' Hessians, `step_l` and `step_w` the factors of the steps,
-    one for each interval; `held` marks the initial states that are fixed.
+    `q_ll` are the stages' Hessians and `step_l` the factors of the steps, one for each interval;
+    `ends` are the same for the weights, one above the other. `held` marks the initial states that
+    are fixed.
     """
-    d, p = q_lw.shape[1:]
+    d, p = q_ll.shape[1], ends.shape[2]
+    # The multipliers in the unit of the Hessian, so that rows to be turned are alike.
+    unit_nu = _unit(q_ll)
+    q_ll, q_lw, step_w = q_ll / unit_nu, ends[:, :d] / unit_nu, ends[:, d:]
     none, unit = jnp.zeros((d, d)), jnp.eye(d)
     here = held[:, None]
     alpha = jnp.where(here, unit, q_ll[0])
@@ -77,16 +85,24 @@ def factorise_chain(q_ll: Array, q_lw: Array, step_l: Array, step_w: Array, held
     last = Square.of(alpha, 0)
     end = jnp.concatenate([last.negative(omega), jnp.zeros((d, p))])
     before = _substitute(following, solved_w, end)
-    return Turned(turn, upper, following, last, jnp.concatenate([before, end[None]]))
+    by_weights = jnp.concatenate([before, end[None]]).at[:, d:].multiply(unit_nu)
+    return Turned(turn, upper, following, last, by_weights, unit_nu)
 
 
-def solve_chain(turned: Turned, q_first: Array, q_l: Array, step: Array) -> Array:
+def _unit(q_ll: Array) -> Array:
+    """The largest curvature of one trajectory's stages; one where there is none."""
+    largest = jnp.max(jnp.abs(q_ll))
+    return jnp.where(largest > 0, largest, 1.0)
+
+
+def _solve(turned: Turned, q_first: Array, q_l: Array, step: Array) -> Array:
     r"""Boundaries and multipliers $(l, \nu)$ of one trajectory for one right-hand side.
 
     `q_first` is the stages' gradient at the start, zero in what is fixed, `q_l` that at all
     boundaries, and `step` the constant part of the steps.
     """
     d = q_l.shape[1]
+    q_first, q_l = q_first / turned.unit, q_l / turned.unit
 
     def forward(rho: Array, item: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         turn, step, q = item
@@ -96,10 +112,11 @@ def solve_chain(turned: Turned, q_first: Array, q_l: Array, step: Array) -> Arra
     rho, kept = jax.lax.scan(forward, q_first, (turned.turn, step[:-1], q_l[1:]))
     solved = jax.scipy.linalg.solve_triangular(turned.upper, kept[..., None])[..., 0]
     end = jnp.concatenate([-turned.last.vector(rho), jnp.zeros(d)])
-    return jnp.concatenate([_substitute(turned.following, solved, end), end[None]])
+    u = jnp.concatenate([_substitute(turned.following, solved, end), end[None]])
+    return u.at[:, d:].multiply(turned.unit)
 
 
-def is_convex(q_ll: Array, step_l: Array, fixed: Array) -> Array:
+def _is_convex(q_ll: Array, step_l: Array, fixed: Array) -> Array:
     """Whether the objective is convex in the initial state of one trajectory.
 
     All else follows from it, the weights being held:
@@ -131,3 +148,8 @@ def _substitute(following: Array, solved: Array, end: Array) -> Array:
         return now, now
 
     return jax.lax.scan(backward, end, (following, solved), reverse=True)[1]
+
+
+# For the trajectories of a chain, along the first axis of everything.
+factorise_chains, solve_chains = jax.vmap(_factorise), jax.vmap(_solve)
+are_convex = jax.vmap(_is_convex)

@@ -1,17 +1,18 @@
-"""One solve: the compiled loop advanced a few iterations at a time, and what it ends with."""
+"""One solve: iterations on the host or in a compiled loop, and what they end with."""
 
+import abc
 import time
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from .._solver import Iterate, Outcome, StepCallback
 from .._trace import RESULTS, Multipliers, Step
 from . import loop
 from .barrier import Problem
+from .iterate import iterate
 from .state import (
     ACCEPTABLE,
     DIVERGING,
@@ -22,6 +23,9 @@ from .state import (
     SOLVED,
     TINY,
     Options,
+    Record,
+    State,
+    begin,
 )
 
 
@@ -46,42 +50,40 @@ class Numbers(NamedTuple):
     look: int
 
 
-class Iteration:
-    """One solve; to be used inside `x64()`."""
+class _Iteration(abc.ABC):
+    """One solve; to be used inside `x64()`.
+
+    `state` is the last one, `compile_seconds` what it took to get ready.
+    """
 
     def __init__(self, numbers: Numbers, problem: Problem, z: np.ndarray, warm: Multipliers | None):
         self.numbers, self.problem = numbers, problem
-        begin = time.perf_counter()
-        self.state = loop.first(problem, *first_inputs(numbers, problem, z, warm))
-        # Compile the loop without taking a step.
-        self._advance(0)
-        np.asarray(self.state.point.z)
-        self.compile_seconds = time.perf_counter() - begin
+        before = time.perf_counter()
+        self.state = self._first(z, warm)
         self.start = time.perf_counter()
+        self.compile_seconds = self.start - before
 
-    def _advance(self, count: int) -> Any:
-        numbers = self.numbers
-        self.state, records = loop.several(
-            self.problem, options_of(numbers), not numbers.gauss_newton, self.state,
-            jnp.asarray(count), numbers.look,
-        )  # fmt: skip
-        return jax.tree.map(np.asarray, records)
+    @abc.abstractmethod
+    def _first(self, z: np.ndarray, warm: Multipliers | None) -> State:
+        """The first state, with everything compiled that is to be."""
+
+    @abc.abstractmethod
+    def _advance(self) -> list[Record]:
+        """Take one or more iterations; their records."""
 
     def outcome(self, callback: StepCallback) -> Outcome:
         """Iterate until the end, or until the callback asks for it."""
         steps: list[Step] = []
         result: RESULTS | None = None
-        first = jax.tree.map(lambda item: np.asarray(item)[None], self.state.record)
         try:
-            if self._told(first, 1, 0, steps, callback):
+            if self._told([self.state.record], 0, steps, callback):
                 result = RESULTS.stopped
             elif self.numbers.max_steps == 0:
                 result = RESULTS.max_steps_reached
             while result is None and int(self.state.status) == RUNNING:
                 before = int(self.state.iteration)
-                records = self._advance(self.numbers.look)
-                taken = int(self.state.iteration) - before
-                if self._told(records, taken, before + 1, steps, callback):
+                records = self._advance()
+                if self._told(records, before + 1, steps, callback):
                     result = getattr(callback, "result", None) or RESULTS.stopped
         except KeyboardInterrupt:
             result = RESULTS.interrupted
@@ -90,10 +92,10 @@ class Iteration:
         return outcome_of(self.problem, state, result, steps, self.compile_seconds, seconds)
 
     def _told(
-        self, records: Any, count: int, number: int, steps: list[Step], callback: StepCallback
+        self, records: list[Record], number: int, steps: list[Step], callback: StepCallback
     ) -> bool:
         """Show the callback what has happened; whether it wants to stop."""
-        new = steps_of(records, count, number, time.perf_counter() - self.start)
+        new = steps_of(records, number, time.perf_counter() - self.start)
         steps += new
         # All of them are shown, whichever asks to stop.
         return sum(callback(step, self._current) for step in new) > 0
@@ -102,26 +104,85 @@ class Iteration:
         return _unscaled(self.problem, self.state)
 
 
+class TracedIteration(_Iteration):
+    """The compiled loop, advanced `look` iterations at a time."""
+
+    def _first(self, z: np.ndarray, warm: Multipliers | None) -> State:
+        self.state = loop.first(self.problem, *first_inputs(self.numbers, self.problem, z, warm))
+        # Compile the loop without taking a step.
+        self._several(0)
+        np.asarray(self.state.point.z)
+        return self.state
+
+    def _advance(self) -> list[Record]:
+        before = int(self.state.iteration)
+        records = self._several(self.numbers.look)
+        return rows_of(records, int(self.state.iteration) - before)
+
+    def _several(self, count: int) -> Any:
+        numbers = self.numbers
+        self.state, records = loop.several(
+            self.problem, options_of(numbers), not numbers.gauss_newton, self.state,
+            jnp.asarray(count), numbers.look,
+        )  # fmt: skip
+        return jax.tree.map(np.asarray, records)
+
+
+class HostIteration(_Iteration):
+    """NumPy, one iteration at a time; `problem` is from `host_problem_of`."""
+
+    def _first(self, z: np.ndarray, warm: Multipliers | None) -> State:
+        numbers = self.numbers
+        inputs = scaled_inputs(numbers, self.problem, z, warm)
+        with np.errstate(all="ignore"):
+            state = begin(self.problem, *inputs)
+            # Whatever the functions compile is compiled now, and is no time of an iteration.
+            self.problem.trial(state.point.z, state.point.s)
+            self.problem.curvature(state.point.z, state.point.multipliers, not numbers.gauss_newton)
+        return state
+
+    def _advance(self) -> list[Record]:
+        numbers = self.numbers
+        options = Options(numbers.tol, numbers.max_steps)
+        before = self.state.iteration
+        with np.errstate(all="ignore"):
+            while self.state.iteration == before and self.state.status == RUNNING:
+                self.state = iterate(self.problem, options, not numbers.gauss_newton, self.state)
+        return [self.state.record] if self.state.iteration > before else []
+
+
 def options_of(numbers: Numbers) -> Options:
     """Those numbers that are arguments of the compiled loop."""
     return Options(jnp.asarray(numbers.tol), jnp.asarray(numbers.max_steps))
 
 
-def first_inputs(
+def scaled_inputs(
     numbers: Numbers, problem: Problem, z: np.ndarray, warm: Multipliers | None
-) -> tuple[Array, Array | None, Array | None, Array | None, Array]:
+) -> tuple[Any, ...]:
     """Variables, multipliers in the scaled problem, and the first barrier parameter."""
     if warm is None:
-        return jnp.asarray(z), None, None, None, jnp.asarray(numbers.mu)
-    rows = jnp.asarray(warm.constraints) * problem.scale / problem.row_scale
-    low, high = (problem.scale * jnp.asarray(item) for item in (warm.lower, warm.upper))
-    mu = max(warm.mu, min(numbers.tol, 1e-6))
-    return jnp.asarray(z), rows, low, high, jnp.asarray(mu)
+        return z, None, None, None, np.float64(numbers.mu)
+    scale, row_scale = np.asarray(problem.scale), np.asarray(problem.row_scale)
+    rows = np.asarray(warm.constraints) * scale / row_scale
+    low, high = (scale * np.asarray(item) for item in (warm.lower, warm.upper))
+    return z, rows, low, high, np.float64(max(warm.mu, min(numbers.tol, 1e-6)))
 
 
-def steps_of(records: Any, count: int, number: int, seconds: float) -> list[Step]:
-    """The first rows of the records as steps."""
-    rows = [jax.tree.map(lambda item, row=row: item[row], records) for row in range(count)]
+def first_inputs(
+    numbers: Numbers, problem: Problem, z: np.ndarray, warm: Multipliers | None
+) -> tuple[Any, ...]:
+    """The same on the device."""
+    inputs: tuple[Any, ...] = jax.device_put(scaled_inputs(numbers, problem, z, warm))
+    return inputs
+
+
+def rows_of(records: Any, count: int) -> list[Record]:
+    """The first `count` of some records that stand in one, one above the other."""
+    return [jax.tree.map(lambda item, row=row: item[row], records) for row in range(count)]
+
+
+def steps_of(records: list[Record], number: int, seconds: float) -> list[Step]:
+    """The records as steps, the first of which has this number."""
     return [
         Step(
             iteration=number + row,
@@ -136,7 +197,7 @@ def steps_of(records: Any, count: int, number: int, seconds: float) -> list[Step
             restoration=bool(record.restoration),
             seconds=seconds,
         )
-        for row, record in enumerate(rows)
+        for row, record in enumerate(records)
     ]
 
 

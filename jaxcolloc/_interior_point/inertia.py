@@ -8,11 +8,8 @@ it has (Waechter and Biegler, section 3.1, algorithm IC; `options.py` says where
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
-
-from . import kkt
+from .._arrays import Array, driver
+from . import blocks, kkt
 from .barrier import Problem
 from .blocks import Curvature, Slopes
 from .options import (
@@ -35,12 +32,13 @@ from .options import (
 class Attempt(NamedTuple):
     """A factorisation that was tried.
 
-    `factor`: the factors. `hessian`: the Hessian before anything was added. `delta`: the multiple
+    `factor`: the factors, and whether they are `good`. `hessian`: the Hessian before anything was added. `delta`: the multiple
     of the metric that was added. `tries`: how many attempts there have been, this one included.
     `flattened`: whether the curvature of the equations was left out.
     """
 
     factor: kkt.Factor
+    good: Array
     hessian: Curvature
     delta: Array
     tries: Array
@@ -65,23 +63,25 @@ class Memory(NamedTuple):
     @classmethod
     def start(cls, objective: Array) -> "Memory":
         """Nothing has been tried; `objective` is that of the first point."""
+        on = driver(objective)
         return cls(
-            delta=jnp.asarray(0.0),
-            damping=jnp.asarray(MIN_DAMPING),
-            at_once=jnp.asarray(True),
-            missing=jnp.zeros(REMEMBERED_STEPS),
-            for_missing=FIRST_GAUSS_NEWTON_DAMPING * jnp.abs(objective),
+            delta=on.value(0.0),
+            damping=on.value(MIN_DAMPING),
+            at_once=on.value(True),
+            missing=on.xp.zeros(REMEMBERED_STEPS),
+            for_missing=FIRST_GAUSS_NEWTON_DAMPING * abs(objective),
         )
 
     def larger(self, delta: Array | float) -> Array:
         """The multiple to try after `delta` was too small; the smallest one after zero."""
-        first = jnp.where(
+        on = driver(self.delta)
+        first = on.select(
             self.delta > 0,
-            jnp.maximum(MIN_HESSIAN_PERTURBATION, PERTURB_DEC_FACT * self.delta),
+            on.xp.maximum(MIN_HESSIAN_PERTURBATION, PERTURB_DEC_FACT * self.delta),
             FIRST_HESSIAN_PERTURBATION,
         )
-        up = jnp.where(self.delta > 0, PERTURB_INC_FACT, PERTURB_INC_FACT_FIRST)
-        return jnp.where(delta > 0, up * delta, first)
+        up = on.select(self.delta > 0, PERTURB_INC_FACT, PERTURB_INC_FACT_FIRST)
+        return on.select(delta > 0, up * delta, first)
 
     def first(self) -> Array:
         """The multiple to try first.
@@ -90,7 +90,9 @@ class Memory(NamedTuple):
         first attempt; else a little less than last time.
         """
         hopeful = (self.at_once & (self.delta < NEGLIGIBLE_PERTURBATION)) | (self.delta == 0)
-        return jnp.where(hopeful, 0.0, self.larger(jnp.asarray(0.0)))
+        on = driver(self.delta)
+        zero = on.value(0.0)
+        return on.select(hopeful, zero, self.larger(zero))
 
     def after(self, attempt: Attempt, alpha: Array, restoring: Array) -> "Memory":
         """The memory after an iteration that took a step of length `alpha` from `attempt`.
@@ -98,11 +100,12 @@ class Memory(NamedTuple):
         The damping grows where the step had to be cut and falls where it had not. What restoration
         adds says nothing about the inertia.
         """
-        damping = jnp.where(alpha < CUT_STEP, PERTURB_INC_FACT, PERTURB_DEC_FACT) * self.damping
-        damping = jnp.clip(damping, MIN_DAMPING, MAX_DAMPING)
+        on = driver(self.damping)
+        damping = on.select(alpha < CUT_STEP, PERTURB_INC_FACT, PERTURB_DEC_FACT) * self.damping
+        damping = on.xp.clip(damping, MIN_DAMPING, MAX_DAMPING)
         return self._replace(
-            delta=jnp.where(restoring | (attempt.delta <= 0), self.delta, attempt.delta),
-            damping=jnp.where(attempt.flattened, damping, self.damping),
+            delta=on.select(restoring | (attempt.delta <= 0), self.delta, attempt.delta),
+            damping=on.select(attempt.flattened, damping, self.damping),
             at_once=attempt.tries == 1,
         )
 
@@ -113,19 +116,20 @@ class Memory(NamedTuple):
         the metric $M$ with which the step $d$ would have had the right curvature, as in the
         spectral steps of Barzilai and Borwein; NaN where that is not known.
         """
-        known = jnp.append(self.missing[1:], missing)
-        known = jnp.where(jnp.isfinite(missing), known, self.missing)
-        change = jnp.where(alpha < CUT_STEP, PERTURB_INC_FACT, PERTURB_DEC_FACT)
-        least = jnp.maximum(
-            change * self.for_missing, MIN_GAUSS_NEWTON_DAMPING * jnp.abs(objective)
-        )
-        damping = jnp.maximum(jnp.max(known), least)
+        on = driver(self.missing)
+        xp = on.xp
+        known = xp.append(self.missing[1:], missing)
+        known = on.select(xp.isfinite(missing), known, self.missing)
+        change = on.select(alpha < CUT_STEP, PERTURB_INC_FACT, PERTURB_DEC_FACT)
+        least = xp.maximum(change * self.for_missing, MIN_GAUSS_NEWTON_DAMPING * abs(objective))
+        damping = xp.maximum(xp.max(known), least)
         return self._replace(missing=known, for_missing=damping)
 
 
 def factorised(
     problem: Problem,
     slopes: tuple[Slopes, ...],
+    eliminated: tuple[kkt.Eliminated, ...],
     curvature: Callable[[Array], Curvature],
     sigma: Array,
     weight: Array,
@@ -138,6 +142,7 @@ def factorised(
     **Arguments:**
 
     - `slopes`: the Jacobian's blocks.
+    - `eliminated`: their intervals, from `kkt.eliminate`.
     - `curvature`: gives the Hessian, for True without the curvature of the equations.
     - `sigma`: the diagonal that the bounds of the variables add to the Hessian.
     - `weight`: what loose rows weigh, see `kkt.factorise`.
@@ -145,33 +150,35 @@ def factorised(
     - `memory`: of the last iterations.
     - `exact`: whether the Hessian is, or the Gauss-Newton approximation.
     """
-    first = jnp.where(metric_only, 1.0, memory.first() if exact else memory.for_missing)
+    on = driver(sigma)
+    structure = problem.structure
+    zero, no = on.value(0.0), on.value(False)
+    first = on.select(metric_only, on.value(1.0), memory.first() if exact else memory.for_missing)
 
-    def tried(hessian: Curvature, delta: Array, tries: Array, flattened: Array) -> Attempt:
+    def factor(hessian: Curvature, delta: Array) -> kkt.Factor:
         diagonal = sigma + delta * problem.metric
-        factor = kkt.factorise(problem.structure, slopes, hessian, diagonal, weight, problem.fixed)
-        return Attempt(factor, hessian, delta, tries, flattened)
+        return kkt.factorise(
+            structure, slopes, eliminated, hessian, diagonal, weight, problem.fixed
+        )
 
     def another(last: Attempt) -> Attempt:
         # The first attempt is one of the loop's, so that the factorisation is compiled once.
-        delta = jnp.where(last.tries == 0, first, memory.larger(last.delta))
+        is_first = last.tries == 0
+        delta = on.select(is_first, first, memory.larger(last.delta))
         # A Gauss-Newton Hessian has no curvature of the equations.
         flattened = last.flattened | (exact & (delta > MAX_DAMPING))
-        changed = flattened & ~last.flattened
-        delta = jnp.where(changed & ~metric_only, memory.damping, delta)
-        hessian = jax.lax.cond(
-            ((last.tries == 0) | changed) & ~metric_only,
-            lambda _: curvature(flattened),
-            lambda _: last.hessian,
-            jnp.zeros(()),
+        changed = flattened & on.negate(last.flattened)
+        own = on.negate(metric_only)
+        delta = on.select(changed & own, memory.damping, delta)
+        hessian = on.either(
+            (is_first | changed) & own, lambda: curvature(flattened), lambda: last.hessian
         )
-        return tried(hessian, delta, last.tries + 1, flattened)
+        found = factor(hessian, delta)
+        return Attempt(found, found.good, hessian, delta, last.tries + 1, flattened)
 
     def bad(last: Attempt) -> Array:
-        return ~last.factor.good & (last.delta < MAX_HESSIAN_PERTURBATION)
+        return on.negate(last.good) & (last.delta < MAX_HESSIAN_PERTURBATION)
 
-    no = jnp.asarray(False)
-    hessian = jax.eval_shape(curvature, no)
-    untried = jax.eval_shape(tried, hessian, jnp.asarray(0.0), jnp.asarray(0), no)
-    zeros = jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), untried)
-    return jax.lax.while_loop(bad, another, zeros)
+    flat = blocks.no_curvature(structure, on)
+    untried = Attempt(on.blank(factor, flat, zero), no, flat, zero, on.value(0), no)
+    return on.loop(bad, another, untried)

@@ -4,14 +4,12 @@ Its parts: the barrier parameter (`barrier.py`), the factorised KKT system (`ine
 the Newton step (`newton.py`), the line search (`line_search.py`, `filter.py`), restoration
 (`restoration.py`), and the status (`termination.py`). `options.py` names the source of the
 algorithm and all its constants. An iteration knows functions and blocks of matrices, but neither
-what they come from nor who asks for iterations.
+what they come from nor who asks for iterations, nor whether it is traced or runs on NumPy's arrays
+(`_arrays.py`).
 """
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
-
-from . import blocks, inertia, newton, restoration, termination
+from .._arrays import Array, driver
+from . import blocks, inertia, kkt, newton, restoration, termination
 from .barrier import Errors, Point, Problem, Values
 from .blocks import Curvature
 from .line_search import Found, line_search
@@ -28,25 +26,27 @@ def iterate(problem: Problem, options: Options, exact: bool, state: State) -> St
     `exact` is whether the Hessian is, or the Gauss-Newton approximation.
     """
     state = _with_next_mu(problem, options, state)
-    tau = jnp.maximum(TAU_MIN, 1 - state.mu)
+    on = driver(state.mu)
+    tau = on.xp.maximum(TAU_MIN, 1 - state.mu)
     equations = newton.equations(problem, state)
 
     def curvature(flattened: Array) -> Curvature:
-        multipliers = jnp.where(flattened, 0.0, equations.multipliers)
+        multipliers = on.zero_if(flattened, equations.multipliers)
         return problem.curvature(state.point.z, multipliers, exact)
 
+    slopes = state.values.slopes
+    eliminated = kkt.eliminate(problem.structure, slopes)
     attempt = inertia.factorised(
-        problem, state.values.slopes, curvature, equations.sigma, equations.weight(problem),
+        problem, slopes, eliminated, curvature, equations.sigma, equations.weight(problem),
         equations.metric_only, state.memory, exact,
     )  # fmt: skip
-    system = newton.System(problem, state.values.slopes, equations, attempt)
+    system = newton.System(problem, slopes, eliminated, equations, attempt)
     step = system.step(state.mu, state.point, state.starting)
     found = line_search(problem, state, step, system.correction, tau)
     after = _after(problem, options, state, step, found, attempt, tau)
     if not exact:
         after = _learned(problem, state, attempt, after)
-    started = _with_multipliers(state, after)
-    return jax.tree.map(lambda a, b: jnp.where(state.starting, a, b), started, after)
+    return on.select(state.starting, _with_multipliers(state, after), after)
 
 
 def _learned(problem: Problem, state: State, attempt: inertia.Attempt, after: State) -> State:
@@ -54,8 +54,9 @@ def _learned(problem: Problem, state: State, attempt: inertia.Attempt, after: St
     step = after.point.z - state.point.z
     force = problem.force(state.values, after.point.multipliers)
     expected = blocks.hessian_product(problem.structure, attempt.hessian, step)
-    missing = step @ (after.force - force - expected) / jnp.sum(problem.metric * step**2)
-    missing = jnp.where(state.restoring, jnp.nan, missing)
+    on = driver(step)
+    missing = step @ (after.force - force - expected) / on.xp.sum(problem.metric * step**2)
+    missing = on.select(state.restoring, on.xp.nan, missing)
     memory = after.memory.learned(missing, after.record.step_size, after.values.objective)
     return after._replace(memory=memory)
 
@@ -66,9 +67,10 @@ def _with_next_mu(problem: Problem, options: Options, state: State) -> State:
     The filter begins anew then. Restoration keeps the parameter.
     """
     mu = problem.next_mu(state.mu, options.tol, state.values, state.point, state.force)
-    mu = jnp.where(state.restoring, state.mu, mu)
+    on = driver(mu)
+    mu = on.select(state.restoring, state.mu, mu)
     empty = state.filter.emptied()
-    pairs = jnp.where(mu < state.mu, empty.pairs, state.filter.pairs)
+    pairs = on.select(mu < state.mu, empty.pairs, state.filter.pairs)
     return state._replace(mu=mu, filter=state.filter._replace(pairs=pairs))
 
 
@@ -79,8 +81,8 @@ def _with_multipliers(state: State, after: State) -> State:
         point=state.point._replace(multipliers=after.point.multipliers),
         values=after.values,
         force=after.force,
-        memory=state.memory._replace(at_once=jnp.asarray(True)),
-        starting=jnp.asarray(False),
+        memory=state.memory._replace(at_once=driver(state.mu).value(True)),
+        starting=after.starting,
     )
 
 
@@ -97,12 +99,13 @@ def _after(
 
     One that is not accepted leads into restoration, or ends the solve.
     """
+    on = driver(state.mu)
     trial, search, restoring = found.trial, found.search, state.restoring
-    usable = trial.accepted & attempt.factor.good & jnp.all(jnp.isfinite(step.multipliers))
+    usable = trial.accepted & attempt.good & on.xp.all(on.xp.isfinite(step.multipliers))
     point = _next_point(problem, state, step, found, usable, tau)
     values = problem.evaluate(point.z, point.s)
     force = problem.force(values, point.multipliers)
-    errors = problem.errors(jnp.asarray(0.0), values, point, force)
+    errors = problem.errors(on.value(0.0), values, point, force)
     phi = problem.barrier(state.mu, values.objective, point.z, point.s)
     filter = restoration.augmented(
         state.filter, search, restoring, usable & found.objective_decided
@@ -129,9 +132,9 @@ def _after(
         iteration=iteration,
         status=status,
         streaks=streaks,
-        starting=jnp.asarray(False),
+        starting=on.value(False),
         restoring=phase.goes_on,
-        restore_from=jnp.where(phase.starts, search.theta, state.restore_from),
+        restore_from=on.select(phase.starts, search.theta, state.restore_from),
         best=best,
         best_key=best_key,
         record=_record(problem, state, step, found, usable, attempt, values, errors, phase),
@@ -143,12 +146,9 @@ def _next_point(
 ) -> Point:
     """The accepted point with its multipliers (Eq. 14 and 16), or the old one if none is usable."""
     point, trial = state.point, found.trial
-
-    def chosen(new: Array, old: Array) -> Array:
-        return jnp.where(usable, new, old)
-
-    dual = step.longest_dual(tau, point)
-    z, s = chosen(trial.z, point.z), chosen(trial.s, point.s)
+    on = driver(trial.z)
+    dual = step.longest_dual(problem, tau, point)
+    z, s = on.select(usable, (trial.z, trial.s), (point.z, point.s))
     low, high = problem.box.kept_near(
         state.mu, z, point.low + dual * step.low, point.high + dual * step.high
     )
@@ -156,22 +156,19 @@ def _next_point(
         state.mu, s, point.s_low + dual * step.s_low, point.s_high + dual * step.s_high
     )
     multipliers = point.multipliers + trial.alpha * step.multipliers
-    multipliers = jnp.where(state.restoring, 0.0, multipliers)
+    multipliers = on.zero_if(state.restoring, multipliers)
     # Those of a cold start are no help where they are large.
-    largest = jnp.max(jnp.abs(step.multipliers), initial=0.0)
-    first = jnp.where(largest < CONSTR_MULT_INIT_MAX, step.multipliers, 0.0)
-    multipliers = jnp.where(state.starting, first, multipliers)
-    return Point(
-        z, s, chosen(multipliers, point.multipliers), chosen(low, point.low),
-        chosen(high, point.high), chosen(s_low, point.s_low), chosen(s_high, point.s_high),
-    )  # fmt: skip
+    largest = on.xp.max(on.xp.abs(step.multipliers), initial=0.0)
+    first = on.zero_if(on.negate(largest < CONSTR_MULT_INIT_MAX), step.multipliers)
+    multipliers = on.select(state.starting, first, multipliers)
+    return on.select(usable, Point(z, s, multipliers, low, high, s_low, s_high), point)
 
 
 def _best(state: State, point: Point, errors: Errors, values: Values) -> tuple[Array, Array]:
     """The variables of the best point so far, and by what it is the best."""
     key, old = rank(errors, values), state.best_key
     better = (key[0] < old[0]) | ((key[0] == old[0]) & (key[1] < old[1]))
-    return jnp.where(better, point.z, state.best), jnp.where(better, key, old)
+    return driver(key).select(better, (point.z, key), (state.best, old))
 
 
 def _record(
@@ -186,13 +183,15 @@ def _record(
     phase: Transition,
 ) -> Record:
     """The row of the trace for a step."""
+    on = driver(step.z)
+    xp = on.xp
     return Record(
         objective=values.objective / problem.scale,
         primal=errors.primal,
         dual=errors.dual,
         mu=state.mu,
-        step_norm=jnp.max(jnp.abs(step.z)),
-        step_size=jnp.where(usable, found.trial.alpha, 0.0),
+        step_norm=xp.max(xp.abs(step.z)),
+        step_size=on.select(usable, found.trial.alpha, 0.0),
         delta=attempt.delta,
         trials=found.trial.trials,
         restoration=state.restoring | phase.starts,

@@ -51,35 +51,59 @@ $10^8$, as on one series of 20,000 nodes over hundreds of periods, the Schur com
 curvature of all other directions, and the solver gives up at once: fit shorter series first.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from .batched import Square, gram, onto_weights, times, times_transposed, times_weights, transpose
-from .blocks import Chain, Curvature, Curves, Slopes, Structure, add_to_head
-from .chain import Turned, factorise_chain, is_convex, solve_chain
+from .._arrays import Array, driver
+from . import chain as traced_chain
+from . import host_chain
+from .batched import (
+    Square,
+    cholesky,
+    cholesky_solve,
+    gram,
+    onto_weights,
+    times,
+    times_transposed,
+    times_weights,
+    transpose,
+)
+from .blocks import (
+    Chain,
+    Curvature,
+    Curves,
+    Slopes,
+    Structure,
+    add_to_head,
+    has_loose_rows,
+    one_more,
+)
 
 
-class Stage(NamedTuple):
-    r"""A chain's intervals, eliminated; axes (traj, interval, ...).
+class Eliminated(NamedTuple):
+    """A chain's intervals, eliminated; axes (traj, interval, ...). No Hessian has a part in it.
 
-    `square`: the matrices $A_x$. `t_l`, `t_w`: $T$ and $G$. `h`: the Hessian's blocks with what was
-    added. `weight`: $1/C$ of the loose rows. `q_lw`: the block of $Q$ between left ends and
-    weights. `turned`: the factorised chain of boundaries. `convex`: whether the objective is convex
-    in the initial states. `unit_nu`: the unit of the chain's multipliers $\nu$.
+    `square`: the matrices $A_x$. `t_l`, `t_w`: $T$ and $G$.
     """
 
     square: Square
     t_l: Array
     t_w: Array
+
+
+class Stage(NamedTuple):
+    r"""A chain's stages, factorised; axes (traj, interval, ...).
+
+    `h`: the Hessian's blocks with what was added. `weight`: $1/C$ of the loose rows. `ends`: the
+    block of $Q$ between left ends and weights, and below it $G'$. `turned`: the factorised chain
+    of boundaries.
+    """
+
     h: Curves
     weight: Array
-    q_lw: Array
-    turned: Turned
-    convex: Array
-    unit_nu: Array
+    ends: Array
+    turned: Any
 
 
 class Factor(NamedTuple):
@@ -90,77 +114,125 @@ class Factor(NamedTuple):
     good: Array
 
 
+class _Bowl(NamedTuple):
+    """What is left of a chain's Hessian in the left ends.
+
+    `h`: its blocks with what was added. `own`: what the loose rows add to the weights' block.
+    `along_l`: the gradient in the intervals' states per unit of the left ends. `q_ll`: the block
+    of $Q$. `convex`: whether the objective is convex in the initial states.
+    """
+
+    h: Curves
+    own: Array
+    along_l: Array
+    q_ll: Array
+    convex: Array
+
+
+def eliminate(structure: Structure, blocks: tuple[Slopes, ...]) -> tuple[Eliminated, ...]:
+    """Each chain's intervals."""
+    found = []
+    for chain, a in zip(structure.chains, blocks, strict=True):
+        on, (d, m) = driver(a.x), (a.l.shape[3], a.x.shape[3])
+        a_x, a_l = a.x, a.l
+        if on.traced or chain.padding.any():
+            # In padding the end, the last of the unknowns, repeats the left end.
+            unit = on.xp.asarray(chain.padding)[:, :, None, None] * on.xp.eye(m)
+            a_x, a_l = a_x + unit, a_l - unit[..., m - d :]
+        square = Square.of(a_x)
+        found.append(Eliminated(square, square.negative(a_l), square.negative(a.w)))
+    return tuple(found)
+
+
 def factorise(
     structure: Structure,
     blocks: tuple[Slopes, ...],
+    eliminated: tuple[Eliminated, ...],
     hessian: Curvature,
     diagonal: Float[Array, " variable"],
     weight: Float[Array, " constraint"],
     fixed: Array,
 ) -> Factor:
-    """Eliminate intervals, chain and weights.
+    """Eliminate chain and weights.
 
     `diagonal` is added to the Hessian; `weight` is $1/C$ of the rows that are no equations of the
-    model; variables marked `fixed` have no step.
+    model; variables marked `fixed` have no step. On the host a factor that is not good is empty.
     """
-    head = structure.num_head
-    schur = hessian.ww + jnp.diag(diagonal[:head])
-    diagonal, weight = jnp.append(diagonal, 0.0), jnp.append(weight, 0.0)
+    on, head = driver(diagonal), structure.num_head
+    xp = on.xp
+    schur = hessian.ww + xp.diag(diagonal[:head])
+    diagonal, weight = one_more(diagonal), one_more(weight)
+    parts = list(zip(structure.chains, blocks, eliminated, hessian.chains, strict=True))
+    bowls = [_bowl(*part, diagonal, weight[part[0].loose], fixed) for part in parts]
+    good = on.value(True)
+    for bowl in bowls:
+        good = good & xp.all(bowl.convex)
+    if not on.traced and not good:
+        # The rest would be for nothing: more is to be added to the Hessian.
+        return Factor((), schur, good)
     stages = []
-    for chain, a, h in zip(structure.chains, blocks, hessian.chains, strict=True):
-        stage, own = _eliminate(chain, a, h, diagonal, weight[chain.loose], fixed[chain.first])
+    for (chain, _, intervals, _), bowl in zip(parts, bowls, strict=True):
+        stage, own = _stage(intervals, bowl, weight[chain.loose], fixed[chain.first])
         stages.append(stage)
         schur = _to_schur(chain, schur, own)
+        good = good & xp.all(xp.isfinite(stage.turned.by_weights))
     held = fixed[:head]
     free = ~held[:, None] & ~held[None, :]
-    schur = jnp.where(free, (schur + schur.T) / 2, jnp.diag(held.astype(schur.dtype)))
-    cholesky = jnp.linalg.cholesky(schur)
-    good = jnp.all(jnp.isfinite(cholesky))
-    for stage in stages:
-        good = good & jnp.all(stage.convex) & jnp.all(jnp.isfinite(stage.turned.by_weights))
-    return Factor(tuple(stages), cholesky, good)
+    schur = xp.where(free, (schur + schur.T) / 2, xp.diag(held.astype(schur.dtype)))
+    factor, positive = cholesky(schur)
+    return Factor(tuple(stages), factor, good & positive)
 
 
 def _to_schur(chain: Chain, schur: Array, own: Array) -> Array:
-    """The Schur complement plus a chain's part of it."""
-    shared = chain.num_shared
-    schur = schur.at[:shared, :shared].add(jnp.sum(own[:, :shared, :shared], axis=0))
+    """The Schur complement, which is not used again, plus a chain's part of it."""
+    on, shared = driver(schur), chain.num_shared
+    weights = slice(shared)
+    schur = on.add_into(schur, (weights, weights), own[:, :shared, :shared].sum(axis=0))
     unknown = chain.head[:, shared:]
     if not unknown.shape[1]:
         return schur
-    schur = schur.at[unknown[:, :, None], chain.head[:, None, :shared]].add(
-        own[:, shared:, :shared]
-    )
-    return schur.at[chain.head[:, :, None], unknown[:, None, :]].add(own[:, :, shared:])
+    rows, columns = unknown[:, :, None], chain.head[:, None, :shared]
+    schur = on.add_into(schur, (rows, columns), own[:, shared:, :shared])
+    rows, columns = chain.head[:, :, None], unknown[:, None, :]
+    return on.add_into(schur, (rows, columns), own[:, :, shared:])
 
 
-def _eliminate(
-    chain: Chain, a: Slopes, h: Curves, diagonal: Array, weight: Array, held: Array
-) -> tuple[Stage, Array]:
-    """A chain's stage, and what it adds to the Schur complement."""
-    d, m = a.l.shape[3], a.x.shape[3]
-    padding = jnp.asarray(chain.padding)[:, :, None, None]
-    unit = jnp.eye(m)
-    # In padding the end, the last of the unknowns, repeats the left end.
-    square = Square.of(a.x + padding * unit)
-    t_l, t_w = square.negative(a.l - padding * unit[:, m - d :]), square.negative(a.w)
+def _bowl(
+    chain: Chain,
+    a: Slopes,
+    intervals: Eliminated,
+    h: Curves,
+    diagonal: Array,
+    weight: Array,
+    fixed: Array,
+) -> _Bowl:
+    """What is left of a chain's Hessian in the left ends."""
+    on, (d, m) = driver(diagonal), (a.l.shape[3], a.x.shape[3])
+    t_l = intervals.t_l
     h, own = _condensed(chain, a, h, diagonal, weight)
     along_l = h.xx @ t_l + transpose(h.lx)
     q_ll = h.ll + h.lx @ t_l + transpose(t_l) @ along_l
-    q_lw = h.lw + transpose(t_l) @ h.xw + transpose(along_l) @ t_w
-    half = h.xw + (h.xx / 2) @ t_w
+    boundaries = traced_chain if on.traced else host_chain
+    convex = boundaries.are_convex(q_ll, t_l[:, :, m - d :], fixed[chain.first])
+    return _Bowl(h, own, along_l, q_ll, convex)
+
+
+def _stage(intervals: Eliminated, bowl: _Bowl, weight: Array, held: Array) -> tuple[Stage, Array]:
+    """A chain's stages, and what it adds to the Schur complement."""
+    _, t_l, t_w = intervals
+    h, own, along_l, q_ll, _ = bowl
+    on, (m, d) = driver(t_l), t_l.shape[2:]
+    q_lw = transpose(t_l) @ h.xw
+    q_lw += h.lw
+    q_lw += transpose(along_l) @ t_w
+    half = (h.xx / 2) @ t_w
+    half += h.xw
     crossed = gram(t_w, half)
     own = own + crossed + transpose(crossed)
-    step_l, step_w = t_l[:, :, m - d :], t_w[:, :, m - d :]
-    # The chain's multipliers in the unit of its Hessian, so that rows to be turned are alike.
-    unit_nu = jnp.max(jnp.abs(q_ll), axis=(1, 2, 3), keepdims=True)
-    unit_nu = jnp.where(unit_nu > 0, unit_nu, 1.0)
-    turned = jax.vmap(factorise_chain)(q_ll / unit_nu, q_lw / unit_nu, step_l, step_w, held)
-    by_weights = turned.by_weights.at[:, :, d:].multiply(unit_nu)
-    turned = turned._replace(by_weights=by_weights)
-    convex = jax.vmap(is_convex)(q_ll, step_l, held)
-    own = own + gram(q_lw, by_weights[:, :, :d]) + gram(step_w, by_weights[:, :, d:])
-    return Stage(square, t_l, t_w, h, weight, q_lw, turned, convex, unit_nu[:, 0, 0]), own
+    ends = on.xp.concatenate([q_lw, t_w[:, :, m - d :]], axis=2)
+    boundaries = traced_chain if on.traced else host_chain
+    turned = boundaries.factorise_chains(q_ll, ends, t_l[:, :, m - d :], held)
+    return Stage(h, weight, ends, turned), own + gram(ends, turned.by_weights)
 
 
 def _condensed(
@@ -170,11 +242,14 @@ def _condensed(
 
     With them comes what the loose rows add to the weights' own block.
     """
+    on = driver(diagonal)
+    xp = on.xp
     ll, lx, xx, lw, xw = h
-    xx = xx + diagonal[chain.inner][..., None] * jnp.eye(a.x.shape[3])
-    ll = ll.at[:, 0].add(diagonal[chain.first][..., None] * jnp.eye(a.l.shape[3]))
-    own = jnp.zeros((len(chain.head), a.w.shape[3], a.w.shape[3]))
-    if chain.loose.shape[2]:
+    xx = xx + diagonal[chain.inner][..., None] * xp.eye(a.x.shape[3])
+    first = diagonal[chain.first][..., None] * xp.eye(a.l.shape[3])
+    ll = on.add_to(ll, (slice(None), 0), first)
+    own = xp.zeros((len(chain.head), a.w.shape[3], a.w.shape[3]))
+    if has_loose_rows(chain):
         c_l, c_x, c_w = a.loose_l, a.loose_x, a.loose_w
         weighted_l = transpose(c_l * weight[..., None])
         weighted_x = transpose(c_x * weight[..., None])
@@ -187,31 +262,41 @@ def _condensed(
 def solve(
     structure: Structure,
     blocks: tuple[Slopes, ...],
+    eliminated: tuple[Eliminated, ...],
     factor: Factor,
     dual: Float[Array, " variable"],
     primal: Float[Array, " constraint"],
     fixed: Array,
 ) -> tuple[Float[Array, " variable"], Float[Array, " constraint"]]:
     """The steps of variables and multipliers for one right-hand side `(dual, primal)`."""
-    head = structure.num_head
-    right = dual[:head]
-    dual, primal = jnp.append(dual, 0.0), jnp.append(primal, 0.0)
+    on, head = driver(dual), structure.num_head
+    xp = on.xp
+    if not on.traced and not factor.stages:
+        return xp.full(len(dual), xp.nan), xp.full(len(primal), xp.nan)
+    right = dual[:head] + 0.0
+    dual, primal = one_more(dual), one_more(primal)
     local = []
-    for chain, a, stage in zip(structure.chains, blocks, factor.stages, strict=True):
-        found, q_w = _forward(chain, a, stage, dual, primal, fixed[chain.first])
+    parts = list(zip(structure.chains, blocks, eliminated, factor.stages, strict=True))
+    for chain, a, intervals, stage in parts:
+        found, q_w = _forward(chain, a, intervals, stage, dual, primal, fixed[chain.first])
         local.append(found)
         right = add_to_head(chain, right, -q_w)
-    right = jnp.where(fixed[:head], 0.0, right)
-    w = jax.scipy.linalg.cho_solve((factor.cholesky, True), right)
-    z = jnp.zeros(len(fixed)).at[:head].set(w)
-    multipliers = jnp.zeros(structure.num_constraints)
-    for chain, a, stage, found in zip(structure.chains, blocks, factor.stages, local, strict=True):
-        left, x, rows, loose = _back(a, stage, found, w[chain.head])
-        # Padding stands one past the end.
-        z = z.at[chain.first].set(left[:, 0]).at[chain.inner].set(x, mode="drop")
-        multipliers = multipliers.at[chain.rows].set(rows, mode="drop")
-        multipliers = multipliers.at[chain.loose].set(loose, mode="drop")
-    return jnp.where(fixed, 0.0, z), multipliers
+    right = xp.where(fixed[:head], 0.0, right)
+    w = cholesky_solve(factor.cholesky, right)
+    # One place more for what stands nowhere.
+    z = on.put_into(xp.zeros(len(fixed) + 1), slice(head), w)
+    multipliers = xp.zeros(structure.num_constraints + 1)
+    for (chain, a, intervals, stage), found in zip(parts, local, strict=True):
+        left, x, rows = _back(intervals, stage, found, w[chain.head])
+        z = on.put_into(z, chain.first, left[:, 0])
+        z = on.put_into(z, chain.inner, x)
+        multipliers = on.put_into(multipliers, chain.rows, rows)
+        if has_loose_rows(chain):
+            w_here = w[chain.head]
+            loose = times(a.loose_l, left) + times(a.loose_x, x) + times_weights(a.loose_w, w_here)
+            loose = stage.weight * (loose - found.loose)
+            multipliers = on.put_into(multipliers, chain.loose, loose)
+    return xp.where(fixed, 0.0, z[:-1]), multipliers[:-1]
 
 
 class _Local(NamedTuple):
@@ -228,38 +313,45 @@ class _Local(NamedTuple):
 
 
 def _forward(
-    chain: Chain, a: Slopes, stage: Stage, dual: Array, primal: Array, held: Array
+    chain: Chain,
+    a: Slopes,
+    intervals: Eliminated,
+    stage: Stage,
+    dual: Array,
+    primal: Array,
+    held: Array,
 ) -> tuple[_Local, Array]:
     """Each trajectory's boundaries without the weights' share, and the weights' right-hand side."""
-    d, m = a.l.shape[3], a.x.shape[3]
+    on, (m, d) = driver(dual), intervals.t_l.shape[2:]
     h = stage.h
+    t = intervals.square.vector(primal[chain.rows])
     loose = primal[chain.loose]
+    r_x = dual[chain.inner]
     shift = stage.weight * loose
-    r_x = dual[chain.inner] + times_transposed(a.loose_x, shift)
-    r_l = times_transposed(a.loose_l, shift).at[:, 0].add(dual[chain.first])
-    t = stage.square.vector(primal[chain.rows])
+    if has_loose_rows(chain):
+        r_x += times_transposed(a.loose_x, shift)
     along = times(h.xx, t) - r_x
-    q_l = times_transposed(stage.t_l, along) + times(h.lx, t) - r_l
-    q_w = onto_weights(stage.t_w, along) + onto_weights(h.xw, t) - onto_weights(a.loose_w, shift)
-    q_first = jnp.where(held, 0.0, q_l[:, 0])
-    unit = stage.unit_nu
-    step = t[:, :, m - d :]
-    u = jax.vmap(solve_chain)(stage.turned, q_first / unit, q_l / unit[:, None], step)
-    u = u.at[:, :, d:].multiply(unit[:, None])
-    q_w = q_w + onto_weights(stage.q_lw, u[:, :, :d])
-    q_w = q_w + onto_weights(stage.t_w[:, :, m - d :], u[:, :, d:])
-    return _Local(u, t, r_x, loose), q_w
+    q_l = times_transposed(intervals.t_l, along) + times(h.lx, t)
+    q_w = onto_weights(intervals.t_w, along) + onto_weights(h.xw, t)
+    if has_loose_rows(chain):
+        q_l = q_l - times_transposed(a.loose_l, shift)
+        q_w = q_w - onto_weights(a.loose_w, shift)
+    q_l = on.add_into(q_l, (slice(None), 0), -dual[chain.first])
+    q_first = on.xp.where(held, 0.0, q_l[:, 0])
+    boundaries = traced_chain if on.traced else host_chain
+    u = boundaries.solve_chains(stage.turned, q_first, q_l, t[:, :, m - d :])
+    return _Local(u, t, r_x, loose), q_w + onto_weights(stage.ends, u)
 
 
-def _back(a: Slopes, stage: Stage, found: _Local, w: Array) -> tuple[Array, Array, Array, Array]:
-    """Left ends, states and both kinds of multipliers, once the weights are known."""
-    d, m = a.l.shape[3], a.x.shape[3]
-    h = stage.h
+def _back(
+    intervals: Eliminated, stage: Stage, found: _Local, w: Array
+) -> tuple[Array, Array, Array]:
+    """Left ends, states and the multipliers of the model's equations, once `w` is known."""
+    square, t_l, t_w = intervals
+    on, (m, d), h = driver(w), t_l.shape[2:], stage.h
     u = found.u + times_weights(stage.turned.by_weights, w)
     left, nu = u[:, :, :d], u[:, :, d:]
-    x = found.t + times(stage.t_l, left) + times_weights(stage.t_w, w)
+    x = found.t + times(t_l, left) + times_weights(t_w, w)
     gradient = times(h.xx, x) + times_transposed(h.lx, left) + times_weights(h.xw, w) - found.r_x
-    gradient = gradient.at[:, :, m - d :].add(nu)
-    rows = -stage.square.vector(gradient, transposed=True)
-    in_loose = times(a.loose_l, left) + times(a.loose_x, x) + times_weights(a.loose_w, w)
-    return left, x, rows, stage.weight * (in_loose - found.loose)
+    gradient = on.add_into(gradient, (slice(None), slice(None), slice(m - d, None)), nu)
+    return left, x, -square.vector(gradient, transposed=True)

@@ -8,10 +8,7 @@ can: for a full step that is Waechter and Biegler's second-order correction (sec
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
-
+from .._arrays import Array, driver, module
 from . import restoration
 from .barrier import Problem
 from .filter import Search
@@ -64,20 +61,21 @@ def line_search(
     search = _start(problem, state, step)
     full = _longest(problem, state, step.z, step.s, tau)
     tiny = step.relative_size(state.point.z) < ROUNDING
-    shortest = jnp.where(state.restoring, RESTORATION_MIN_STEP, search.shortest(state.filter))
+    on = driver(full)
+    shortest = on.select(state.restoring, RESTORATION_MIN_STEP, search.shortest(state.filter))
 
     def look(trial: Trial) -> Trial:
         return _look(problem, state, step, correction, tau, search, tiny, trial)
 
     def going(trial: Trial) -> Array:
         enough = (trial.alpha >= shortest) | (trial.alpha == full)
-        return ~trial.accepted & enough & (trial.trials < MAX_TRIALS)
+        return on.negate(trial.accepted) & enough & (trial.trials < MAX_TRIALS)
 
-    none = jnp.asarray(0)
+    none = on.value(0)
     first = Trial(
-        full, *_at(state, step, full), none, search.theta, search.phi, jnp.asarray(False), none
+        full, *_at(state, step, full), none, search.theta, search.phi, on.value(False), none
     )
-    last = jax.lax.while_loop(going, look, first)
+    last = on.loop(going, look, first)
     decided = search.switches(last.alpha) & search.descends(last.alpha, last.phi)
     return Found(last, search, decided)
 
@@ -94,7 +92,7 @@ def _start(problem: Problem, state: State, step: Step) -> Search:
 def _longest(problem: Problem, state: State, dz: Array, ds: Array, tau: Array) -> Array:
     """The largest share of steps of variables and slacks that keeps the bounds (Eq. 15a)."""
     in_z = problem.box.longest(tau, state.point.z, dz)
-    return jnp.minimum(in_z, problem.slack_box.longest(tau, state.point.s, ds))
+    return module(dz).minimum(in_z, problem.slack_box.longest(tau, state.point.s, ds))
 
 
 def _at(state: State, step: Step, alpha: Array) -> tuple[Array, Array]:
@@ -117,30 +115,32 @@ def _look(
     A `tiny` step is accepted whatever it does (section 3.9).
     """
     objective, residual = problem.trial(trial.z, trial.s)
-    theta = jnp.sum(jnp.abs(residual))
+    on = driver(residual)
+    theta = on.xp.sum(on.xp.abs(residual))
     phi = problem.barrier(state.mu, objective, trial.z, trial.s)
     by_filter = search.accepts(state.filter, trial.alpha, theta, phi)
     lower = restoration.accepts(search, trial.alpha, theta, phi)
-    accepted = jnp.where(state.restoring, lower, by_filter) | tiny
+    accepted = on.select(state.restoring, lower, by_filter) | tiny
     helps = (trial.corrections == 0) | (theta <= KAPPA_SOC * trial.theta)
     correct = (theta > search.theta) & helps & (trial.corrections < MAX_SOC)
-    correct = correct & jnp.isfinite(theta) & ~accepted
+    correct = correct & on.xp.isfinite(theta) & on.negate(accepted)
 
-    def corrected(_: Array) -> tuple[Array, Array]:
+    def corrected() -> tuple[Array, Array]:
         dz, ds = correction(residual)
         dz, ds = trial.z + dz - state.point.z, trial.s + ds - state.point.s
         length = _longest(problem, state, dz, ds, tau)
         return state.point.z + length * dz, state.point.s + length * ds
 
-    def halved(_: Array) -> tuple[Array, Array]:
+    def halved() -> tuple[Array, Array]:
         return _at(state, step, trial.alpha / 2)
 
-    z, s = jax.lax.cond(correct, corrected, halved, jnp.zeros(()))
+    further = on.either(correct, corrected, halved)
+    z, s = on.select(accepted, (trial.z, trial.s), further)
     return Trial(
-        alpha=jnp.where(accepted | correct, trial.alpha, trial.alpha / 2),
-        z=jnp.where(accepted, trial.z, z),
-        s=jnp.where(accepted, trial.s, s),
-        corrections=jnp.where(correct, trial.corrections + 1, 0),
+        alpha=on.select(accepted | correct, trial.alpha, trial.alpha / 2),
+        z=z,
+        s=s,
+        corrections=on.select(correct, trial.corrections + 1, 0),
         theta=theta,
         phi=phi,
         accepted=accepted,

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from .barrier import Problem
 from .iterate import iterate
-from .state import RUNNING, Options, Record, State, begin, strongly_typed
+from .state import RUNNING, Options, Record, State, begin
 
 
 def iterations(
@@ -43,7 +43,17 @@ def iterations(
     return strongly_typed(state), records
 
 
-first, several = eqx.filter_jit(begin), eqx.filter_jit(iterations)
+def strongly_typed(state: State) -> State:
+    """With definite dtypes, so that what comes out can go in again without compiling anew."""
+    return jax.tree.map(lambda item: jax.lax.convert_element_type(item, item.dtype), state)
+
+
+def begun(problem: Problem, *inputs: Any) -> State:
+    """`begin`, for what comes out to go in again."""
+    return strongly_typed(begin(problem, *inputs))
+
+
+first, several = eqx.filter_jit(begun), eqx.filter_jit(iterations)
 
 
 @eqx.filter_jit
@@ -59,7 +69,7 @@ def first_of_batch(
     """
 
     def one(problem: Problem, *inputs: Any) -> State:
-        return begin(problem, *inputs)
+        return begun(problem, *inputs)
 
     return eqx.filter_vmap(one, in_axes=(axes, *input_axes))(problem, *inputs)
 

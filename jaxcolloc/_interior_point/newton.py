@@ -10,14 +10,10 @@ restoration.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
-
+from .._arrays import Array, driver, module
 from . import blocks, kkt
 from .barrier import Point, Problem
 from .blocks import Slopes
-from .box import longest_dual
 from .inertia import Attempt
 from .options import LOOSE_REGULARISATION, MAX_REFINEMENT_STEPS, RESIDUAL_RATIO_MAX
 from .state import State
@@ -36,14 +32,16 @@ class Step(NamedTuple):
 
     def relative_size(self, z: Array) -> Array:
         """The largest step of a variable, relative to its size (section 3.9)."""
-        return jnp.max(jnp.abs(self.z) / (1 + jnp.abs(z)))
+        xp = module(z)
+        return xp.max(xp.abs(self.z) / (1 + xp.abs(z)))
 
-    def longest_dual(self, tau: Array, point: Point) -> Array:
+    def longest_dual(self, problem: Problem, tau: Array, point: Point) -> Array:
         """The longest share of the step for the multipliers of bounds (Eq. 15b)."""
-        dual = longest_dual(tau, point.low, self.low)
-        dual = jnp.minimum(dual, longest_dual(tau, point.high, self.high))
-        dual = jnp.minimum(dual, longest_dual(tau, point.s_low, self.s_low))
-        return jnp.minimum(dual, longest_dual(tau, point.s_high, self.s_high))
+        in_z = problem.box.longest_dual(tau, point.low, point.high, self.low, self.high)
+        in_s = problem.slack_box.longest_dual(
+            tau, point.s_low, point.s_high, self.s_low, self.s_high
+        )
+        return module(tau).minimum(in_z, in_s)
 
 
 class Equations(NamedTuple):
@@ -64,7 +62,8 @@ class Equations(NamedTuple):
 
     def weight(self, problem: Problem) -> Array:
         """What loose rows weigh, see `kkt.factorise`."""
-        return jnp.where(problem.inequality, self.sigma_s, 1 / LOOSE_REGULARISATION)
+        xp = module(self.sigma_s)
+        return xp.where(problem.inequality, self.sigma_s, 1 / LOOSE_REGULARISATION)
 
 
 def equations(problem: Problem, state: State) -> Equations:
@@ -73,19 +72,21 @@ def equations(problem: Problem, state: State) -> Equations:
     Restoration leaves the objective out; the search for multipliers the bounds and the residual.
     """
     mu, point, restoring, starting = state.mu, state.point, state.restoring, state.starting
-    multipliers = jnp.where(restoring, 0.0, point.multipliers)
-    sigma = jnp.where(starting, 0.0, problem.box.sigma(point.z, point.low, point.high))
-    sigma_s = jnp.where(
-        problem.inequality & ~starting,
+    on = driver(point.z)
+    xp = on.xp
+    multipliers = on.zero_if(restoring, point.multipliers)
+    sigma = on.zero_if(starting, problem.box.sigma(point.z, point.low, point.high))
+    sigma_s = xp.where(
+        problem.inequality & on.negate(starting),
         problem.slack_box.sigma(point.s, point.s_low, point.s_high),
         1.0,
     )
-    in_z = jnp.where(restoring, 0.0, state.force) + problem.box.push(mu, point.z)
-    in_z = jnp.where(problem.fixed, 0.0, in_z)
+    in_z = on.zero_if(restoring, state.force) + problem.box.push(mu, point.z)
+    in_z = xp.where(problem.fixed, 0.0, in_z)
     in_s = -multipliers + problem.slack_box.push(mu, point.s)
-    in_s = jnp.where(problem.inequality, in_s, 0.0)
-    primal = -jnp.where(starting, 0.0, state.values.residual)
-    primal = primal - jnp.where(problem.inequality, in_s / sigma_s, 0.0)
+    in_s = xp.where(problem.inequality, in_s, 0.0)
+    primal = -on.zero_if(starting, state.values.residual)
+    primal = primal - xp.where(problem.inequality, in_s / sigma_s, 0.0)
     return Equations(multipliers, sigma, sigma_s, in_s, -in_z, primal, restoring | starting)
 
 
@@ -94,6 +95,7 @@ class System(NamedTuple):
 
     problem: Problem
     slopes: tuple[Slopes, ...]
+    eliminated: tuple[kkt.Eliminated, ...]
     equations: Equations
     attempt: Attempt
 
@@ -101,8 +103,9 @@ class System(NamedTuple):
         """Variables and multipliers for one right-hand side, not refined."""
         problem = self.problem
         return kkt.solve(
-            problem.structure, self.slopes, self.attempt.factor, dual, primal, problem.fixed
-        )
+            problem.structure, self.slopes, self.eliminated, self.attempt.factor, dual, primal,
+            problem.fixed,
+        )  # fmt: skip
 
     def left_over(self, dual: Array, primal: Array, dz: Array, dl: Array) -> tuple[Array, Array]:
         """What steps leave of a right-hand side, loose rows not being regularised."""
@@ -112,7 +115,7 @@ class System(NamedTuple):
         left = left - blocks.transposed_product(problem.structure, self.slopes, dl)
         missing = primal - blocks.product(problem.structure, self.slopes, dz)
         missing = missing + self._slack_step(dl)
-        return jnp.where(problem.fixed, 0.0, left), missing
+        return module(left).where(problem.fixed, 0.0, left), missing
 
     def step(self, mu: Array, point: Point, starting: Array) -> Step:
         """The whole step, with slacks and multipliers of bounds.
@@ -122,19 +125,20 @@ class System(NamedTuple):
         problem, equations = self.problem, self.equations
         dz, dl = refined(self.solve, self.left_over, equations.dual, equations.primal)
         ds = (dl - equations.in_s) / equations.sigma_s
-        ds = jnp.where(problem.inequality, ds, 0.0)
+        on = driver(dz)
+        ds = on.xp.where(problem.inequality, ds, 0.0)
         low = problem.box.multiplier_steps(mu, point.z, dz, point.low, point.high)
         s_low = problem.slack_box.multiplier_steps(mu, point.s, ds, point.s_low, point.s_high)
-        dz, ds = jnp.where(starting, 0.0, dz), jnp.where(starting, 0.0, ds)
+        dz, ds = on.zero_if(starting, dz), on.zero_if(starting, ds)
         return Step(dz, ds, dl, *low, *s_low)
 
     def correction(self, residual: Array) -> tuple[Array, Array]:
         """Steps of variables and slacks that take a residual of the constraints away."""
-        dz, dl = self.solve(jnp.zeros(len(self.problem.fixed)), -residual)
+        dz, dl = self.solve(module(residual).zeros(len(self.problem.fixed)), -residual)
         return dz, self._slack_step(dl)
 
     def _slack_step(self, dl: Array) -> Array:
-        return jnp.where(self.problem.inequality, dl / self.equations.sigma_s, 0.0)
+        return module(dl).where(self.problem.inequality, dl / self.equations.sigma_s, 0.0)
 
 
 class _Solving(NamedTuple):
@@ -158,6 +162,9 @@ def refined(
     `solve` and `left_over` are as in `System`.
     """
 
+    on = driver(dual)
+    xp = on.xp
+
     def another(carry: _Solving) -> _Solving:
         # The first round is the solution itself, so that solving is compiled once.
         more_z, more_l = solve(carry.left, carry.missing)
@@ -166,15 +173,13 @@ def refined(
         return _Solving(dz, dl, left, missing, carry.rounds + 1)
 
     def largest(item: Array) -> Array:
-        return jnp.max(jnp.abs(item), initial=0.0)
+        return xp.max(xp.abs(item), initial=0.0)
 
     def going(carry: _Solving) -> Array:
         rough = largest(carry.left) > RESIDUAL_RATIO_MAX * largest(dual)
         rough = rough | (largest(carry.missing) > RESIDUAL_RATIO_MAX * largest(primal))
         return (carry.rounds == 0) | (rough & (carry.rounds <= MAX_REFINEMENT_STEPS))
 
-    none_z, none_l = jnp.zeros(len(dual)), jnp.zeros(len(primal))
-    solved = jax.lax.while_loop(
-        going, another, _Solving(none_z, none_l, dual, primal, jnp.asarray(0))
-    )
+    none_z, none_l = xp.zeros(len(dual)), xp.zeros(len(primal))
+    solved = on.loop(going, another, _Solving(none_z, none_l, dual, primal, on.value(0)))
     return solved.dz, solved.dl

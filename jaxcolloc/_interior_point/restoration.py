@@ -7,9 +7,7 @@ has the steps' equations; here is when it starts, which steps it takes, and when
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jaxtyping import Array
-
+from .._arrays import Array, driver, module
 from .filter import Filter, Search
 from .options import REQUIRED_INFEASIBILITY_REDUCTION, RESTORATION_ARMIJO
 
@@ -32,7 +30,7 @@ class Transition(NamedTuple):
 def accepts(search: Search, alpha: Array, theta: Array, phi: Array) -> Array:
     """Whether a trial of restoration lowers the violation enough; `phi` must only be finite."""
     lower = theta <= (1 - RESTORATION_ARMIJO * alpha) * search.theta
-    return lower & jnp.isfinite(theta + phi)
+    return lower & module(phi).isfinite(theta + phi)
 
 
 def transition(
@@ -53,15 +51,17 @@ def transition(
     - `feasible`: whether the point before the step violates nothing.
     - `theta`, `acceptable_to_filter`: the violation after the step, and what the filter says.
     """
-    starts = ~restoring & ~accepted
+    on = driver(theta)
+    rejected = on.negate(accepted)
+    starts = on.negate(restoring) & rejected
     lower = theta <= REQUIRED_INFEASIBILITY_REDUCTION * restore_from
     ends = restoring & accepted & lower & acceptable_to_filter
     return Transition(
         starts=starts,
         pointless=starts & feasible,
         ends=ends,
-        fails=restoring & ~accepted,
-        goes_on=(restoring & ~ends) | starts,
+        fails=restoring & rejected,
+        goes_on=(restoring & on.negate(ends)) | starts,
     )
 
 
@@ -70,6 +70,7 @@ def augmented(filter: Filter, search: Search, restoring: Array, objective_decide
 
     That is for every step that the objective has not decided, and where restoration begins.
     """
+    on = driver(filter.pairs)
     with_pair = filter.with_pair(search.theta, search.phi)
-    augment = ~restoring & ~objective_decided
-    return filter._replace(pairs=jnp.where(augment, with_pair.pairs, filter.pairs))
+    augment = on.negate(restoring) & on.negate(objective_decided)
+    return filter._replace(pairs=on.select(augment, with_pair.pairs, filter.pairs))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from .._check import choice, integer, positive
@@ -10,8 +11,8 @@ from .._precision import x64
 from .._solver import AbstractSolver, Outcome, StepCallback
 from .._trace import Multipliers
 from .batch import cores, run_in_threads, run_vectorised, vectorizes
-from .driver import Iteration, Numbers
-from .problem import problem_of
+from .driver import HostIteration, Numbers, TracedIteration
+from .problem import host_problem_of, problem_of
 
 
 class InteriorPoint(AbstractSolver):
@@ -84,8 +85,11 @@ class InteriorPoint(AbstractSolver):
     ) -> Outcome:
         with x64():
             numbers = self._numbers(nlp)
+            if self._on_host(nlp):
+                problem = host_problem_of(nlp, z, numbers.gauss_newton)
+                return HostIteration(numbers, problem, z, multipliers).outcome(callback)
             problem = problem_of(nlp, z, numbers.gauss_newton)
-            return Iteration(numbers, problem, z, multipliers).outcome(callback)
+            return TracedIteration(numbers, problem, z, multipliers).outcome(callback)
 
     def run_many(
         self,
@@ -102,6 +106,10 @@ class InteriorPoint(AbstractSolver):
 
     def together(self, most: int) -> int:
         return most if vectorizes() else min(most, cores())
+
+    def _on_host(self, nlp: NLP) -> bool:
+        """Whether a single solve is driven from the host, which compiles nothing of its own."""
+        return jax.default_backend() == "cpu"
 
     def _numbers(self, nlp: NLP) -> Numbers:
         first = self.mu / nlp.layout.num_nodes

@@ -2,10 +2,7 @@
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array
-
+from .._arrays import Array, driver, module
 from .barrier import Errors, Point, Problem, Values
 from .filter import Filter
 from .inertia import Memory
@@ -108,34 +105,34 @@ def begin(
     - `low`, `high`: those of the variables' bounds; None for the central path's.
     - `mu`: the first barrier parameter.
     """
+    on = driver(z)
     warm = multipliers is not None
     point = _first_point(problem, z, multipliers, low, high, mu)
     values = problem.evaluate(point.z, point.s)
     force = problem.force(values, point.multipliers)
-    zero = jnp.asarray(0.0)
+    zero, no, none = on.value(0.0), on.value(False), on.value(0)
     errors = problem.errors(zero, values, point, force)
     record = Record(
         values.objective / problem.scale, errors.primal, errors.dual, mu, zero, zero, zero,
-        jnp.asarray(0), jnp.asarray(False),
+        none, no,
     )  # fmt: skip
-    state = State(
+    return State(
         point=point,
         values=values,
         force=force,
         mu=mu,
         filter=Filter.start(values.theta),
         memory=Memory.start(values.objective),
-        iteration=jnp.asarray(0),
-        status=jnp.where(values.finite, RUNNING, NOT_FINITE),
-        streaks=Streaks(jnp.asarray(0), jnp.asarray(0)),
-        starting=jnp.asarray(not warm),
-        restoring=jnp.asarray(False),
+        iteration=none,
+        status=on.select(values.finite, RUNNING, NOT_FINITE),
+        streaks=Streaks(none, none),
+        starting=on.value(not warm),
+        restoring=no,
         restore_from=zero,
         best=point.z,
         best_key=rank(errors, values),
         record=record,
     )
-    return strongly_typed(state)
 
 
 def _first_point(
@@ -149,22 +146,23 @@ def _first_point(
     """The first point, inside the bounds (section 3.6); arguments as of `begin`."""
     push = BOUND_PUSH if multipliers is None else WARM_START_BOUND_PUSH
     least = mu * WARM_START_MULT_FRACTION
-    z = jnp.where(problem.fixed, z, problem.box.inside(z, push))
+    xp = module(z)
+    z = xp.where(problem.fixed, z, problem.box.inside(z, push))
     constraints = problem.core.constraints(z) * problem.row_scale
-    s = jnp.where(problem.inequality, problem.slack_box.inside(constraints, push), 0.0)
+    s = xp.where(problem.inequality, problem.slack_box.inside(constraints, push), 0.0)
 
     def at_least(path: Array, given: Array | None) -> Array:
-        return path if given is None else jnp.where(path > 0, jnp.maximum(given, least), 0.0)
+        return path if given is None else xp.where(path > 0, xp.maximum(given, least), 0.0)
 
     path_low, path_high = problem.box.first_multipliers(mu, z)
     s_low, s_high = problem.slack_box.first_multipliers(mu, s)
     if multipliers is None:
-        found = jnp.zeros(len(problem.target))
+        found = xp.zeros(len(problem.target))
     else:
         found = multipliers
         # Slacks' multipliers are those of their rows.
-        s_low = at_least(s_low, jnp.maximum(-found, 0.0))
-        s_high = at_least(s_high, jnp.maximum(found, 0.0))
+        s_low = at_least(s_low, xp.maximum(-found, 0.0))
+        s_high = at_least(s_high, xp.maximum(found, 0.0))
     return Point(z, s, found, at_least(path_low, low), at_least(path_high, high), s_low, s_high)
 
 
@@ -173,9 +171,5 @@ def rank(errors: Errors, values: Values) -> Array:
 
     The smaller is the better.
     """
-    return jnp.stack([jnp.maximum(errors.primal, BEST_POINT_TOL), values.objective])
-
-
-def strongly_typed(state: State) -> State:
-    """With definite dtypes, so that what comes out can go in again without compiling anew."""
-    return jax.tree.map(lambda item: jax.lax.convert_element_type(item, item.dtype), state)
+    xp = module(values.objective)
+    return xp.asarray([xp.maximum(errors.primal, BEST_POINT_TOL), values.objective])

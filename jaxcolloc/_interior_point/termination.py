@@ -1,8 +1,6 @@
 """When a solve ends, and with which status."""
 
-import jax.numpy as jnp
-from jaxtyping import Array
-
+from .._arrays import Array, driver, module
 from .options import (
     ACCEPTABLE_ITER,
     ACCEPTABLE_TOL_FACTOR,
@@ -32,9 +30,11 @@ def is_near(options: Options, error: Array) -> Array:
 
 def longer(streaks: Streaks, near: Array, size: Array, restoring: Array) -> Streaks:
     """The streaks after one more iteration, with a step of relative `size`."""
+    on = driver(size)
+    moving = on.negate(restoring)
     return Streaks(
-        acceptable=jnp.where(near & ~restoring, streaks.acceptable + 1, 0),
-        tiny=jnp.where((size < ROUNDING) & ~restoring, streaks.tiny + 1, 0),
+        acceptable=on.select(near & moving, streaks.acceptable + 1, 0),
+        tiny=on.select((size < ROUNDING) & moving, streaks.tiny + 1, 0),
     )
 
 
@@ -58,25 +58,27 @@ def status(
     - `streaks`, `phase`: what the iteration means for the streaks and for restoration.
     - `restoring`: whether it was one of restoration.
     """
+    on = driver(error)
     near = is_near(options, error)
     rules = (
         (iteration >= options.max_steps, LIMIT),
         (_diverges(z), DIVERGING),
-        (phase.fails, jnp.where(near, ACCEPTABLE, NO_RESTORATION)),
-        (_stands_still(streaks, phase), jnp.where(near, ACCEPTABLE, TINY)),
+        (phase.fails, on.select(near, ACCEPTABLE, NO_RESTORATION)),
+        (_stands_still(streaks, phase), on.select(near, ACCEPTABLE, TINY)),
         (streaks.acceptable >= ACCEPTABLE_ITER, ACCEPTABLE),
-        (~finite, NOT_FINITE),
+        (on.negate(finite), NOT_FINITE),
         (_is_optimal(options, error, phase, restoring), SOLVED),
     )
-    found = jnp.asarray(RUNNING)
+    found = on.value(RUNNING)
     for holds, status in rules:
-        found = jnp.where(holds, status, found)
+        found = on.select(holds, status, found)
     return found
 
 
 def _diverges(z: Array) -> Array:
     """Whether a variable is too large to mean anything."""
-    return jnp.max(jnp.abs(z)) > DIVERGING_ITERATES_TOL
+    xp = module(z)
+    return xp.max(xp.abs(z)) > DIVERGING_ITERATES_TOL
 
 
 def _stands_still(streaks: Streaks, phase: Transition) -> Array:
@@ -86,4 +88,5 @@ def _stands_still(streaks: Streaks, phase: Transition) -> Array:
 
 def _is_optimal(options: Options, error: Array, phase: Transition, restoring: Array) -> Array:
     """Whether the tolerance is met, by a point that restoration does not keep."""
-    return (error <= options.tol) & ~(restoring & ~phase.ends)
+    on = driver(error)
+    return (error <= options.tol) & on.negate(restoring & on.negate(phase.ends))

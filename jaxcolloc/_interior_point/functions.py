@@ -1,0 +1,35 @@
+"""An NLP's functions for the host: they take and give arrays of NumPy."""
+
+from typing import Any
+
+import numpy as np
+
+from .._nlp import NLP
+
+
+class HostFunctions:
+    """The functions that `barrier.Functions` lists; to be called inside `x64()`."""
+
+    def __init__(self, nlp: NLP):
+        self._compiled = nlp.compiled
+
+    def objective(self, z: np.ndarray) -> np.float64:
+        found: np.float64 = self._call("objective", z)[()]
+        return found
+
+    def constraints(self, z: np.ndarray) -> np.ndarray:
+        return self._call("constraints", z)
+
+    def point(self, z: np.ndarray) -> tuple[np.float64, np.ndarray, np.ndarray, np.ndarray]:
+        objective, *others = map(np.asarray, self._compiled.function("point")(z))
+        gradient, constraints, jacobian = others
+        return objective[()], gradient, constraints, jacobian
+
+    def hessian(self, z: np.ndarray, multipliers: np.ndarray, factor: float) -> np.ndarray:
+        return self._call("hessian", z, multipliers, factor)
+
+    def gauss_newton(self, z: np.ndarray, factor: float) -> np.ndarray:
+        return self._call("gauss_newton", z, factor)
+
+    def _call(self, name: str, *inputs: Any) -> np.ndarray:
+        return np.asarray(self._compiled.function(name)(*inputs))
