@@ -24,17 +24,20 @@ from .._transcription.parameters import Weighted
 from .._transcription.point_functions import VectorField
 
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
-    import jaxopt
-
-
 MATCHING_STEPS = 60
 MATCHING_L2 = 1e-4
 _MATCHING_POINTS = 1000
 _POINTS_PER_GAP = 4
 # The fit ends where this many steps win less than this share of the sum of squares.
 _PATIENCE, _LEAST_GAIN = 10, 0.01
+
+
+def _jaxopt() -> Any:
+    """jaxopt, whose import takes long; the first one must not be within a trace."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
+        import jaxopt
+    return jaxopt
 
 
 def xavier(model: Any, key: PRNGKeyArray) -> Any:
@@ -127,6 +130,7 @@ def fit_slopes(
         drawn_to_zero = np.append(nets, np.zeros(len(start) - len(nets), bool))
         root = np.sqrt(l2) / np.where(drawn_to_zero, 1.0, np.maximum(np.abs(start), 1.0))
         center = np.where(drawn_to_zero, 0.0, start)
+        _jaxopt()
         found = _fit(field, head, data, scale, jnp.asarray(root), jnp.asarray(center), max_steps)
         fitted = jnp.where(jnp.all(jnp.isfinite(found)), found, head)
     error = jnp.sum(_mismatch(field, fitted, data, scale) ** 2)
@@ -192,7 +196,7 @@ def _fit(
         ridge = jnp.diag(root)
         return jnp.concatenate([ridge, _jacobian(field, head, data, scale)])
 
-    solver = jaxopt.LevenbergMarquardt(
+    solver = _jaxopt().LevenbergMarquardt(
         residual_fun=residual,
         maxiter=max_steps,
         tol=1e-6,

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from scipy.optimize import lsq_linear
 
 from .._args import as_arrays, sealed
 from .._callables import OfModel
@@ -131,6 +130,8 @@ def _fitted(nlp: NLP, slopes: _Slopes, linear: np.ndarray) -> np.ndarray:
         low, high = (np.asarray(_all_values(nlp, side, linear)) for side in (lower, upper))
     if np.any(low >= high):
         return slopes.values
+    from scipy.optimize import lsq_linear
+
     found = lsq_linear(matrix / size, rhs, bounds=(low * size, high * size)).x / size
     result = slopes.values.copy()
     result[linear] = found
