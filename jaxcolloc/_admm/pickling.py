@@ -7,6 +7,7 @@ import pickle
 import types
 from typing import Any
 
+import cloudpickle
 import jax
 
 
@@ -46,8 +47,6 @@ class _Pickler(pickle.Pickler):
         module, name = obj.__module__, getattr(obj, "__qualname__", "")
         if _found(module, name) is obj:
             return (_named, (module, name)) if isinstance(obj, _Jitted) else NotImplemented
-        import cloudpickle
-
         return pickle.loads, (cloudpickle.dumps(obj),)
 
 
