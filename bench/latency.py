@@ -31,7 +31,8 @@ Rows = list[dict[str, Any]]
 
 HERE = Path(__file__).parent
 ROOT, RESULTS = HERE.parent, HERE / "results"
-PARTS = ("fit", "Ipopt", "InteriorPoint", "CasADi")
+# With the number of first steps that lead from nothing to a solution.
+PARTS = {"fit": 3, "Ipopt": 5, "InteriorPoint": 5, "CasADi": 3}
 CPU, WALL, COUNT, FROM_CACHE = "cpu", "wall", "compilations", "from_cache"
 
 
@@ -51,10 +52,16 @@ def apart(part: str, checkout: Path = ROOT, cache: str | None = None) -> Rows:
     return rows
 
 
-def medians(runs: list[Rows]) -> Rows:
+def with_sum(rows: Rows, count: int) -> Rows:
+    """The rows, with one behind the first few that adds them up."""
+    added = {key: sum(row[key] for row in rows[:count]) for key in (CPU, WALL, COUNT, FROM_CACHE)}
+    return [*rows[:count], {"step": "all of these", **added}, *rows[count:]]
+
+
+def medians(part: str, runs: list[Rows]) -> Rows:
     """One row per step: the medians of its numbers over processes."""
     found = []
-    for steps in zip(*runs, strict=True):
+    for steps in zip(*(with_sum(rows, PARTS[part]) for rows in runs), strict=True):
         row = {key: item for key, item in steps[0].items() if key != "programs"}
         row |= {key: statistics.median([step[key] for step in steps]) for key in (CPU, WALL, COUNT)}
         row["cpu_range"] = [func(step[CPU] for step in steps) for func in (min, max)]
@@ -66,7 +73,7 @@ def compared(part: str, checkouts: dict[str, Path], rounds: int) -> dict[str, An
     """The rows of one part by checkout, without and with a filled cache; checkouts take turns."""
     if part == "CasADi":
         # The same for all checkouts, and XLA compiles nothing for it.
-        return {"here": {"plain": medians([apart(part) for _ in range(rounds)])}}
+        return {"here": {"plain": medians(part, [apart(part) for _ in range(rounds)])}}
     runs: dict[str, dict[str, list[Rows]]] = {
         name: {"plain": [], "filled": []} for name in checkouts
     }
@@ -80,7 +87,8 @@ def compared(part: str, checkouts: dict[str, Path], rounds: int) -> dict[str, An
                 shown = (f"{row['step']} {row[CPU]:.2f} s" for row in runs[name]["plain"][-1])
                 print(f"# {part}, {name}: {'; '.join(shown)}", file=sys.stderr, flush=True)
     return {
-        name: {kind: medians(item) for kind, item in kinds.items()} for name, kinds in runs.items()
+        name: {kind: medians(part, item) for kind, item in kinds.items()}
+        for name, kinds in runs.items()
     }
 
 
@@ -143,10 +151,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one process each")
     parser.add_argument("--rounds", type=int, default=5, help="processes of each kind")
-    parser.add_argument("--only", choices=PARTS, help="one part")
+    parser.add_argument("--only", choices=tuple(PARTS), help="one part")
     parser.add_argument("--against", type=Path, help="another checkout of jaxcolloc")
     parser.add_argument("--output", type=Path, help="a folder for JSON and Markdown")
-    parser.add_argument("--programs", choices=PARTS, help="list what is compiled")
+    parser.add_argument("--programs", choices=tuple(PARTS), help="list what is compiled")
     chosen = parser.parse_args()
     if chosen.programs:
         print(programs(apart(chosen.programs)))
