@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import CubicSpline
 
 from ._check import choice, describe, float_array, real_numbers
 from ._precision import AnyArray
@@ -164,6 +163,8 @@ def _coefficients(ts: np.ndarray, us: np.ndarray, kind: str) -> np.ndarray:
         shape = (-1,) + (1,) * (us.ndim - 1)
         slopes = np.diff(us, axis=0) / np.diff(ts).reshape(shape)
         return np.stack([us, np.concatenate([slopes, np.zeros_like(us[:1])])])
+    from scipy.interpolate import CubicSpline
+
     pieces = CubicSpline(ts, us).c[::-1]
     last = np.zeros_like(pieces[:, :1])
     last[0] = us[-1]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import chi2
 
 from ._data import Trajectory
 
@@ -133,6 +132,8 @@ def autocorrelation(
 
 def structured(residuals: Sequence[Float[np.ndarray, " _"]], significance: float) -> bool:
     """Whether residuals in the order of time are autocorrelated beyond chance."""
+    from scipy.stats import chi2
+
     total, freedom = autocorrelation(residuals)
     return freedom > 0 and float(chi2.sf(total, freedom)) < significance
 

@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from . import _atomic_file, _storage
 from ._check import describe, function, integer
@@ -238,6 +237,8 @@ def progress_bar(show: bool | str, total: int) -> Iterator[Callable[[Row], None]
     if not show:
         yield lambda row: None
         return
+    from tqdm.auto import tqdm
+
     title = show if isinstance(show, str) else "collocation"
     with tqdm(total=total, unit=" steps", desc=title) as bar:
 

@@ -18,7 +18,6 @@ import abc
 
 import equinox as eqx
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
 from ._check import integer
@@ -137,7 +136,9 @@ class Lobatto(AbstractScheme):
         if num == 2:
             x, weight = np.array([-1.0, 1.0]), np.array([ends, ends])
         else:
-            inner, inner_weight = scipy.special.roots_jacobi(num - 2, 1.0, 1.0)
+            from scipy.special import roots_jacobi
+
+            inner, inner_weight = roots_jacobi(num - 2, 1.0, 1.0)
             x = np.concatenate([[-1.0], inner, [1.0]])
             weight = np.concatenate([[ends], inner_weight / (1 - inner**2), [ends]])
         self.nodes = (1 + x) / 2
@@ -172,7 +173,9 @@ class Radau(AbstractScheme):
         if num == 1:
             inner, inner_weight = np.zeros(0), np.zeros(0)
         else:
-            inner, inner_weight = scipy.special.roots_jacobi(num - 1, 1.0, 0.0)
+            from scipy.special import roots_jacobi
+
+            inner, inner_weight = roots_jacobi(num - 1, 1.0, 0.0)
         self.nodes = np.concatenate([[0.0], (1 + inner) / 2, [1.0]])
         self.barycentric, self.differentiation = _matrices(self.nodes)
         weight = np.concatenate([[0.0], inner_weight / (1 - inner), [2.0 / num**2]])
@@ -204,7 +207,9 @@ class GaussLegendre(AbstractScheme):
 
     def __init__(self, num: int):
         num = integer("num", num, 1)
-        inner, weight = scipy.special.roots_legendre(num)
+        from scipy.special import roots_legendre
+
+        inner, weight = roots_legendre(num)
         self.nodes = np.concatenate([[0.0], (1 + inner) / 2])
         self.barycentric, self.differentiation = _matrices(self.nodes)
         self.quadrature = np.concatenate([[0.0], weight / 2])

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.interpolate import CubicSpline
-from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from ._check import choice, describe, float_array, integer
 from ._data import Trajectory, changed, counted
@@ -25,6 +23,8 @@ class Smooth:
     """A cubic spline through a smoothed channel; constant outside the data."""
 
     def __init__(self, knots: Samples, values: Samples):
+        from scipy.interpolate import CubicSpline
+
         self._first, self._last = knots[0], knots[-1]
         if len(knots) == 1:
             knots, values = knots[0] + np.array([0.0, 1.0]), np.repeat(values, 2)
@@ -136,6 +136,9 @@ def _cross_validation(ts: Samples, ys: Samples, neighbours: int) -> float:
 
 
 def _lowess(ts: Samples, ys: Samples, neighbours: int, at: Queries, *, robust: bool) -> Queries:
+    # It brings pandas: most of what importing this library would take.
+    from statsmodels.nonparametric.smoothers_lowess import lowess
+
     share = min(neighbours / len(ts), 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = lowess(ys, ts, frac=share, it=2 if robust else 0, xvals=at, is_sorted=True)
@@ -232,6 +235,8 @@ def resample(
         if method == "linear":
             columns.append(np.interp(ts, times, values))
         elif method == "cubic":
+            from scipy.interpolate import CubicSpline
+
             unique, first = np.unique(times, return_index=True)
             columns.append(CubicSpline(unique, values[first])(np.clip(ts, times[0], times[-1])))
         else:

@@ -27,8 +27,28 @@ wide = settings["jax_enable_x64"]
 assert jax.numpy.zeros(()).dtype == (np.float64 if wide else np.float32)
 """
 
+# What takes long to import and most calls do without; JAX may bring some of it itself.
+LATER = """
+import sys
+
+import diffrax
+
+before = set(sys.modules)
+import jaxcolloc
+
+heavy = {"cyipopt", "jaxopt", "matplotlib", "multiprocessing", "numba", "optax", "pandas", "scipy"}
+heavy |= {"statsmodels", "tqdm"}
+found = heavy & (set(sys.modules) - before)
+assert not found, found
+"""
+
 
 def test_importing_warns_of_nothing_and_changes_no_setting():
     command = [sys.executable, "-W", "error", "-c", CODE]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_importing_leaves_what_takes_long_for_later():
+    run = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -1,17 +1,20 @@
 """Executors: where subproblems run, and what happens when a worker dies."""
 
 import contextlib
-import multiprocessing
 import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from typing import Any
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import TYPE_CHECKING, Any
 
 from .._check import describe, integer
 from .pickling import pack
 from .subproblem import Job, Local, Recipe, work
+
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 
 # For the workers of a pool: they share the machine, one core each.
@@ -36,11 +39,14 @@ class InProcess(Executor):
         return future
 
 
-def process_pool(workers: int) -> ProcessPoolExecutor:
+def process_pool(workers: int) -> "ProcessPoolExecutor":
     """A pool of spawned processes with one BLAS thread each.
 
     Started at once, since processes take over the environment as it is when they start.
     """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     workers = integer("workers", workers, 1)
     old = {name: os.environ.get(name) for name in _ONE_CORE}
     for name, value in _ONE_CORE.items():

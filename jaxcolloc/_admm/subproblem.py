@@ -8,7 +8,6 @@ import diffrax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import coo_array
 
 from .._data import Trajectory
 from .._grid import Grid
@@ -152,6 +151,8 @@ class Subproblem:
 
     def _gradient(self, sol: Solution) -> np.ndarray:
         """Of the least objective: that of the Lagrangian, zero for what was free."""
+        from scipy.sparse import coo_array
+
         assert sol.multipliers is not None
         nlp = self.nlp
         shape = (nlp.num_constraints, nlp.num_variables)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import lsq_linear
 
 from .._nlp import NLP
 from .._ridge import net_weights
@@ -86,6 +85,8 @@ def _moved(nlp: NLP, head: Head) -> Head:
 
 def _fitted(nlp: NLP, slopes: _Slopes, linear: np.ndarray) -> np.ndarray:
     """The values of all weights, with the `linear` ones fitted to the data within their bounds."""
+    from scipy.optimize import lsq_linear
+
     ys, weights, measured = (
         np.concatenate([getattr(item, name) for item in nlp.trajectories])
         for name in ("ys", "weights", "measured")

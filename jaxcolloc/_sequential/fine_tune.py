@@ -3,11 +3,10 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import diffrax
 import numpy as np
-import optax
 from jaxtyping import PRNGKeyArray
 
 from .._check import describe, flag, instance, integer, positive, share
@@ -28,6 +27,10 @@ from .schedule import as_schedule
 from .training import FineTuning, Training
 
 
+if TYPE_CHECKING:
+    import optax
+
+
 # Options of `transcribe` that have no meaning where every path is a rollout.
 _WITHOUT = ("residual_penalty", "collocate_start")
 
@@ -35,7 +38,7 @@ _WITHOUT = ("residual_penalty", "collocate_start")
 def fine_tune(
     model: Callable[[Any, Any, Any], Any],
     data: Trajectory | Sequence[Trajectory],
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: "optax.GradientTransformation | None" = None,
     *,
     steps: int | Sequence[int] = 1000,
     windows: Sequence[float] = (1.0,),
@@ -157,7 +160,9 @@ def fine_tune(
     return sol
 
 
-def _optimizer(optimizer: Any, clip: float | None) -> optax.GradientTransformation:
+def _optimizer(optimizer: Any, clip: float | None) -> "optax.GradientTransformation":
+    import optax
+
     if optimizer is None:
         optimizer = _default_optimizer()
     if not isinstance(optimizer, optax.GradientTransformation):
@@ -170,12 +175,18 @@ def _optimizer(optimizer: Any, clip: float | None) -> optax.GradientTransformati
 
 # One object per choice, so that equal choices share a compilation.
 @functools.cache
-def _default_optimizer() -> optax.GradientTransformation:
+def _default_optimizer() -> "optax.GradientTransformation":
+    import optax
+
     return optax.adam(1e-3)
 
 
 @functools.lru_cache(64)
-def _clipped(optimizer: optax.GradientTransformation, clip: float) -> optax.GradientTransformation:
+def _clipped(
+    optimizer: "optax.GradientTransformation", clip: float
+) -> "optax.GradientTransformation":
+    import optax
+
     return optax.chain(optax.clip_by_global_norm(clip), optimizer)
 
 

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-import optax
 from jaxtyping import Array
 
 from .._check import describe, float_array
@@ -24,6 +23,10 @@ from .._solver import Outcome
 from .._trace import RESULTS, TrainingStep
 from .loss import Parameters, RolloutLoss, all_rollouts, rollout_value, start_columns
 from .schedule import Schedule
+
+
+if TYPE_CHECKING:
+    import optax
 
 
 # A step whose rollout fails is halved so often before the training ends.
@@ -242,7 +245,7 @@ def value_and_gradient(
 @eqx.filter_jit
 def _update(
     loss: RolloutLoss,
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     parameters: Parameters,
     gradient: Parameters,
     state: Any,
@@ -251,6 +254,8 @@ def _update(
     bounds: tuple[Parameters, Parameters],
 ) -> tuple[Parameters, Any, Array]:
     """One step of the optimizer, into the bounds; and its length."""
+    import optax
+
     # What is known does not count in the gradient's norm.
     gradient = jtu.tree_map(
         lambda slope, low, high: jnp.where(low < high, slope, 0.0), gradient, *bounds

@@ -15,7 +15,6 @@ import jax
 import jax.extend.core
 import jax.tree_util as jtu
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from .._precision import is_array
@@ -84,6 +83,8 @@ def _has_shape(leaf: Any) -> bool:
 
 def _sparse(packed: np.ndarray, num_columns: int) -> Any:
     """The sparse matrix of a bitset's rows."""
+    from scipy.sparse import csr_array
+
     rows, columns = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
     for first in range(0, len(packed), _ROWS):
         part = np.unpackbits(packed[first : first + _ROWS], axis=1, count=num_columns)
@@ -92,7 +93,7 @@ def _sparse(packed: np.ndarray, num_columns: int) -> Any:
         columns.append(column.astype(np.int32))
     where = (np.concatenate(rows), np.concatenate(columns))
     shape = (len(packed), num_columns)
-    return scipy.sparse.csr_array((np.ones(len(where[0]), bool), where), shape=shape)
+    return csr_array((np.ones(len(where[0]), bool), where), shape=shape)
 
 
 class BlockPatterns(NamedTuple):
