@@ -14,9 +14,10 @@ from .._ridge import OnNets, net_weights
 from .._smooth import channel_means
 from .._solution import Solution
 from .._solve import solve
+from .._trace import RESULTS
 from .._transcription.units import with_weights
 from .holdout import Holdout, Score, hold_out
-from .starts import TRIAL_STEPS, Search, title
+from .starts import Search, title
 
 
 # Factors of the data's variance that are tried as `l2`, the strongest first, and how far beyond
@@ -27,8 +28,12 @@ _WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 _BETTER = 0.95
 # The error of one whose own path does not follow its data counts as so much larger.
 _POOR = 1.3
-# A trial that is not solved in the limit of steps gets so many times as many.
-_PATIENCE = 3
+# How many steps a trial gets, and how many more, again and again, as long as it promises to predict
+# as well as the best before it: one that overfits takes many steps to get there.
+_SLICES = (40, 60, 100, 200)
+# Weaker penalties are not tried where one predicts worse by this factor than another that predicts
+# this well.
+_HOPELESS, _PREDICTS = 2.0, 0.5
 
 
 class Penalties(NamedTuple):
@@ -141,11 +146,14 @@ def _tried(
 ) -> tuple[list[_Candidate], _Candidate]:
     """All penalties of one model, each from the solution with the one before; and the best."""
     tried: list[_Candidate] = []
+    best: _Candidate | None = None
     for penalty in penalties.values:
-        tried.append(_trial(nlp, penalty, holdout, search, tried[-1] if tried else None))
-    best = tried[0]
-    for item in tried[1:]:
-        best = item if _beats(item, best) else best
+        item = _trial(nlp, penalty, holdout, search, tried[-1] if tried else None, best)
+        tried.append(item)
+        best = item if best is None or _beats(item, best) else best
+        if _overfits(item, best):
+            break
+    assert best is not None
     while best is tried[-1] or best is tried[0]:
         weaker = best is tried[-1]
         # A best that predicts nothing points nowhere.
@@ -153,7 +161,7 @@ def _tried(
         more = penalties.beyond(weaker) if useful else None
         if more is None:
             break
-        found = _trial(nlp, more, holdout, search, best)
+        found = _trial(nlp, more, holdout, search, best, best)
         values = penalties.values
         penalties = penalties._replace(values=[*values, more] if weaker else [more, *values])
         tried = [*tried, found] if weaker else [found, *tried]
@@ -163,10 +171,23 @@ def _tried(
     return tried, best
 
 
+def _overfits(item: _Candidate, best: _Candidate) -> bool:
+    """Whether a penalty is so weak that no weaker one need be tried."""
+    return best.score.error < _PREDICTS and item.score.error > _HOPELESS * best.score.error
+
+
 def _trial(
-    nlp: NLP, penalty: Any, holdout: Holdout, search: Search, before: _Candidate | None
+    nlp: NLP,
+    penalty: Any,
+    holdout: Holdout,
+    search: Search,
+    before: _Candidate | None,
+    best: _Candidate | None,
 ) -> _Candidate:
-    """One penalty, solved from the solution with another, or after a search of starts."""
+    """One penalty, solved from the solution with another, or after a search of starts.
+
+    It is given up where it takes long and does not promise to predict as well as `best`.
+    """
     train = holdout.train.with_l2(penalty)
     start: Any
     if before is None:
@@ -174,19 +195,20 @@ def _trial(
         start, log = search.best(train)
     else:
         start, log = before.sol.z, before.log
-    # Weak penalties hardly move the solution within a loose tolerance.
-    trial = search.solver.loosened(0.0, TRIAL_STEPS)
     shown = title(search.progress, f"l2 {_text(penalty)}")
-    sol = solve(train, trial, start, throw=False, progress=shown)
-    search.check()
-    if not sol.result.ok:
-        longer = search.solver.loosened(0.0, _PATIENCE * TRIAL_STEPS)
-        again = solve(train, longer, sol, throw=False, progress=shown)
+    for steps in _SLICES:
+        # Weak penalties hardly move the solution within a loose tolerance.
+        solver = search.solver.loosened(0.0, steps)
+        sol = solve(train, solver, start, throw=False, progress=shown)
         search.check()
-        sol = again if again.result.ok else sol
-    score = holdout.score(sol, search.solver)
-    poor = poor_paths(train, path_residuals(sol))
-    return _Candidate(nlp, holdout, penalty, sol, score, log, bool(poor))
+        score = holdout.score(sol, search.solver)
+        poor = bool(poor_paths(train, path_residuals(sol)))
+        found = _Candidate(nlp, holdout, penalty, sol, score, log, poor)
+        promising = best is None or not best.sol.result.ok or found.rank[1] <= best.rank[1]
+        if sol.result is not RESULTS.max_steps_reached or not promising:
+            break
+        start = sol
+    return found
 
 
 def _row(number: int, item: _Candidate) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from .holdout import Holdout
 # Widths of the smoothing window, one start after another.
 _SMOOTHING = (3.0, 1.7, 1.0, 5.0, 1.3, 2.2)
 # Starts are tried with looser tolerance and a limit of steps, on every other boundary.
-_TRIAL_TOL, TRIAL_STEPS = 1e-4, 100
+_TRIAL_TOL, _TRIAL_STEPS = 1e-4, 100
 _COARSENED = 24
 # So many starts that agree this well in the objective need no more company; more if their path does
 # not follow the data, which may be due to the penalty where this is yet to be chosen.
@@ -155,7 +155,7 @@ class Search:
         if self.starts == 1:
             return self.guess(nlp, 0), []
         coarse = self.coarse(nlp)
-        trial = self.solver.loosened(_TRIAL_TOL, TRIAL_STEPS)
+        trial = self.solver.loosened(_TRIAL_TOL, _TRIAL_STEPS)
         log: list[dict[str, Any]] = []
         best, best_rank = None, (True, True, np.inf)
         for sol in self._tries(coarse, trial):
