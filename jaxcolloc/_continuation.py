@@ -9,6 +9,7 @@ import numpy as np
 from ._check import describe, integer
 from ._constraints import AnyConstraint, StateBounds, Tie, as_constraints
 from ._data import Trajectory, changed, measured_channels
+from ._default_solver import default_solver
 from ._grid import Grid
 from ._guess import Guess
 from ._nlp import NLP, check_nlp
@@ -26,7 +27,7 @@ _FAR = 3.0
 
 def solve_growing(
     nlp: NLP,
-    solver: AbstractSolver,
+    solver: AbstractSolver | None,
     guess: Guess,
     *,
     windows: int = 4,
@@ -44,7 +45,8 @@ def solve_growing(
 
     **Arguments:**
 
-    - `nlp`, `solver`, `guess`: as in `jc.solve`; the guess holds the states of all windows.
+    - `nlp`, `solver`, `guess`: as in `jc.solve`; the guess holds the states of all windows. Without
+      a solver (None), `jc.InteriorPoint()`, or `jc.Ipopt()` where that does not take the problem.
     - `windows`: their number.
     - `throw`, `progress`, and other `options` of `jc.solve`: for the last window, the whole NLP.
       A failure in the windows before is no error; the next one starts from what there is.
@@ -54,6 +56,7 @@ def solve_growing(
     **Errors:** as `jc.solve`; `ValueError` for fewer than two windows.
     """
     check_nlp("nlp", nlp)
+    solver = default_solver(nlp) if solver is None else solver
     check_solver(solver)
     windows = integer("windows", windows, 2)
     if not isinstance(guess, Guess):

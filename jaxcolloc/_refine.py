@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from ._check import choice, flag, integer, positive
 from ._choose_grid import input_edges
+from ._default_solver import default_solver
 from ._grid import Grid
-from ._ipopt import Ipopt
 from ._scheme import AbstractScheme
 from ._solution import Solution, check_solution
 from ._solve import solve
@@ -68,7 +68,8 @@ def refine(
       for one interval or where most would be split.
     - `merge`: join intervals that are needlessly fine.
     - `most_nodes`: a grid with more nodes in all is not tried.
-    - `solver`: the solution's own if not given, `jc.Ipopt()` where it has none.
+    - `solver`: the solution's own if not given; where it has none, `jc.InteriorPoint()`, or `jc.Ipopt()`
+      where that does not take the problem.
 
     Returns the last solution, with its verification; `stats["refinement"]` lists the rounds, and
     `stats["refinement_end"]` says why it ended. A warm solve that fails leaves the solution before
@@ -82,7 +83,7 @@ def refine(
     flag("merge", merge)
     most_nodes = integer("most_nodes", most_nodes, 1)
     if solver is None:
-        solver = sol.solver or Ipopt()
+        solver = sol.solver or default_solver(sol.nlp)
     check_solver(solver)
     report = verify(sol) if sol.verification is None else sol.verification
     log = [_row(sol, report, 0.0)]

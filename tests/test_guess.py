@@ -1,5 +1,7 @@
 """Guesses: Xavier weights, gradient matching, states."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,9 @@ import jaxcolloc as jc
 from jaxcolloc._guess.gradient_matching import _Misfit, points_each
 from jaxcolloc._guess.guess import _curve_slopes
 from jaxcolloc._guess.states import smooth_curves
+from jaxcolloc._precision import x64
+from jaxcolloc._transcription.blocks import over_points
+from jaxcolloc._transcription.point_functions import VectorField
 
 
 TS = np.linspace(0.0, 4.0, 60)
@@ -111,6 +116,32 @@ def test_gradient_matching_knows_its_derivatives():
     # The Hessian is that of residuals without curvature, as those are in the weights alone.
     step = np.append(rng.normal(size=nlp.num_weights - 2), np.zeros(2 + 2 * 2))
     assert along(step)[2] == pytest.approx(step @ misfit.hessian(head) @ step / 2, rel=1e-8)
+
+
+@pytest.mark.slow
+def test_gradient_matching_ends_as_low_as_another_least_squares_solver():
+    """JAXopt's Levenberg-Marquardt method on the same residuals, from the same start."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="JAXopt is no longer maintained")
+        import jaxopt
+
+    nlp = nlp_of(Net(2, 8))
+    slopes = _curve_slopes(nlp, smooth_curves(nlp, 3.0))
+    start = nlp.layout.model.flatten("model", jc.xavier(nlp.model, jax.random.key(0)))
+    misfit = _Misfit(start, slopes, np.ones(len(start), bool), 1e-4)
+    (item,) = slopes
+    unit = np.sqrt(np.mean(item.slope[0] ** 2, axis=0) * item.num_points)
+    with x64():
+        field = VectorField(nlp.layout.model)
+
+        def residual(w):
+            values = over_points(field, w, item.points, item.y, nlp.num_weights)
+            return jnp.concatenate([((values - item.slope) / unit).ravel(), 1e-2 * w])
+
+        other = jaxopt.LevenbergMarquardt(residual, maxiter=300, materialize_jac=True)
+        reached = float(jnp.sum(residual(other.run(jnp.asarray(start)).params) ** 2)) / 2
+    assert misfit.value(start) > 3 * reached
+    assert misfit.value(misfit.lowered(300)) < 1.2 * reached
 
 
 @pytest.mark.parametrize(("samples", "num", "each"), [(2, 1, 8), (16, 3, 60), (500, 4, 250)])

@@ -18,7 +18,6 @@ from .._early_inputs import warn_of_early_inputs
 from .._fingerprint import fingerprint
 from .._grid import Grids, as_grids
 from .._guess import Guess
-from .._ipopt import Ipopt
 from .._load import load, stored_request, stored_setting
 from .._nlp import NLP
 from .._refine import refine
@@ -37,8 +36,6 @@ from .selection import penalties_of, select
 from .starts import Interrupted, Search, title
 
 
-# A solve that takes longer has gone astray.
-_STEPS = 500
 # A solve that ends so much higher than its start did on a coarser grid has lost it.
 _WORSE = 0.05
 
@@ -109,7 +106,8 @@ def fit(
     - `tol`: the distance between rollout and path, as a share of the states' spread, at which
       refinement stops; `refinements`: the largest number of its rounds, 0 for none.
     - `continuation`: go through growing windows where the plain solve fails.
-    - `solver`: `jc.Ipopt(max_steps=500)` if not given.
+    - `solver`: if not given `jc.InteriorPoint(max_steps=500)`, or `jc.Ipopt(max_steps=500)` for a
+      problem that it does not take (one with a `jc.Tie`).
     - `checkpoint`: a file that is written every `every` iterations and at the end. If it is there
       already, from the same fit that was killed or has finished, the fit continues from it. A file
       from a fit of another model, other data or other options (but for `tol`, `refinements`,
@@ -143,8 +141,8 @@ def fit(
     tol = positive("tol", tol)
     horizon = None if horizon is None else positive("horizon", horizon)
     settings = Settings.of(options)
-    solver = Ipopt(max_steps=_STEPS) if solver is None else solver
-    check_solver(solver)
+    if solver is not None:
+        check_solver(solver)
     file = None
     if checkpoint is not None:
         asked = {
@@ -159,12 +157,14 @@ def fit(
         search = Search(key, starts, states, weights, solver, progress, interrupt, horizon)
         if file is not None and file.exists():
             nlp, start = _resumed(file, models, trajectories, l2, settings)
+            search.choose_solver(nlp)
         else:
             grids = as_grids(choose_grids(trajectories, grid, scheme), trajectories)
             warn_of_early_inputs(trajectories, grids)
             nlp, start = _begun(models, trajectories, grids, l2, settings, held_out, search, stats)
             # What is not chosen yet is no fit to go on from.
             file = file if "starts" in stats else None
+        solver = search.solver
         shown = title(progress, "fit")
         sol = solve(nlp, solver, start, throw=False, progress=shown, checkpoint=file)
         if continuation and not sol.result.ok and isinstance(start, Guess):
@@ -208,6 +208,7 @@ def _begun(
         problems.append((nlp.with_l2(own.middle), own))
     several = sum(len(own.values) for _, own in problems) > 1
     nlp = problems[0][0]
+    search.choose_solver(nlp)
     try:
         coarse = search.coarse(nlp)
         holdout = hold_out(coarse, held_out, search.horizon) if several else None

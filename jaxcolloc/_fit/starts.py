@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from .._comparison import compare, poor_paths
+from .._default_solver import default_solver
 from .._goodness import explains_to_noise
 from .._grid import Grid
 from .._guess import (
@@ -34,6 +35,8 @@ from .holdout import Holdout
 
 # Widths of the smoothing window, one start after another.
 _SMOOTHING = (3.0, 1.7, 1.0, 5.0, 1.3, 2.2)
+# A solve that takes longer has gone astray.
+_STEPS = 500
 # Starts are tried with looser tolerance and a limit of steps, on every other boundary.
 _TRIAL_TOL, _TRIAL_STEPS = 1e-4, 100
 _COARSENED = 24
@@ -57,7 +60,7 @@ class Search:
         starts: int,
         states: Any,
         weights: str,
-        solver: AbstractSolver,
+        solver: AbstractSolver | None,
         progress: bool,
         interrupt: Interrupt,
         horizon: float | None = None,
@@ -70,12 +73,24 @@ class Search:
         self.whole: NLP | None = None
         self.holdout: Holdout | None = None
         self.kept: tuple[Solution, NLP | None, Holdout | None] | None = None
-        self.key, self.starts, self.solver, self.progress = key, starts, solver, progress
+        self.key, self.starts, self.progress = key, starts, progress
+        self._solver = solver
         self.states, self.weights = states, weights
         # Neither random nor smoothed: all starts would be one.
         drawn = key is not None and weights != "as_given"
         if not drawn and not (isinstance(states, str) or callable(states)):
             self.starts = 1
+
+    def choose_solver(self, nlp: NLP) -> None:
+        """Take the default one for `nlp`, and all that is made of it, where none was given."""
+        if self._solver is None:
+            self._solver = default_solver(nlp, _STEPS)
+
+    @property
+    def solver(self) -> AbstractSolver:
+        """The solver; to be asked for once it is chosen."""
+        assert self._solver is not None
+        return self._solver
 
     def guess(self, nlp: NLP, number: int) -> Guess:
         """The start of that number; the first is that of `jc.guess`.

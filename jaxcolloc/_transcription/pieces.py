@@ -24,7 +24,7 @@ from .sparse import Entries
 
 # Points that are evaluated together, of which there are three numbers only: a single or a few, and
 # those of short and of long series.
-_FEW, _SOME, _MANY = 8, 256, 2048
+_FEW, _SOME, _MANY = 8, 128, 1024
 # Points of one trajectory in a chunk that holds several.
 _SHORT = 32
 

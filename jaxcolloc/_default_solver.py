@@ -1,0 +1,17 @@
+"""default_solver: the one that is used where a caller names none."""
+
+from ._interior_point import InteriorPoint
+from ._ipopt import Ipopt
+from ._nlp import NLP
+from ._solver import AbstractSolver
+
+
+def default_solver(nlp: NLP, max_steps: int = 3000) -> AbstractSolver:
+    """`jc.InteriorPoint` where it takes the problem, `jc.Ipopt` elsewhere.
+
+    It does not take ties and other constraints that join intervals, nor states that are fixed
+    elsewhere than at a start.
+    """
+    if InteriorPoint.takes(nlp):
+        return InteriorPoint(max_steps=max_steps)
+    return Ipopt(max_steps=max_steps)
