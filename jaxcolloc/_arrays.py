@@ -165,6 +165,11 @@ class Traced:
 Driver = type[Host] | type[Traced]
 
 
+def on_host() -> bool:
+    """Whether concrete values are computed on the host: where JAX has nothing but a CPU."""
+    return jax.default_backend() == "cpu"
+
+
 def driver(x: Any) -> Driver:
     """The one for a value: `Traced` for JAX arrays, `Host` for those of NumPy and for numbers."""
     return Traced if isinstance(x, jax.Array) else Host

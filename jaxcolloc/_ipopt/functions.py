@@ -34,6 +34,7 @@ class Functions:
     def warm_up(self, z: np.ndarray) -> float:
         """Compile by evaluating once; the seconds that took."""
         begin = time.perf_counter()
+        self._nlp.compiled.prepare()
         with contextlib.suppress(self._error):
             self._at(z)
         self.seconds = 0.0

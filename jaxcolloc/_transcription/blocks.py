@@ -107,6 +107,7 @@ class PointBlocks(Protocol):
     @property
     def hess_wy(self) -> Entries: ...
 
+    def compilations(self, *names: str) -> list[Callable[[], Any]]: ...
     def ww_structure(self, points: Points) -> list[tuple[np.ndarray, np.ndarray]]: ...
     def value(self, head: AnyArray, points: Points, y: AnyArray) -> AnyArray: ...
     def first(
@@ -157,6 +158,10 @@ class Blocks:
             num_shared=num_shared,
             **patterns._asdict(),
         )
+
+    def compilations(self, *names: str) -> list[Callable[[], Any]]:
+        """None: they are part of a larger program."""
+        return []
 
     @property
     def _shared(self) -> np.ndarray:

@@ -11,14 +11,14 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._arrays import driver, module
+from .._arrays import driver, module, on_host
 from .._plain import plain
 from .._precision import AnyArray, Number, is_array, x64
 from .layout import Layout
 from .objective_terms import Quadratic
 from .pieces import HostBlocks, Static
 from .sparse import Assembly, Pattern
-from .terms import Equations, Penalty, Structure
+from .terms import Defects, Equations, Penalty, Pointwise, Structure
 
 
 Patterns = tuple[Pattern, Pattern, Pattern]
@@ -158,6 +158,17 @@ class Core:
         return dataclasses.replace(
             self, equations=converted(self.equations), penalties=converted(self.penalties)
         )
+
+    def compilations(self) -> list[Callable[[], Any]]:
+        """What remains to be compiled for a solve on the host, each as a function that does so."""
+        jobs: list[Callable[[], Any]] = []
+        for term in self.equations:
+            term = term.field if isinstance(term, Defects) else term
+            if isinstance(term, Pointwise):
+                jobs += term.blocks.compilations("value", "first", "second")
+        for penalty in self.penalties:
+            jobs += penalty.blocks.compilations("value", "gradient", "second")
+        return jobs
 
     def objective(self, z: Vector) -> Number:
         """The data's losses plus the penalties."""
@@ -316,6 +327,15 @@ class Compiled:
             self._forget()
         return self._pieces
 
+    def prepare(self) -> None:
+        """Compile what a solve on the host will call, side by side where there are cores."""
+        jobs = self.pieces.compilations() if on_host() else []
+        if len(jobs) > 1:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda job: job(), jobs))
+
     def _forget(self) -> None:
         if self._arrays is not None and self._pieces is not None:
             self._like = None
@@ -330,7 +350,7 @@ class Compiled:
 
         On a CPU it is evaluated on the host, in NumPy, elsewhere as `traced`.
         """
-        if jax.default_backend() != "cpu":
+        if not on_host():
             return self.traced(name)
         function = getattr(self.pieces, name)
 

@@ -7,6 +7,7 @@ it was made for. A squared loss of the states themselves needs no compilation at
 
 import functools
 import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -60,6 +61,10 @@ class Static:
 _known: "weakref.WeakValueDictionary[tuple[Any, ...], Static]" = weakref.WeakValueDictionary()
 
 
+# What has been compiled for a solve.
+_compiled: "weakref.WeakSet[Static]" = weakref.WeakSet()
+
+
 class _Chunk(NamedTuple):
     """Points that are evaluated together.
 
@@ -90,6 +95,7 @@ class HostBlocks:
         self.hess_yy, self.hess_wy, self.hess_ww = blocks.hess_yy, blocks.hess_wy, blocks.hess_ww
         self._shape = points.t.shape
         self._unknowns = np.asarray(points.unknowns)
+        self._head_size = int(np.max(self._unknowns, initial=blocks.num_shared - 1)) + 1
         arrays, rest = eqx.partition(blocks, is_array)
         self._static = Static.of(arrays, rest)
         with x64(), jax.ensure_compile_time_eval():
@@ -108,6 +114,24 @@ class HostBlocks:
         ):
             return SquaredError(blocks, points)
         return cls(blocks, points)
+
+    def compilations(self, *names: str) -> list[Callable[[], Any]]:
+        """What remains to be compiled of these methods, each as a function that does so.
+
+        It evaluates the points of one chunk, for weights and states that are zero.
+        """
+        if self._static in _compiled:
+            return []
+        _compiled.add(self._static)
+        chunk, shape = self._chunks[0], self._chunks[0].where.shape
+        head, y = np.zeros(self._head_size), np.zeros((*self._shape, self.num_states))
+        more = {"gradient": np.ones(shape), "second": np.ones((*shape, self.num_outputs))}
+
+        def compiling(name: str) -> Any:
+            with x64():
+                return self._run(name, chunk, head, y, *([more[name]] if name in more else []))
+
+        return [functools.partial(compiling, name) for name in names]
 
     def ww_structure(self, points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
         return self.blocks.ww_structure(points)
@@ -253,6 +277,9 @@ class SquaredError(HostBlocks):
         channels = np.arange(points.data.ys.shape[-1])
         diagonal = blocks.hess_yy == Entries(channels, channels)
         return diagonal and len(blocks.hess_wy.rows) == len(blocks.hess_ww.rows) == 0
+
+    def compilations(self, *names: str) -> list[Callable[[], Any]]:
+        return []
 
     def _residual(self, y: AnyArray) -> np.ndarray:
         return np.where(self._measured, y[..., : self._ys.shape[-1]] - self._ys, 0.0)
