@@ -58,12 +58,12 @@ class Host:
         return not condition
 
     @staticmethod
-    def zero_if(condition: Any, x: np.ndarray) -> np.ndarray:
+    def zero_if(condition: Any, x: np.ndarray) -> Any:
         """`x`, or as many zeros."""
         return np.zeros_like(x) if condition else x
 
     @staticmethod
-    def nothing(shape: tuple[int, ...]) -> np.ndarray:
+    def nothing(shape: tuple[int, ...]) -> Any:
         """Zeros of this shape, to be read only; they take no memory."""
         return np.broadcast_to(np.float64(0.0), shape)
 
@@ -73,34 +73,34 @@ class Host:
         return None
 
     @staticmethod
-    def add_at(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def add_at(x: np.ndarray, index: Any, values: Any) -> Any:
         """`x` with `values` added at `index`, as often as a position occurs in it."""
         x = x.copy()
         np.add.at(x, index, values)
         return x
 
     @staticmethod
-    def add_to(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def add_to(x: np.ndarray, index: Any, values: Any) -> Any:
         """`x` with `values` added at `index`, in which no position occurs twice."""
         x = x.copy()
         x[index] += values
         return x
 
     @staticmethod
-    def set_at(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def set_at(x: np.ndarray, index: Any, values: Any) -> Any:
         """`x` with `values` at `index`."""
         x = x.copy()
         x[index] = values
         return x
 
     @staticmethod
-    def add_into(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def add_into(x: np.ndarray, index: Any, values: Any) -> Any:
         """As `add_to`, in an `x` that nobody else holds: its memory is used again."""
         x[index] += values
         return x
 
     @staticmethod
-    def put_into(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def put_into(x: np.ndarray, index: Any, values: Any) -> Any:
         """As `set_at`, in an `x` that nobody else holds: its memory is used again."""
         x[index] = values
         return x
@@ -133,11 +133,11 @@ class Traced:
         return jnp.logical_not(condition)
 
     @staticmethod
-    def zero_if(condition: Any, x: jax.Array) -> jax.Array:
+    def zero_if(condition: Any, x: jax.Array) -> Any:
         return jnp.where(condition, 0.0, x)
 
     @staticmethod
-    def nothing(shape: tuple[int, ...]) -> jax.Array:
+    def nothing(shape: tuple[int, ...]) -> Any:
         return jnp.zeros(shape)
 
     @staticmethod
@@ -147,13 +147,13 @@ class Traced:
         return jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), shapes)
 
     @staticmethod
-    def add_at(x: jax.Array, index: Any, values: Any) -> jax.Array:
+    def add_at(x: jax.Array, index: Any, values: Any) -> Any:
         return x.at[index].add(values)
 
     add_to = add_into = add_at
 
     @staticmethod
-    def set_at(x: jax.Array, index: Any, values: Any) -> jax.Array:
+    def set_at(x: jax.Array, index: Any, values: Any) -> Any:
         return x.at[index].set(values)
 
     put_into = set_at

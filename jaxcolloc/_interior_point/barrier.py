@@ -8,13 +8,13 @@ $$\min_{z, s} \; \varphi = f(z) - \mu \sum \ln(z - l) - \mu \sum \ln(u - z) - \d
 Equation numbers are those of Waechter and Biegler (`options.py`).
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Bool, Float
 
 from .._arrays import Array, driver, module
 from . import blocks
-from .blocks import Curvature, Slopes, Structure
+from .blocks import Curvature, Slopes
 from .box import AnyBox
 from .options import (
     BARRIER_TOL_FACTOR,
@@ -104,8 +104,8 @@ class Problem(NamedTuple):
 
     **Arguments:**
 
-    - `core`: its functions, not scaled.
-    - `structure`: where the blocks of its sparse matrices stand.
+    - `core`: its `Functions`, not scaled.
+    - `structure`: the `Structure`, where the blocks of its sparse matrices stand.
     - `box`: the bounds of the variables; those of fixed variables are infinite.
     - `slack_box`: the scaled bounds of the constraints; those of equations are infinite.
     - `target`: the scaled values that equations are to have; zero for inequalities.
@@ -115,8 +115,8 @@ class Problem(NamedTuple):
     - `scale`, `row_scale`: the factors of the objective and of the constraints.
     """
 
-    core: Functions
-    structure: Structure
+    core: Any
+    structure: Any
     box: AnyBox
     slack_box: AnyBox
     target: Float[Array, " constraint"]

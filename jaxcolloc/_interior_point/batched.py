@@ -5,7 +5,7 @@ and a vector of the weights, which all intervals of a trajectory share, (traj, w
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ class Square(NamedTuple):
         return self._solved(b[..., None], transposed)[..., 0]
 
     def _solved(self, b: Array, transposed: bool) -> Array:
-        solve = jax.scipy.linalg.lu_solve if driver(b).traced else _lu_solve
+        solve: Any = jax.scipy.linalg.lu_solve if driver(b).traced else _lu_solve
         return solve((self.matrices, self.pivots), b, int(transposed))
 
 

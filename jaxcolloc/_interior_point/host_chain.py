@@ -160,8 +160,7 @@ def _band(q_ll: np.ndarray, step_l: np.ndarray, held: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache
 def _template(d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """The columns of a boundary with what is the same for all, rows and columns of a block, and
-    the place of the diagonal."""
+    """A boundary's columns with what is the same in all; a block's rows, columns; the diagonal."""
     band = 2 * d - 1
     template, middle = np.zeros((2 * d, 3 * band + 1)), 2 * band
     template[:d, middle - d] = template[d:, middle + d] = -1.0
