@@ -101,7 +101,7 @@ def slopes(
     jacobian, row_scale = one_more(jacobian), one_more(row_scale)
 
     def scaled(scale: Array, at: Array) -> Array:
-        block = jacobian[at]
+        block = read(jacobian, at)
         block *= scale
         return block
 
@@ -121,15 +121,21 @@ def curvature(structure: Structure, hessian: Float[Array, " hessian_entry"]) -> 
     """The blocks of the Hessian with these non-zeros of its lower triangle."""
     hessian = one_more(hessian)
     return Curvature(
-        hessian[structure.hess_ww],
+        read(hessian, structure.hess_ww),
         tuple(
             Curves(
-                hessian[chain.hess_ll], hessian[chain.hess_lx], hessian[chain.hess_xx],
-                hessian[chain.hess_lw], hessian[chain.hess_xw],
+                read(hessian, chain.hess_ll), read(hessian, chain.hess_lx), read(hessian, chain.hess_xx),
+                read(hessian, chain.hess_lw), read(hessian, chain.hess_xw),
             )
             for chain in structure.chains
         ),
     )  # fmt: skip
+
+
+def read(x: Array, at: Array) -> Array:
+    """`x` at these positions."""
+    # On the host `take` is the faster one, but not for narrow integers.
+    return x.take(at) if at.dtype == np.intp and not driver(x).traced else x[at]
 
 
 def no_curvature(structure: Structure, on: Driver) -> Curvature:
