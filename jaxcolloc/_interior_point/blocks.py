@@ -123,13 +123,14 @@ def curvature(structure: Structure, hessian: Float[Array, " hessian_entry"]) -> 
     return Curvature(
         read(hessian, structure.hess_ww),
         tuple(
-            Curves(
-                read(hessian, chain.hess_ll), read(hessian, chain.hess_lx), read(hessian, chain.hess_xx),
-                read(hessian, chain.hess_lw), read(hessian, chain.hess_xw),
-            )
-            for chain in structure.chains
+            Curves(*(read(hessian, at) for at in _curves_at(chain))) for chain in structure.chains
         ),
-    )  # fmt: skip
+    )
+
+
+def _curves_at(chain: Chain) -> tuple[Array, ...]:
+    """Where the blocks of `Curves` stand."""
+    return chain.hess_ll, chain.hess_lx, chain.hess_xx, chain.hess_lw, chain.hess_xw
 
 
 def read(x: Array, at: Array) -> Array:
@@ -143,14 +144,10 @@ def no_curvature(structure: Structure, on: Driver) -> Curvature:
     return Curvature(
         on.nothing(structure.hess_ww.shape),
         tuple(
-            Curves(
-                on.nothing(chain.hess_ll.shape), on.nothing(chain.hess_lx.shape),
-                on.nothing(chain.hess_xx.shape), on.nothing(chain.hess_lw.shape),
-                on.nothing(chain.hess_xw.shape),
-            )
+            Curves(*(on.nothing(at.shape) for at in _curves_at(chain)))
             for chain in structure.chains
         ),
-    )  # fmt: skip
+    )
 
 
 def one_more(x: Array) -> Array:
