@@ -160,13 +160,17 @@ class Traced:
 
 
 Driver = type[Host] | type[Traced]
+# Asked first: whether something is a JAX array takes a microsecond to find out.
+_NUMPY = np.ndarray, np.generic, float, int
 
 
 def driver(x: Any) -> Driver:
     """The one for a value: `Traced` for JAX arrays, `Host` for those of NumPy and for numbers."""
-    return Traced if isinstance(x, jax.Array) else Host
+    if isinstance(x, _NUMPY) or not isinstance(x, jax.Array):
+        return Host
+    return Traced
 
 
 def module(x: Any) -> Any:
     """The array module for a value."""
-    return jnp if isinstance(x, jax.Array) else np
+    return driver(x).xp

@@ -83,8 +83,7 @@ class Values(NamedTuple):
     @property
     def theta(self) -> Array:
         """The constraint violation: the sum of the residuals' magnitudes."""
-        xp = module(self.residual)
-        return xp.sum(xp.abs(self.residual))
+        return abs(self.residual).sum()
 
 
 class Errors(NamedTuple):
@@ -137,8 +136,8 @@ class Problem(NamedTuple):
         xp = module(gradient)
         gradient = xp.where(self.fixed, 0.0, gradient * self.scale)
         residual = self.residual(constraints, s)
-        finite = xp.isfinite(objective) & xp.all(xp.isfinite(gradient))
-        finite = finite & xp.all(xp.isfinite(residual)) & xp.all(xp.isfinite(jacobian))
+        finite = xp.isfinite(objective) & xp.isfinite(gradient).all()
+        finite = finite & xp.isfinite(residual).all() & xp.isfinite(jacobian).all()
         slopes = blocks.slopes(self.structure, jacobian, self.row_scale)
         return Values(objective * self.scale, gradient, residual, slopes, finite)
 
@@ -171,12 +170,12 @@ class Problem(NamedTuple):
         in_z = force - point.low + point.high
         xp = module(in_z)
         in_s = xp.where(self.inequality, -point.multipliers - point.s_low + point.s_high, 0.0)
-        dual = xp.maximum(xp.max(xp.abs(in_z)), xp.max(xp.abs(in_s), initial=0.0))
-        primal = xp.max(xp.abs(values.residual), initial=0.0)
-        bound_total = xp.sum(point.low) + xp.sum(point.high)
-        bound_total = bound_total + xp.sum(point.s_low) + xp.sum(point.s_high)
+        dual = xp.maximum(abs(in_z).max(), abs(in_s).max(initial=0.0))
+        primal = abs(values.residual).max(initial=0.0)
+        bound_total = point.low.sum() + point.high.sum()
+        bound_total = bound_total + point.s_low.sum() + point.s_high.sum()
         count = max(len(point.z), 1)
-        total = xp.sum(xp.abs(point.multipliers)) + bound_total
+        total = abs(point.multipliers).sum() + bound_total
         scale_dual = xp.maximum(S_MAX, total / (count + len(point.s))) / S_MAX
         scale_bound = xp.maximum(S_MAX, bound_total / count) / S_MAX
         off = xp.maximum(

@@ -16,6 +16,10 @@ from .._arrays import Array, driver
 from .options import LARGEST_INVERTED
 
 
+# Numbers that stay in a processor's cache while they are worked with.
+_CACHED = 2**16
+
+
 def transpose(a: Array) -> Array:
     """Each interval's matrix, transposed."""
     return a.swapaxes(-1, -2)
@@ -50,6 +54,22 @@ def onto_weights(a: Array, x: Array) -> Array:
 def gram(a: Array, b: Array) -> Array:
     """The sum over intervals of `a.T @ b`, as one product per trajectory."""
     return transpose(_rows(a)) @ _rows(b)
+
+
+def gram_with(a: Array, square: Array, b: Array) -> Array:
+    """The sum over intervals of `a.T @ (square @ a + 2 * b)`."""
+    if driver(a).traced:
+        return gram(a, square @ a + 2 * b)
+    # As many intervals at a time as stay in the cache.
+    count = max(1, _CACHED // (math.prod(a.shape) // a.shape[1] + 1))
+    found = np.zeros((len(a), a.shape[3], a.shape[3]))
+    for first in range(0, a.shape[1], count):
+        some = slice(first, first + count)
+        inner = square[:, some] @ a[:, some]
+        inner += b[:, some]
+        inner += b[:, some]
+        found += gram(a[:, some], inner)
+    return found
 
 
 def _rows(a: Array) -> Array:

@@ -41,14 +41,15 @@ def factorise_chains(
     factors, pivots, _ = lapack.dgbtrf(
         _band(q_ll / unit, step_l, held).T, 2 * d - 1, 2 * d - 1, overwrite_ab=1
     )
+    scale = np.ones((count, length, 2 * d))
+    scale[:, :, d:] = unit[..., 0]
     # LAPACK's order: what is contiguous is a column.
     right = np.empty((p, count, length, 2 * d))
-    np.negative(ends.transpose(3, 0, 1, 2), out=right)
-    right[..., :d] /= unit[:, :, 0]
+    np.multiply(ends.transpose(3, 0, 1, 2), scale / -unit[..., 0], out=right)
     right[:, :, 0, :d][:, held] = 0.0
-    by_weights = _solved(factors, pivots, right).transpose(1, 2, 3, 0)
-    by_weights[:, :, d:] *= unit
-    return Banded(factors, pivots, by_weights, unit)
+    u = _solved(factors, pivots, right)
+    u *= scale
+    return Banded(factors, pivots, u.transpose(1, 2, 3, 0), unit)
 
 
 def solve_chains(

@@ -63,6 +63,7 @@ from .batched import (
     cholesky,
     cholesky_solve,
     gram,
+    gram_with,
     onto_weights,
     times,
     times_transposed,
@@ -175,7 +176,7 @@ def factorise(
         stage, own = _stage(intervals, bowl, weight[chain.loose], fixed[chain.first])
         stages.append(stage)
         schur = _to_schur(chain, schur, own)
-        good = good & xp.all(xp.isfinite(stage.turned.by_weights))
+        good = good & xp.isfinite(stage.turned.by_weights).all()
     held = fixed[:head]
     schur = (schur + schur.T) / 2
     if on.traced or held.any():
@@ -227,10 +228,8 @@ def _stage(intervals: Eliminated, bowl: _Bowl, weight: Array, held: Array) -> tu
     q_lw = transpose(t_l) @ h.xw
     q_lw += h.lw
     q_lw += transpose(along_l) @ t_w
-    # Not symmetric, but the same as symmetric once the Schur complement is made so.
-    crossed = h.xx @ t_w
-    crossed += 2 * h.xw
-    own = own + gram(t_w, crossed)
+    # Not symmetric, but right once the Schur complement is made so.
+    own = own + gram_with(t_w, h.xx, h.xw)
     ends = on.xp.concatenate([q_lw, t_w[:, :, m - d :]], axis=2)
     boundaries = traced_chain if on.traced else host_chain
     turned = boundaries.factorise_chains(q_ll, ends, t_l[:, :, m - d :], held)
