@@ -58,12 +58,12 @@ class Host:
         return not condition
 
     @staticmethod
-    def zero_if(condition: Any, x: np.ndarray) -> np.ndarray:
+    def zero_if(condition: Any, x: np.ndarray) -> Any:
         """`x`, or as many zeros."""
         return np.zeros_like(x) if condition else x
 
     @staticmethod
-    def nothing(shape: tuple[int, ...]) -> np.ndarray:
+    def nothing(shape: tuple[int, ...]) -> Any:
         """Zeros of this shape, to be read only; they take no memory."""
         return np.broadcast_to(np.float64(0.0), shape)
 
@@ -73,7 +73,7 @@ class Host:
         return None
 
     @staticmethod
-    def add_at(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def add_at(x: np.ndarray, index: Any, values: Any) -> Any:
         """`x` with `values` added at `index`, as often as a position occurs in it."""
         if x.ndim == 1 and isinstance(index, np.ndarray):
             # Faster than `np.add.at` by far.
@@ -83,27 +83,27 @@ class Host:
         return x
 
     @staticmethod
-    def add_to(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def add_to(x: np.ndarray, index: Any, values: Any) -> Any:
         """`x` with `values` added at `index`, in which no position occurs twice."""
         x = x.copy()
         x[index] += values
         return x
 
     @staticmethod
-    def set_at(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def set_at(x: np.ndarray, index: Any, values: Any) -> Any:
         """`x` with `values` at `index`."""
         x = x.copy()
         x[index] = values
         return x
 
     @staticmethod
-    def add_into(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def add_into(x: np.ndarray, index: Any, values: Any) -> Any:
         """As `add_to`, in an `x` that nobody else holds: its memory is used again."""
         x[index] += values
         return x
 
     @staticmethod
-    def put_into(x: np.ndarray, index: Any, values: Any) -> np.ndarray:
+    def put_into(x: np.ndarray, index: Any, values: Any) -> Any:
         """As `set_at`, in an `x` that nobody else holds: its memory is used again."""
         x[index] = values
         return x
@@ -136,11 +136,11 @@ class Traced:
         return jnp.logical_not(condition)
 
     @staticmethod
-    def zero_if(condition: Any, x: jax.Array) -> jax.Array:
+    def zero_if(condition: Any, x: jax.Array) -> Any:
         return jnp.where(condition, 0.0, x)
 
     @staticmethod
-    def nothing(shape: tuple[int, ...]) -> jax.Array:
+    def nothing(shape: tuple[int, ...]) -> Any:
         return jnp.zeros(shape)
 
     @staticmethod
@@ -150,19 +150,21 @@ class Traced:
         return jax.tree.map(lambda item: jnp.zeros(item.shape, item.dtype), shapes)
 
     @staticmethod
-    def add_at(x: jax.Array, index: Any, values: Any) -> jax.Array:
+    def add_at(x: jax.Array, index: Any, values: Any) -> Any:
         return x.at[index].add(values)
 
     add_to = add_into = add_at
 
     @staticmethod
-    def set_at(x: jax.Array, index: Any, values: Any) -> jax.Array:
+    def set_at(x: jax.Array, index: Any, values: Any) -> Any:
         return x.at[index].set(values)
 
     put_into = set_at
 
 
 Driver = type[Host] | type[Traced]
+# Asked first: whether something is a JAX array takes a microsecond to find out.
+_NUMPY = np.ndarray, np.generic, float, int
 
 
 def on_host() -> bool:
@@ -172,9 +174,11 @@ def on_host() -> bool:
 
 def driver(x: Any) -> Driver:
     """The one for a value: `Traced` for JAX arrays, `Host` for those of NumPy and for numbers."""
-    return Traced if isinstance(x, jax.Array) else Host
+    if isinstance(x, _NUMPY) or not isinstance(x, jax.Array):
+        return Host
+    return Traced
 
 
 def module(x: Any) -> Any:
     """The array module for a value."""
-    return jnp if isinstance(x, jax.Array) else np
+    return driver(x).xp

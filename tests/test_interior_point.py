@@ -1,4 +1,7 @@
-"""InteriorPoint: its linear algebra against dense matrices, its optima against IPOPT's."""
+"""InteriorPoint: its linear algebra against dense matrices, its optima against IPOPT's.
+
+Both drivers, NumPy on the host and the compiled loop, are held against the same, and each other.
+"""
 
 import concurrent.futures
 import warnings
@@ -11,10 +14,11 @@ import pytest
 from helpers import SCHEMES, Linear, Net, Plant, dense, spiral
 
 import jaxcolloc as jc
-from jaxcolloc._interior_point import blocks, kkt, loop
+from jaxcolloc._arrays import module
+from jaxcolloc._interior_point import batch, batched, blocks, chain, host_chain, kkt, loop
 from jaxcolloc._interior_point.iterate import iterate
-from jaxcolloc._interior_point.problem import problem_of
-from jaxcolloc._interior_point.state import Options
+from jaxcolloc._interior_point.problem import host_problem_of, problem_of
+from jaxcolloc._interior_point.state import Options, Record, begin
 from jaxcolloc._interior_point.structure import structure_of
 from jaxcolloc._precision import x64
 
@@ -68,22 +72,28 @@ def matrices(nlp, seed=0):
     return rng, jacobian, hessian, a, w + np.tril(w, -1).T
 
 
-@eqx.filter_jit
 def _both(structure, jacobian, hessian, diagonal, weight, dual, primal, fixed):
-    slopes = blocks.slopes(structure, jacobian, jnp.ones(structure.num_constraints))
+    slopes = blocks.slopes(structure, jacobian, module(jacobian).ones(structure.num_constraints))
     curves = blocks.curvature(structure, hessian)
     inner = kkt.eliminate(structure, slopes)
     factor = kkt.factorise(structure, slopes, inner, curves, diagonal, weight, fixed)
     return factor.good, kkt.solve(structure, slopes, inner, factor, dual, primal, fixed)
 
 
-def solved(nlp, jacobian, hessian, diagonal, weight, right):
-    """`_both` on numbers, compiled."""
-    with x64():
-        structure = jax.tree.map(jnp.asarray, structure_of(nlp))
+DRIVERS = ["host", "traced"]
+
+
+def solved(driver, nlp, jacobian, hessian, diagonal, weight, right, gauss_newton=False):
+    """`_both` on numbers, on the host or compiled."""
+    with x64(), np.errstate(all="ignore"):
         fixed = nlp.bounds[0] == nlp.bounds[1]
-        inputs = [jnp.asarray(item) for item in (diagonal, weight, *right, fixed)]
-        good, steps = _both(structure, jacobian, hessian, *inputs)
+        inputs = [jacobian, hessian, diagonal, weight, *right, fixed]
+        structure = structure_of(nlp, gauss_newton)
+        if driver == "host":
+            good, steps = _both(structure, *map(np.asarray, inputs))
+        else:
+            structure = jax.tree.map(jnp.asarray, structure)
+            good, steps = eqx.filter_jit(_both)(structure, *map(jnp.asarray, inputs))
         return bool(good), [np.asarray(item) for item in steps]
 
 
@@ -104,7 +114,8 @@ def loose_rows(nlp):
         pytest.param(lambda: two(jc.GaussLegendre(2), loss=jc.PseudoHuber(0.1)), id="robust"),
     ],
 )
-def test_steps_solve_the_sparse_system(nlp):
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_steps_solve_the_sparse_system(driver, nlp):
     nlp = nlp()
     rng, jacobian, hessian, a, w = matrices(nlp)
     n, m = nlp.num_variables, nlp.num_constraints
@@ -112,7 +123,7 @@ def test_steps_solve_the_sparse_system(nlp):
     loose = loose_rows(nlp)
     weight = np.where(loose, rng.uniform(1.0, 9.0, m), 0.0)
     right = rng.normal(size=n), rng.normal(size=m)
-    good, (dz, dl) = solved(nlp, jacobian, hessian, diagonal, weight, right)
+    good, (dz, dl) = solved(driver, nlp, jacobian, hessian, diagonal, weight, right)
     assert good
     c = np.divide(1.0, weight, out=np.zeros(m), where=loose)
     fixed = nlp.bounds[0] == nlp.bounds[1]
@@ -123,7 +134,8 @@ def test_steps_solve_the_sparse_system(nlp):
 
 
 @pytest.mark.slow
-def test_the_curvature_is_good_exactly_if_the_inertia_is_right():
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_curvature_is_good_exactly_if_the_inertia_is_right(driver):
     """As many negative eigenvalues as constraints (Waechter and Biegler, section 3.1)."""
     nlp = two(jc.Radau(2))
     free = nlp.bounds[0] < nlp.bounds[1]
@@ -133,7 +145,8 @@ def test_the_curvature_is_good_exactly_if_the_inertia_is_right():
         _, jacobian, hessian, a, w = matrices(nlp, seed)
         added = 0.05 * 3.0 ** (seed - 4)
         nothing = np.zeros(n), np.zeros(m)
-        good, _ = solved(nlp, jacobian, hessian, np.full(n, added), np.zeros(m), nothing)
+        inputs = jacobian, hessian, np.full(n, added), np.zeros(m), nothing
+        good, _ = solved(driver, nlp, *inputs)
         a = a[:, free]
         upper = np.hstack([w[np.ix_(free, free)] + added * np.eye(free.sum()), a.T])
         values = np.linalg.eigvalsh(np.vstack([upper, np.hstack([a, np.zeros((m, m))])]))
@@ -143,7 +156,8 @@ def test_the_curvature_is_good_exactly_if_the_inertia_is_right():
 
 
 @pytest.mark.slow
-def test_unstable_dynamics_and_a_stretch_without_data_do_no_harm():
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_unstable_dynamics_and_a_stretch_without_data_do_no_harm(driver):
     """y' = 4 y over [0, 10]: a perturbation grows by 2e17 on the way."""
     ts = np.array([0.0, 0.3, 9.0, 10.0])
     data = jc.Trajectory(ts, np.zeros((4, 2)))
@@ -160,13 +174,9 @@ def test_unstable_dynamics_and_a_stretch_without_data_do_no_harm():
     a = dense(nlp.jacobian_structure, jacobian, (m, n))
     w = dense(nlp.gauss_newton_structure, hessian, (n, n))
     w = w + np.tril(w, -1).T
-    structure = structure_of(nlp, gauss_newton=True)
     right = rng.normal(size=n), rng.normal(size=m)
-    fixed = np.zeros(n, bool)
-    with x64():
-        inputs = map(jnp.asarray, (np.zeros(n), np.zeros(m), *right, fixed))
-        _, (dz, dl) = _both(structure, jacobian, hessian, *inputs)
-    dz, dl = np.asarray(dz), np.asarray(dl)
+    inputs = jacobian, hessian, np.zeros(n), np.zeros(m), right
+    _, (dz, dl) = solved(driver, nlp, *inputs, gauss_newton=True)
     size = max(1.0, np.max(np.abs(dz)), np.max(np.abs(dl)))
     np.testing.assert_allclose(w @ dz + a.T @ dl, right[0], atol=1e-10 * size)
     np.testing.assert_allclose(a @ dz, right[1], atol=1e-10 * size)
@@ -272,6 +282,217 @@ def test_a_net_comes_to_an_optimum():
     assert theirs.objective == pytest.approx(ours.objective, rel=1e-6)
 
 
+class Traced(jc.InteriorPoint):
+    """The compiled loop, also where the host would serve."""
+
+    def _on_host(self, nlp):
+        return False
+
+
+def uneven():
+    """Many trajectories of other lengths, held starts among them, and an unknown each."""
+    data = []
+    for k in range(4):
+        count = 9 + 4 * k
+        ts = TS[:count]
+        y0 = spiral(np.array([0.2 * k]))[0] if k % 2 else None
+        args = jc.Unknown(0.1 * k, bounds=(-2.0, 2.0))
+        data.append(jc.Trajectory(ts, spiral(ts + 0.2 * k), args, y0=y0))
+    grids = [jc.Grid.uniform(0.0, item.ts[-1], 2 + k, jc.Radau(3)) for k, item in enumerate(data)]
+
+    class Pushed(eqx.Module):
+        matrix: jax.Array
+
+        def __call__(self, t, y, args):
+            return self.matrix @ y + args * jnp.ones(2)
+
+    return jc.transcribe(Pushed(START.matrix), data, grids, l2=1e-3)
+
+
+def spirals(grid=GRID, model=START, **options):
+    return jc.transcribe(model, SPIRALS[0], grid, l2=1e-3, **options)
+
+
+SAME = [
+    pytest.param(spirals, {}, id="plain"),
+    pytest.param(lambda: spirals(model=Net(2, 4)), {}, id="net"),
+    pytest.param(
+        lambda: spirals(state_bounds=(-0.8, 1.2), weight_bounds=(-1.9, 1.9)), {}, id="bounds"
+    ),
+    pytest.param(
+        lambda: spirals(
+            constraints=[
+                jc.Constraint(lambda t, y, args: y[0] + y[1], upper=0.9),
+                jc.Constraint(lambda t, y, args: y @ y, lower=0.6, upper=0.6, at="end"),
+            ]
+        ), {}, id="slacks and a loose equation",
+    ),
+    pytest.param(uneven, {}, id="trajectories"),
+    pytest.param(lambda: spirals(jc.Grid.single(0.0, 2.0, jc.Chebyshev(24))), {}, id="global"),
+    pytest.param(lambda: spirals(jc.Grid.uniform(0.0, 2.0, 6, jc.GaussLegendre(2))), {}, id="open"),
+    pytest.param(spirals, {"hessian": "gauss_newton", "tol": 1e-5}, id="Gauss-Newton"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("nlp", "options"), SAME)
+def test_both_drivers_take_the_same_path(nlp, options):
+    nlp = nlp()
+    z = np.array(jc.guess(nlp, weights="as_given").z)
+    z += 0.05 * np.random.default_rng(0).normal(size=len(z))
+    host, traced = (jc.solve(nlp, solver(**options), z) for solver in (jc.InteriorPoint, Traced))
+    assert host.result is traced.result is jc.RESULTS.successful
+    assert host.stats["num_steps"] == traced.stats["num_steps"]
+    np.testing.assert_array_equal(host.trace.trials, traced.trace.trials)
+    np.testing.assert_allclose(host.trace.objective, traced.trace.objective, rtol=1e-6)
+    np.testing.assert_allclose(host.z, traced.z, rtol=1e-7, atol=1e-8)
+    for name in ("constraints", "lower", "upper"):
+        mine, other = (getattr(sol.multipliers, name) for sol in (host, traced))
+        np.testing.assert_allclose(mine, other, atol=1e-7)
+    again = jc.solve(nlp, jc.InteriorPoint(**options), host)
+    assert again.stats["num_steps"] <= 3
+
+
+@pytest.mark.slow
+def test_the_host_compiles_nothing_of_its_own(linear):
+    """Nothing but the NLP's functions, and those are compiled before."""
+    other = spirals(jc.Grid.uniform(0.0, 2.0, 7, jc.Radau(3)))
+    z = np.array(jc.guess(other, weights="as_given").z)
+    with x64():
+        for name, inputs in (
+            ("point", ()), ("objective", ()), ("constraints", ()),
+            ("hessian", (np.zeros(other.num_constraints), np.float64(1.0))),
+        ):  # fmt: skip
+            other.compiled.function(name)(z, *inputs)
+    compiled = []
+
+    def heard(event, seconds, **more):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        solver = jc.InteriorPoint()
+        outcome = solver.run(other, z, None, lambda step, current: False)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert outcome.result is jc.RESULTS.successful
+    assert not compiled
+
+
+def test_the_callers_floating_point_settings_stay(linear):
+    """Also while the caller's own function runs."""
+    seen = []
+    with np.errstate(divide="raise", invalid="warn", over="raise"):
+        before = np.geterr()
+        jc.solve(
+            linear, jc.InteriorPoint(max_steps=5), jc.guess(linear, weights="as_given"),
+            throw=False, callback=lambda step: seen.append(np.geterr()),
+        )  # fmt: skip
+        assert np.geterr() == before
+    assert len(seen) > 3
+    assert all(item == before for item in seen)
+
+
+def chain_blocks(kind, length, d, count=2):
+    """Random stages with steps of one kind, for several trajectories."""
+    rng = np.random.default_rng(0)
+    shape = count, length, d, d
+    root = rng.normal(size=shape)
+    q = root @ root.swapaxes(2, 3)
+    turn = np.linalg.qr(rng.normal(size=shape))[0]
+    steps = {
+        "rotating": turn,
+        "growing": np.diag(np.r_[1.3, np.full(d - 1, 0.6)]) @ turn,
+        "exploding": 2.5 * turn,
+        "stiff": turn @ np.diag(np.r_[1.05, np.full(d - 1, 1e-8)]),
+        "without data": 1.02 * turn,
+    }
+    if kind == "without data":
+        q[:, np.arange(length) % 20 > 0] = 0.0
+    ends = rng.normal(size=(count, length, 2 * d, 3))
+    held = np.zeros((count, d), bool)
+    held[1, 0] = True
+    return q, ends, steps[kind], held
+
+
+def dense_chain(q, step, held):
+    """The matrix of one trajectory's boundaries and multipliers; the last multiplier is zero."""
+    length, d, _ = q.shape
+    full = np.zeros((length, 2 * d, length, 2 * d))
+    for e in range(length):
+        full[e, :d, e, :d] = q[e]
+        if e < length - 1:
+            full[e, :d, e, d:], full[e, d:, e, :d] = step[e].T, step[e]
+            full[e, d:, e + 1, :d] = full[e + 1, :d, e, d:] = -np.eye(d)
+    full[-1, d:, -1, d:] = np.eye(d)
+    full = full.reshape(2 * d * length, -1)
+    full[:d][held] = np.eye(2 * d * length)[:d][held]
+    return full
+
+
+@pytest.mark.parametrize("kind", ["rotating", "growing", "exploding", "stiff", "without data"])
+@pytest.mark.parametrize(("length", "d"), [(60, 2), (1, 2), (2, 1), (40, 5)])
+def test_the_chain_solves_its_dense_system(kind, length, d):
+    q, ends, step, held = chain_blocks(kind, length, d)
+    turned = host_chain.factorise_chains(q, ends, step, held)
+    rng = np.random.default_rng(1)
+    gradient, shift = rng.normal(size=(2, 2, length, d))
+    first = np.where(held, 0.0, gradient[:, 0])
+    u = host_chain.solve_chains(turned, first, gradient, shift)
+    for k in range(2):
+        matrix = dense_chain(q[k], step[k], held[k])
+        right = -np.concatenate(
+            [ends[k], np.concatenate([gradient, shift], axis=2)[k][..., None]], 2
+        )
+        right[-1, d:] = 0.0
+        right[0, :d][held[k]] = 0.0
+        found = np.concatenate([turned.by_weights[k], u[k][..., None]], axis=2)
+        left = (matrix @ found.reshape(2 * d * length, -1)).reshape(right.shape)
+        size = np.abs(found).max(axis=(0, 1)) * np.abs(matrix).max()
+        assert np.all(np.abs(left - right).max(axis=(0, 1)) <= 1e-11 * (1 + size))
+
+
+@pytest.mark.parametrize("kind", ["rotating", "growing", "exploding", "stiff", "without data"])
+@pytest.mark.parametrize("length", [1, 2, 7, 60, 900])
+def test_convexity_is_that_of_the_reduced_hessian(kind, length):
+    """Also where products along the chain overflow, and with one bad stage."""
+    q, _, step, held = chain_blocks(kind, length, 2, count=4)
+    q[2, -1] -= 50.0 * np.eye(2)
+    q[3, 0] -= 1e-3 * np.trace(q[3, 0]) * np.eye(2)
+    with np.errstate(all="ignore"):
+        found = host_chain.are_convex(q, step, held)
+    with x64():
+        inputs = map(jnp.asarray, (q, step, held))
+        np.testing.assert_array_equal(found, np.asarray(chain.are_convex(*inputs)))
+    assert found[0]
+
+
+def test_matrices_that_are_not_inverted_are_solved_with():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(2, 3, 6, 6))
+    b, x = rng.normal(size=(2, 3, 6, 4)), rng.normal(size=(2, 3, 6))
+    for largest in (5, 6):
+        square = batched.Square.of(a, largest)
+        np.testing.assert_allclose(a @ square.negative(b), -b, atol=1e-12)
+        np.testing.assert_allclose(batched.times(a, square.vector(x)), x, atol=1e-12)
+        there = square.vector(x, transposed=True)
+        np.testing.assert_allclose(batched.times_transposed(a, there), x, atol=1e-12)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_singular_and_infinite_blocks_are_no_good_factor(driver, value):
+    nlp = spirals()
+    _, jacobian, hessian, *_ = matrices(nlp)
+    jacobian = np.full(len(jacobian), value)
+    n, m = nlp.num_variables, nlp.num_constraints
+    right = np.ones(n), np.ones(m)
+    good, steps = solved(driver, nlp, jacobian, hessian, np.ones(n), np.zeros(m), right)
+    assert not good
+    assert not all(np.all(np.isfinite(item)) for item in steps)
+
+
 @pytest.fixture(scope="module")
 def linear():
     return jc.transcribe(START, SPIRALS[0], GRID, l2=1e-3)
@@ -306,25 +527,41 @@ def test_a_start_far_from_any_solution_is_made_feasible(linear):
     assert sol.result.ok
 
 
+def restored(driver, nlp, z, count=5):
+    """The rows of the trace after the state was put into restoration, and both violations."""
+    mu, yes, no = np.float64(1e-3), True, False
+    with x64(), np.errstate(all="ignore"):
+        if driver == "host":
+            problem = host_problem_of(nlp, z)
+            options, state = Options(1e-6, 100), begin(problem, z, None, None, None, mu)
+        else:
+            problem = problem_of(nlp, z)
+            options = Options(jnp.asarray(1e-6), jnp.asarray(100))
+            state = loop.first(problem, jnp.asarray(z), None, None, None, jnp.asarray(mu))
+            yes, no = jnp.asarray(True), jnp.asarray(False)
+        theta = state.values.theta
+        state = state._replace(starting=no, restoring=yes, restore_from=theta)
+        if driver == "host":
+            states = [state]
+            while len(states) <= count:
+                states.append(iterate(problem, options, True, states[-1]))
+            after, rows = states[-1], [item.record for item in states[1:]]
+        else:
+            after, rows = loop.several(problem, options, True, state, jnp.asarray(count), count)
+            rows = [jax.tree.map(lambda item, row=row: item[row], rows) for row in range(count)]
+        assert not bool(after.restoring)
+        return np.array(rows, float), float(theta), float(after.values.theta)
+
+
 @pytest.mark.slow
 def test_restoration_lowers_the_violation_and_hands_back(linear):
-    """Forced: the state is put into restoration, as after a search that failed."""
-    solver = jc.InteriorPoint()
+    """Forced, as after a search that failed; alike by both drivers."""
     z = np.array(jc.guess(linear, weights="as_given").z) + 0.3
-    with x64():
-        problem = problem_of(linear, z)
-        options = Options(jnp.asarray(solver.tol), jnp.asarray(100))
-        state = loop.first(problem, jnp.asarray(z), None, None, None,
-                               jnp.asarray(1e-3))  # fmt: skip
-        theta = jnp.sum(jnp.abs(state.values.residual))
-        state = eqx.tree_at(
-            lambda item: (item.starting, item.restoring, item.restore_from), state,
-            (jnp.asarray(False), jnp.asarray(True), theta),
-        )  # fmt: skip
-        after, records = loop.several(problem, options, True, state, jnp.asarray(5), 5)
-        assert bool(records.restoration[0])
-        assert not bool(after.restoring)
-        assert float(jnp.sum(jnp.abs(after.values.residual))) < 0.9 * float(theta)
+    host, before, after = restored("host", linear, z)
+    assert host[0, Record._fields.index("restoration")]
+    assert after < 0.9 * before
+    traced, *_ = restored("traced", linear, z)
+    np.testing.assert_allclose(host, traced, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.slow
@@ -426,6 +663,19 @@ def test_the_loop_calls_nothing_back_on_the_host(linear):
     assert "callback" not in text
 
 
+def test_a_small_batch_is_solved_one_after_another_on_the_host(linear, monkeypatch):
+    """Without the loop's compilation."""
+
+    def refuse(*inputs):
+        raise AssertionError
+
+    monkeypatch.setattr(loop, "several", refuse)
+    start = jc.guess(linear, weights="as_given")
+    one, other = jc.solve_batch(linear, jc.InteriorPoint(), [start, start])
+    assert one.result is other.result is jc.RESULTS.successful
+    assert jc.InteriorPoint().together(8) == 1
+
+
 @pytest.mark.slow
 def test_fit_and_refine_take_it():
     with warnings.catch_warnings():
@@ -436,9 +686,15 @@ def test_fit_and_refine_take_it():
     assert sol.stats["solver"] == "InteriorPoint"
 
 
+@pytest.fixture
+def in_threads(monkeypatch):
+    """However few: else they are solved one after another on the host."""
+    monkeypatch.setattr(batch, "FEW_NODES", 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("vectorize", [True, False])
-def test_a_batch_of_starts_ends_where_single_solves_do(linear, vectorize):
+def test_a_batch_of_starts_ends_where_single_solves_do(linear, in_threads, vectorize):
     rng = np.random.default_rng(0)
     z = np.array(jc.guess(linear, weights="as_given").z)
     starts = [z + 0.1 * rng.normal(size=len(z)) for _ in range(3)]
@@ -453,7 +709,7 @@ def test_a_batch_of_starts_ends_where_single_solves_do(linear, vectorize):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vectorize", [True, False])
-def test_a_batch_of_problems_with_other_noise_and_penalties(vectorize):
+def test_a_batch_of_problems_with_other_noise_and_penalties(in_threads, vectorize):
     rng = np.random.default_rng(1)
     nlps = []
     for l2 in (1e-4, 1e-2):
@@ -473,7 +729,7 @@ def test_a_batch_of_problems_with_other_noise_and_penalties(vectorize):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vectorize", [True, False])
-def test_a_limit_of_time_holds_for_the_whole_batch(linear, vectorize):
+def test_a_limit_of_time_holds_for_the_whole_batch(linear, in_threads, vectorize):
     starts = [jc.guess(linear, weights="as_given")] * 3
     solver = jc.InteriorPoint(max_seconds=1e-6, look=1)
     for sol in jc.solve_batch(linear, solver, starts, throw=False, vectorize=vectorize):
@@ -481,7 +737,7 @@ def test_a_limit_of_time_holds_for_the_whole_batch(linear, vectorize):
         assert sol.stats["num_steps"] <= 1
 
 
-def test_ctrl_c_ends_all_threads_of_a_batch(linear, monkeypatch):
+def test_ctrl_c_ends_all_threads_of_a_batch(linear, in_threads, monkeypatch):
     """As if it came while the main thread waits."""
 
     def wait(futures):

@@ -8,13 +8,13 @@ $$\min_{z, s} \; \varphi = f(z) - \mu \sum \ln(z - l) - \mu \sum \ln(u - z) - \d
 Equation numbers are those of Waechter and Biegler (`options.py`).
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jaxtyping import Bool, Float
 
 from .._arrays import Array, driver, module
 from . import blocks
-from .blocks import Curvature, Slopes, Structure
+from .blocks import Curvature, Slopes
 from .box import AnyBox
 from .options import (
     BARRIER_TOL_FACTOR,
@@ -83,8 +83,7 @@ class Values(NamedTuple):
     @property
     def theta(self) -> Array:
         """The constraint violation: the sum of the residuals' magnitudes."""
-        xp = module(self.residual)
-        return xp.sum(xp.abs(self.residual))
+        return abs(self.residual).sum()
 
 
 class Errors(NamedTuple):
@@ -104,8 +103,8 @@ class Problem(NamedTuple):
 
     **Arguments:**
 
-    - `core`: its functions, not scaled.
-    - `structure`: where the blocks of its sparse matrices stand.
+    - `core`: its `Functions`, not scaled.
+    - `structure`: the `Structure`, where the blocks of its sparse matrices stand.
     - `box`: the bounds of the variables; those of fixed variables are infinite.
     - `slack_box`: the scaled bounds of the constraints; those of equations are infinite.
     - `target`: the scaled values that equations are to have; zero for inequalities.
@@ -115,8 +114,8 @@ class Problem(NamedTuple):
     - `scale`, `row_scale`: the factors of the objective and of the constraints.
     """
 
-    core: Functions
-    structure: Structure
+    core: Any
+    structure: Any
     box: AnyBox
     slack_box: AnyBox
     target: Float[Array, " constraint"]
@@ -137,8 +136,8 @@ class Problem(NamedTuple):
         xp = module(gradient)
         gradient = xp.where(self.fixed, 0.0, gradient * self.scale)
         residual = self.residual(constraints, s)
-        finite = xp.isfinite(objective) & xp.all(xp.isfinite(gradient))
-        finite = finite & xp.all(xp.isfinite(residual)) & xp.all(xp.isfinite(jacobian))
+        finite = xp.isfinite(objective) & xp.isfinite(gradient).all()
+        finite = finite & xp.isfinite(residual).all() & xp.isfinite(jacobian).all()
         slopes = blocks.slopes(self.structure, jacobian, self.row_scale)
         return Values(objective * self.scale, gradient, residual, slopes, finite)
 
@@ -171,12 +170,12 @@ class Problem(NamedTuple):
         in_z = force - point.low + point.high
         xp = module(in_z)
         in_s = xp.where(self.inequality, -point.multipliers - point.s_low + point.s_high, 0.0)
-        dual = xp.maximum(xp.max(xp.abs(in_z)), xp.max(xp.abs(in_s), initial=0.0))
-        primal = xp.max(xp.abs(values.residual), initial=0.0)
-        bound_total = xp.sum(point.low) + xp.sum(point.high)
-        bound_total = bound_total + xp.sum(point.s_low) + xp.sum(point.s_high)
+        dual = xp.maximum(abs(in_z).max(), abs(in_s).max(initial=0.0))
+        primal = abs(values.residual).max(initial=0.0)
+        bound_total = point.low.sum() + point.high.sum()
+        bound_total = bound_total + point.s_low.sum() + point.s_high.sum()
         count = max(len(point.z), 1)
-        total = xp.sum(xp.abs(point.multipliers)) + bound_total
+        total = abs(point.multipliers).sum() + bound_total
         scale_dual = xp.maximum(S_MAX, total / (count + len(point.s))) / S_MAX
         scale_bound = xp.maximum(S_MAX, bound_total / count) / S_MAX
         off = xp.maximum(

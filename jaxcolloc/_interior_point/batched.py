@@ -5,7 +5,7 @@ and a vector of the weights, which all intervals of a trajectory share, (traj, w
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,10 @@ from scipy.linalg import lapack
 
 from .._arrays import Array, driver
 from .options import LARGEST_INVERTED
+
+
+# Numbers that stay in a processor's cache while they are worked with.
+_CACHED = 2**16
 
 
 def transpose(a: Array) -> Array:
@@ -52,6 +56,22 @@ def gram(a: Array, b: Array) -> Array:
     return transpose(_rows(a)) @ _rows(b)
 
 
+def gram_with(a: Array, square: Array, b: Array) -> Array:
+    """The sum over intervals of `a.T @ (square @ a + 2 * b)`."""
+    if driver(a).traced:
+        return gram(a, square @ a + 2 * b)
+    # As many intervals at a time as stay in the cache.
+    count = max(1, _CACHED // (math.prod(a.shape) // a.shape[1] + 1))
+    found = np.zeros((len(a), a.shape[3], a.shape[3]))
+    for first in range(0, a.shape[1], count):
+        some = slice(first, first + count)
+        inner = square[:, some] @ a[:, some]
+        inner += b[:, some]
+        inner += b[:, some]
+        found += gram(a[:, some], inner)
+    return found
+
+
 def _rows(a: Array) -> Array:
     """The rows of all intervals of each trajectory, also where they have no columns."""
     return a.reshape(len(a), math.prod(a.shape[1:-1]), a.shape[-1])
@@ -83,7 +103,7 @@ class Square(NamedTuple):
         return self._solved(b[..., None], transposed)[..., 0]
 
     def _solved(self, b: Array, transposed: bool) -> Array:
-        solve = jax.scipy.linalg.lu_solve if driver(b).traced else _lu_solve
+        solve: Any = jax.scipy.linalg.lu_solve if driver(b).traced else _lu_solve
         return solve((self.matrices, self.pivots), b, int(transposed))
 
 

@@ -101,7 +101,7 @@ def slopes(
     jacobian, row_scale = one_more(jacobian), one_more(row_scale)
 
     def scaled(scale: Array, at: Array) -> Array:
-        block = jacobian[at]
+        block = read(jacobian, at)
         block *= scale
         return block
 
@@ -121,15 +121,22 @@ def curvature(structure: Structure, hessian: Float[Array, " hessian_entry"]) -> 
     """The blocks of the Hessian with these non-zeros of its lower triangle."""
     hessian = one_more(hessian)
     return Curvature(
-        hessian[structure.hess_ww],
+        read(hessian, structure.hess_ww),
         tuple(
-            Curves(
-                hessian[chain.hess_ll], hessian[chain.hess_lx], hessian[chain.hess_xx],
-                hessian[chain.hess_lw], hessian[chain.hess_xw],
-            )
-            for chain in structure.chains
+            Curves(*(read(hessian, at) for at in _curves_at(chain))) for chain in structure.chains
         ),
-    )  # fmt: skip
+    )
+
+
+def _curves_at(chain: Chain) -> tuple[Array, ...]:
+    """Where the blocks of `Curves` stand."""
+    return chain.hess_ll, chain.hess_lx, chain.hess_xx, chain.hess_lw, chain.hess_xw
+
+
+def read(x: Array, at: Array) -> Array:
+    """`x` at these positions."""
+    # On the host `take` is the faster one, but not for narrow integers.
+    return x.take(at) if at.dtype == np.intp and not driver(x).traced else x[at]
 
 
 def no_curvature(structure: Structure, on: Driver) -> Curvature:
@@ -137,14 +144,10 @@ def no_curvature(structure: Structure, on: Driver) -> Curvature:
     return Curvature(
         on.nothing(structure.hess_ww.shape),
         tuple(
-            Curves(
-                on.nothing(chain.hess_ll.shape), on.nothing(chain.hess_lx.shape),
-                on.nothing(chain.hess_xx.shape), on.nothing(chain.hess_lw.shape),
-                on.nothing(chain.hess_xw.shape),
-            )
+            Curves(*(on.nothing(at.shape) for at in _curves_at(chain)))
             for chain in structure.chains
         ),
-    )  # fmt: skip
+    )
 
 
 def one_more(x: Array) -> Array:

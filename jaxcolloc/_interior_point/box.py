@@ -86,7 +86,7 @@ class Box(NamedTuple):
         below, above = self.gaps(x)
         off_low = xp.where(self.from_below, xp.abs(below * low - mu), 0.0)
         off_high = xp.where(self.from_above, xp.abs(above * high - mu), 0.0)
-        return xp.maximum(xp.max(off_low, initial=0.0), xp.max(off_high, initial=0.0))
+        return xp.maximum(off_low.max(initial=0.0), off_high.max(initial=0.0))
 
     def longest(self, tau: Array, x: Array, dx: Array) -> Array:
         """The largest share of the step `dx`, at most one, that keeps 1 - tau of every distance.
@@ -97,7 +97,7 @@ class Box(NamedTuple):
         below, above = self.gaps(x)
         down = xp.where(self.from_below & (dx < 0), -tau * below / dx, 1.0)
         up = xp.where(self.from_above & (dx > 0), tau * above / dx, 1.0)
-        return xp.minimum(xp.min(down, initial=1.0), xp.min(up, initial=1.0))
+        return xp.minimum(down.min(initial=1.0), up.min(initial=1.0))
 
     def longest_dual(
         self, tau: Array, low: Array, high: Array, d_low: Array, d_high: Array
@@ -122,7 +122,7 @@ class Box(NamedTuple):
 def _longest_dual(tau: Array, multipliers: Array, steps: Array) -> Array:
     xp = module(steps)
     share = xp.where(steps < 0, -tau * multipliers / xp.where(steps < 0, steps, -1.0), 1.0)
-    return xp.min(share, initial=1.0)
+    return share.min(initial=1.0)
 
 
 class NoBounds(NamedTuple):

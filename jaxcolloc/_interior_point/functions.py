@@ -13,14 +13,13 @@ class HostFunctions:
     def __init__(self, nlp: NLP):
         self._compiled = nlp.compiled
 
-    def objective(self, z: np.ndarray) -> np.float64:
-        found: np.float64 = self._call("objective", z)[()]
-        return found
+    def objective(self, z: np.ndarray) -> Any:
+        return self._call("objective", z)[()]
 
     def constraints(self, z: np.ndarray) -> np.ndarray:
         return self._call("constraints", z)
 
-    def point(self, z: np.ndarray) -> tuple[np.float64, np.ndarray, np.ndarray, np.ndarray]:
+    def point(self, z: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
         objective, *others = map(np.asarray, self._compiled.function("point")(z))
         gradient, constraints, jacobian = others
         return objective[()], gradient, constraints, jacobian

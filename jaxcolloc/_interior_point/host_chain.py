@@ -41,14 +41,15 @@ def factorise_chains(
     factors, pivots, _ = lapack.dgbtrf(
         _band(q_ll / unit, step_l, held).T, 2 * d - 1, 2 * d - 1, overwrite_ab=1
     )
+    scale = np.ones((count, length, 2 * d))
+    scale[:, :, d:] = unit[..., 0]
     # LAPACK's order: what is contiguous is a column.
     right = np.empty((p, count, length, 2 * d))
-    np.negative(ends.transpose(3, 0, 1, 2), out=right)
-    right[..., :d] /= unit[:, :, 0]
+    np.multiply(ends.transpose(3, 0, 1, 2), scale / -unit[..., 0], out=right)
     right[:, :, 0, :d][:, held] = 0.0
-    by_weights = _solved(factors, pivots, right).transpose(1, 2, 3, 0)
-    by_weights[:, :, d:] *= unit
-    return Banded(factors, pivots, by_weights, unit)
+    u = _solved(factors, pivots, right)
+    u *= scale
+    return Banded(factors, pivots, u.transpose(1, 2, 3, 0), unit)
 
 
 def solve_chains(
@@ -139,18 +140,18 @@ def _band(q_ll: np.ndarray, step_l: np.ndarray, held: np.ndarray) -> np.ndarray:
     """The matrix in LAPACK's storage of bands, transposed, with room for the factors."""
     count, length, d, _ = q_ll.shape
     template, i, j, middle = _template(d)
-    step_t = step_l.swapaxes(2, 3)
     if held.any():
         # What is held has a step of zero.
-        q_ll, step_t = q_ll.copy(), step_t.copy()
-        q_ll[:, 0] = np.where(held[:, :, None], np.eye(d), q_ll[:, 0])
-        step_t[:, 0] = np.where(held[:, :, None], 0.0, step_t[:, 0])
+        q_ll, step_l = q_ll.copy(), step_l.copy()
+        either = held[:, :, None] | held[:, None, :]
+        q_ll[:, 0] = np.where(either, held[:, None] * np.eye(d), q_ll[:, 0])
+        step_l[:, 0] = np.where(held[:, None], 0.0, step_l[:, 0])
     matrix = np.empty((count, length, *template.shape))
     matrix[:] = template
     # The entry of a row and a column stands at place `middle + row - column` of the column.
     matrix[:, :, j, middle + i - j] = q_ll
     matrix[:, :-1, j, middle + d + i - j] = step_l[:, :-1]
-    matrix[:, :-1, d + j, middle + i - d - j] = step_t[:, :-1]
+    matrix[:, :-1, d + j, middle + i - d - j] = step_l[:, :-1].swapaxes(2, 3)
     # The first boundary follows none. The last one has no step: its multiplier is zero.
     matrix[:, 0, :d, middle - d] = 0.0
     matrix[:, -1, d:] = 0.0
@@ -160,8 +161,7 @@ def _band(q_ll: np.ndarray, step_l: np.ndarray, held: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache
 def _template(d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """The columns of a boundary with what is the same for all, rows and columns of a block, and
-    the place of the diagonal."""
+    """A boundary's columns with what is the same in all; a block's rows, columns; the diagonal."""
     band = 2 * d - 1
     template, middle = np.zeros((2 * d, 3 * band + 1)), 2 * band
     template[:d, middle - d] = template[d:, middle + d] = -1.0
@@ -175,8 +175,9 @@ def _solved(factors: np.ndarray, pivots: np.ndarray, right: np.ndarray) -> np.nd
     right[:, :, -1, d:] = 0.0
     if not columns:
         return right
+    # The matrix is symmetric, and LAPACK solves with the transposed one in less time.
     band = 2 * d - 1
     solved, _ = lapack.dgbtrs(
-        factors, band, band, right.reshape(columns, -1).T, pivots, overwrite_b=1
+        factors, band, band, right.reshape(columns, -1).T, pivots, trans=1, overwrite_b=1
     )
     return solved.T.reshape(right.shape)

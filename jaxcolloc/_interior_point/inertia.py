@@ -32,9 +32,9 @@ from .options import (
 class Attempt(NamedTuple):
     """A factorisation that was tried.
 
-    `factor`: the factors, and whether they are `good`. `hessian`: the Hessian before anything was added. `delta`: the multiple
-    of the metric that was added. `tries`: how many attempts there have been, this one included.
-    `flattened`: whether the curvature of the equations was left out.
+    `factor`: the factors, and whether they are `good`. `hessian`: the Hessian before anything was
+    added. `delta`: the multiple of the metric that was added. `tries`: how many attempts there have
+    been, this one included. `flattened`: whether the curvature of the equations was left out.
     """
 
     factor: kkt.Factor

@@ -101,7 +101,7 @@ def _after(
     """
     on = driver(state.mu)
     trial, search, restoring = found.trial, found.search, state.restoring
-    usable = trial.accepted & attempt.good & on.xp.all(on.xp.isfinite(step.multipliers))
+    usable = trial.accepted & attempt.good & on.xp.isfinite(step.multipliers).all()
     point = _next_point(problem, state, step, found, usable, tau)
     values = problem.evaluate(point.z, point.s)
     force = problem.force(values, point.multipliers)
@@ -158,7 +158,7 @@ def _next_point(
     multipliers = point.multipliers + trial.alpha * step.multipliers
     multipliers = on.zero_if(state.restoring, multipliers)
     # Those of a cold start are no help where they are large.
-    largest = on.xp.max(on.xp.abs(step.multipliers), initial=0.0)
+    largest = abs(step.multipliers).max(initial=0.0)
     first = on.zero_if(on.negate(largest < CONSTR_MULT_INIT_MAX), step.multipliers)
     multipliers = on.select(state.starting, first, multipliers)
     return on.select(usable, Point(z, s, multipliers, low, high, s_low, s_high), point)
@@ -184,13 +184,12 @@ def _record(
 ) -> Record:
     """The row of the trace for a step."""
     on = driver(step.z)
-    xp = on.xp
     return Record(
         objective=values.objective / problem.scale,
         primal=errors.primal,
         dual=errors.dual,
         mu=state.mu,
-        step_norm=xp.max(xp.abs(step.z)),
+        step_norm=abs(step.z).max(),
         step_size=on.select(usable, found.trial.alpha, 0.0),
         delta=attempt.delta,
         trials=found.trial.trials,

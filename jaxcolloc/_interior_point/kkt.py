@@ -63,6 +63,7 @@ from .batched import (
     cholesky,
     cholesky_solve,
     gram,
+    gram_with,
     onto_weights,
     times,
     times_transposed,
@@ -175,10 +176,12 @@ def factorise(
         stage, own = _stage(intervals, bowl, weight[chain.loose], fixed[chain.first])
         stages.append(stage)
         schur = _to_schur(chain, schur, own)
-        good = good & xp.all(xp.isfinite(stage.turned.by_weights))
+        good = good & xp.isfinite(stage.turned.by_weights).all()
     held = fixed[:head]
-    free = ~held[:, None] & ~held[None, :]
-    schur = xp.where(free, (schur + schur.T) / 2, xp.diag(held.astype(schur.dtype)))
+    schur = (schur + schur.T) / 2
+    if on.traced or held.any():
+        free = ~held[:, None] & ~held[None, :]
+        schur = xp.where(free, schur, xp.diag(held.astype(schur.dtype)))
     factor, positive = cholesky(schur)
     return Factor(tuple(stages), factor, good & positive)
 
@@ -225,10 +228,8 @@ def _stage(intervals: Eliminated, bowl: _Bowl, weight: Array, held: Array) -> tu
     q_lw = transpose(t_l) @ h.xw
     q_lw += h.lw
     q_lw += transpose(along_l) @ t_w
-    half = (h.xx / 2) @ t_w
-    half += h.xw
-    crossed = gram(t_w, half)
-    own = own + crossed + transpose(crossed)
+    # Not symmetric, but right once the Schur complement is made so.
+    own = own + gram_with(t_w, h.xx, h.xw)
     ends = on.xp.concatenate([q_lw, t_w[:, :, m - d :]], axis=2)
     boundaries = traced_chain if on.traced else host_chain
     turned = boundaries.factorise_chains(q_ll, ends, t_l[:, :, m - d :], held)

@@ -116,7 +116,7 @@ def _look(
     """
     objective, residual = problem.trial(trial.z, trial.s)
     on = driver(residual)
-    theta = on.xp.sum(on.xp.abs(residual))
+    theta = abs(residual).sum()
     phi = problem.barrier(state.mu, objective, trial.z, trial.s)
     by_filter = search.accepts(state.filter, trial.alpha, theta, phi)
     lower = restoration.accepts(search, trial.alpha, theta, phi)

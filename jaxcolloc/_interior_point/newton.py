@@ -173,7 +173,7 @@ def refined(
         return _Solving(dz, dl, left, missing, carry.rounds + 1)
 
     def largest(item: Array) -> Array:
-        return xp.max(xp.abs(item), initial=0.0)
+        return abs(item).max(initial=0.0)
 
     def going(carry: _Solving) -> Array:
         rough = largest(carry.left) > RESIDUAL_RATIO_MAX * largest(dual)

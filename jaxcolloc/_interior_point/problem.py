@@ -20,7 +20,7 @@ def host_problem_of(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Prob
     """The scaled problem of `nlp` at the start `z`, with slacks, for NumPy."""
     functions = HostFunctions(nlp)
     return _scaled(nlp, z, functions, host_box)._replace(
-        core=functions, structure=_structure(nlp, gauss_newton)
+        core=functions, structure=_host_structure(nlp, gauss_newton)
     )
 
 
@@ -37,20 +37,28 @@ def make_problem(nlp: NLP, z: np.ndarray, structure: Structure) -> Problem:
 
 
 # Where the blocks stand is the same for all NLPs that share a pattern, as re-solves do.
-_structures: "weakref.WeakKeyDictionary[Any, Structure]" = weakref.WeakKeyDictionary()
+_on_host: "weakref.WeakKeyDictionary[Any, Structure]" = weakref.WeakKeyDictionary()
 _on_device: "weakref.WeakKeyDictionary[Any, Structure]" = weakref.WeakKeyDictionary()
+# NumPy reads with its own kind of integers in a third of the time; beyond so many positions in one
+# array their size counts for more.
+_MOST_WIDENED = 10_000_000
 
 
 def _pattern(nlp: NLP, gauss_newton: bool) -> Any:
     return nlp.parts.gauss_newton_pattern if gauss_newton else nlp.parts.hessian_pattern
 
 
-def _structure(nlp: NLP, gauss_newton: bool) -> Structure:
-    """The structure of the KKT system; built once for each pattern."""
+def _host_structure(nlp: NLP, gauss_newton: bool) -> Structure:
+    """The structure of the KKT system for NumPy; built once for each pattern."""
+
+    def widened(item: np.ndarray) -> np.ndarray:
+        index = item.dtype == np.int32 and item.size <= _MOST_WIDENED
+        return item.astype(np.intp) if index else item
+
     pattern = _pattern(nlp, gauss_newton)
-    found = _structures.get(pattern)
+    found = _on_host.get(pattern)
     if found is None:
-        found = _structures[pattern] = structure_of(nlp, gauss_newton)
+        found = _on_host[pattern] = jax.tree.map(widened, structure_of(nlp, gauss_newton))
     return found
 
 
@@ -59,7 +67,7 @@ def structure_on_device(nlp: NLP, gauss_newton: bool) -> Structure:
     pattern = _pattern(nlp, gauss_newton)
     found = _on_device.get(pattern)
     if found is None:
-        found = jax.tree.map(jax.device_put, _structure(nlp, gauss_newton))
+        found = jax.tree.map(jax.device_put, structure_of(nlp, gauss_newton))
         _on_device[pattern] = found
     return found
 

@@ -1,4 +1,4 @@
-"""InteriorPoint: a structured interior-point method, all of it JAX."""
+"""InteriorPoint: a structured interior-point method, on the host or as one compiled loop."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from .._nlp import NLP
 from .._precision import x64
 from .._solver import AbstractSolver, Outcome, StepCallback
 from .._trace import Multipliers
-from .batch import cores, run_in_threads, run_vectorised, vectorizes
+from .batch import are_few, run_in_threads, run_vectorised, vectorizes
 from .driver import HostIteration, Numbers, TracedIteration
 from .problem import host_problem_of, problem_of
 
@@ -19,16 +19,16 @@ class InteriorPoint(AbstractSolver):
     r"""A primal-dual interior-point method that uses the structure of collocation.
 
     The algorithm is IPOPT's (filter line search, second-order correction, corrected inertia); the
-    linear systems are solved interval by interval, with the weights as a border (`kkt.py`), and
-    all of an iteration is one compiled program, so that it runs on a GPU as well. It takes
-    the same NLPs as `jc.Ipopt`, but for ties between trajectories, constraints over several
-    intervals and states fixed elsewhere than at a start. The larger the problem, the more it gains;
-    `bench/solvers.py` compares the two on 60 problems of 200 nodes, all of which both solve, and on
-    up to 100,000 nodes, and `bench/systems.py --interior-point` fits twelve systems with it. Still
-    `jc.fit` stays with `jc.Ipopt` unless it is given another `solver`: that takes every NLP, and
-    compiles in a second or two where this takes about ten, anew for every grid that a fit tries.
-    JAX's persistent cache, `jax.config.update("jax_compilation_cache_dir", folder)`, takes most of
-    that away from the next process that solves an NLP of the same shape.
+    linear systems are solved interval by interval, with the weights as a border (`kkt.py`). It is
+    written once for two drivers (`_arrays.py`): on a CPU single solves run on the host, with
+    NumPy and LAPACK, and compile nothing but the model's functions; on a GPU, and where many are
+    solved together, a loop of iterations is one compiled program, which takes some ten seconds for
+    every shape of NLP. It takes the same NLPs as `jc.Ipopt`, but for ties between trajectories,
+    constraints over several intervals and states fixed elsewhere than at a start. The larger the
+    problem, the more it gains; `bench/solvers.py` compares the two on 60 problems of 200 nodes, all
+    of which both solve, and on up to 100,000 nodes, and `bench/systems.py --interior-point` fits
+    twelve systems with it. Still `jc.fit` stays with `jc.Ipopt`, which takes every NLP, unless it
+    is given another `solver`.
 
     **Arguments:**
 
@@ -39,8 +39,9 @@ class InteriorPoint(AbstractSolver):
       model cannot fit the data.
     - `mu`: the first barrier parameter of a cold start, times the number of nodes: a barrier is a
       sum over nodes where a loss is a mean over samples, and a strong one leads away from the data.
-    - `look`: after how many iterations limits of time, Ctrl-C and callbacks are looked at.
-      Callbacks see every step, but the iterate and the model are those of the last one.
+    - `look`: after how many iterations of a compiled loop limits of time, Ctrl-C and callbacks are
+      looked at: callbacks see every step, but the iterate and the model are those of the last one.
+      On the host all of them are looked at after every iteration.
 
     **Errors:** `ValueError` for an unknown `hessian` and for NLPs of another structure.
     """
@@ -101,11 +102,14 @@ class InteriorPoint(AbstractSolver):
     ) -> list[Outcome]:
         if vectorize is None:
             vectorize = vectorizes()
+        if not vectorize and self._on_host(nlps[0]) and are_few(nlps):
+            return super().run_many(nlps, starts, multipliers, vectorize=vectorize)
         run = run_vectorised if vectorize else run_in_threads
         return run(self._numbers(nlps[0]), self.max_seconds, nlps, starts, multipliers)
 
     def together(self, most: int) -> int:
-        return most if vectorizes() else min(most, cores())
+        # On a CPU a single solve compiles nothing, and threads would wait for the interpreter.
+        return most if vectorizes() else 1
 
     def _on_host(self, nlp: NLP) -> bool:
         """Whether a single solve is driven from the host, which compiles nothing of its own."""

@@ -1,6 +1,6 @@
 """When a solve ends, and with which status."""
 
-from .._arrays import Array, driver, module
+from .._arrays import Array, driver
 from .options import (
     ACCEPTABLE_ITER,
     ACCEPTABLE_TOL_FACTOR,
@@ -77,8 +77,7 @@ def status(
 
 def _diverges(z: Array) -> Array:
     """Whether a variable is too large to mean anything."""
-    xp = module(z)
-    return xp.max(xp.abs(z)) > DIVERGING_ITERATES_TOL
+    return abs(z).max() > DIVERGING_ITERATES_TOL
 
 
 def _stands_still(streaks: Streaks, phase: Transition) -> Array:
