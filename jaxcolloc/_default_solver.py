@@ -7,11 +7,7 @@ from ._solver import AbstractSolver
 
 
 def default_solver(nlp: NLP, max_steps: int = 3000) -> AbstractSolver:
-    """`jc.InteriorPoint` where it takes the problem, `jc.Ipopt` elsewhere.
-
-    It does not take ties and other constraints that join intervals, nor states that are fixed
-    elsewhere than at a start.
-    """
+    """`jc.InteriorPoint` where it takes the problem, `jc.Ipopt` elsewhere."""
     if InteriorPoint.takes(nlp):
         return InteriorPoint(max_steps=max_steps)
     return Ipopt(max_steps=max_steps)

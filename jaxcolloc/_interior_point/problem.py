@@ -101,6 +101,17 @@ def _scaled(
     )
 
 
+def fits(nlp: NLP) -> bool:
+    """Whether the method takes the problem."""
+    try:
+        lower, upper = nlp.bounds
+        _refuse_fixed_states(nlp, lower == upper)
+        _host_structure(nlp, False)
+    except ValueError:
+        return False
+    return True
+
+
 def _refuse_fixed_states(nlp: NLP, fixed: np.ndarray) -> None:
     """Refuse fixed states, but for initial ones."""
     inner = fixed.copy()

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
+from .._arrays import on_host
 from .._check import choice, integer, positive
-from .._nlp import NLP
+from .._nlp import NLP, check_nlp
 from .._precision import x64
 from .._solver import AbstractSolver, Outcome, StepCallback
 from .._trace import Multipliers
 from .batch import are_few, run_in_threads, run_vectorised, vectorizes
 from .driver import HostIteration, Numbers, TracedIteration
-from .problem import host_problem_of, problem_of
+from .problem import fits, host_problem_of, problem_of
 
 
 class InteriorPoint(AbstractSolver):
@@ -111,9 +111,19 @@ class InteriorPoint(AbstractSolver):
         # On a CPU a single solve compiles nothing, and threads would wait for the interpreter.
         return most if vectorizes() else 1
 
+    @staticmethod
+    def takes(nlp: NLP) -> bool:
+        """Whether `nlp` has the structure that the method needs.
+
+        It has not with ties, with constraints that join intervals, or with states that are fixed
+        elsewhere than at a start.
+        """
+        check_nlp("nlp", nlp)
+        return fits(nlp)
+
     def _on_host(self, nlp: NLP) -> bool:
         """Whether a single solve is driven from the host, which compiles nothing of its own."""
-        return jax.default_backend() == "cpu"
+        return on_host()
 
     def _numbers(self, nlp: NLP) -> Numbers:
         first = self.mu / nlp.layout.num_nodes
