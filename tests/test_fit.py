@@ -47,8 +47,10 @@ def test_what_was_chosen_is_told(sol):
     tried = stats["selection"]
     variance = float(np.mean(np.sum((DATA.ys - DATA.ys.mean(axis=0)) ** 2, axis=1)))
     factors = np.array([row["l2"] for row in tried]) / variance
-    for factor in (1e-3, 1e-4, 1e-5, 1e-6):
-        assert np.any(np.isclose(factors, factor))
+    assert factors[0] >= 0.99e-3
+    # Down to the weakest, or to one that clearly predicts worse than another.
+    least = min(row["held_out_error"] for row in tried)
+    assert factors[-1] < 1.01e-6 or tried[-1]["held_out_error"] > 2 * least
     np.testing.assert_allclose(factors[1:] / factors[:-1], 0.1)
     assert isinstance(sol.nlp.settings["l2"], jc.OnNets)
     chosen = sol.nlp.settings["l2"].factor
