@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from ._args import as_arrays, opened, sealed
 from ._callables import OfModel
 from ._goodness import Poor, Residuals, poor_channels
-from ._inputs import padding
+from ._in_chunks import in_chunks
 from ._loss import squared_error
 from ._nlp import NLP
 from ._precision import AnyArray, to_float64, x64
@@ -160,12 +160,9 @@ def observed(
     """What would be measured of `states` at `ts`."""
     if nlp.observe is None:
         return states[:, : nlp.trajectories[0].num_channels]
-    pad = padding(len(ts))
-    ts, states = np.pad(ts, (0, pad), mode="edge"), np.pad(states, ((0, pad), (0, 0)), mode="edge")
     with x64():
-        known = sealed(as_arrays(args))
-        inputs = to_float64((model, known, ts, states))
-        return np.asarray(_observed(nlp.observe, *inputs))[: len(ts) - pad]
+        observe, *inputs = nlp.observe, *to_float64((model, sealed(as_arrays(args))))
+        return in_chunks(lambda t, y: _observed(observe, *inputs, t, y), ts, states)
 
 
 @eqx.filter_jit
