@@ -11,66 +11,17 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ._args import opened
-from ._dormand_prince import Field, Step
 from ._precision import AnyArray
+from ._step_control import WELL, Standing, Step, before, behind, judged, proposed
 
 
-RTOL, ATOL = 1e-8, 1e-10
-Method = Callable[..., Step]
-# Step control, as usual: safety, limits of the change, order.
-_SAFETY, _SHRINK, _GROW, _ORDER = 0.9, 0.2, 10.0, 5
-# The last step of a stretch may be longer by this share, so that none is left that is tiny.
-_LONGER = 1.01
-# The stiffness test of Hairer and Wanner's DOPRI5: the limit of stability, how many steps at it
-# convince, and how many in a row below it speak against.
-_RIGID, _CONVINCED, _CALM = 3.25, 15, 6
-# A step below this share of the time, some units in its last place, has no effect.
-_SMALLEST = 1e-15
-# Why an integration cannot go on: a state has left for infinity, no step is small enough.
-WELL, FAR, STUCK = 0, 1, 2
-
-
-class Standing(NamedTuple):
-    """Where an integration stands, or where several do, with an axis for them in front.
-
-    `u`: the state at `t` in its units; `h`: the next step; `slope`: the field at `t`, unknown where
-    that is `fresh`, behind the end of a stretch; `stretch`: how many of these are done; `steps`:
-    how many were tried; `rigid` and `calm`: how many of the last ones speak for and against
-    stiffness; `status`: `WELL`, `FAR` or `STUCK`.
-    """
-
-    t: Float[AnyArray, "*run"]
-    u: Float[AnyArray, "*run state"]
-    h: Float[AnyArray, "*run"]
-    slope: Float[AnyArray, "*run state"]
-    fresh: Bool[AnyArray, "*run"]
-    stretch: Int[AnyArray, "*run"]
-    steps: Int[AnyArray, "*run"]
-    rigid: Int[AnyArray, "*run"]
-    calm: Int[AnyArray, "*run"]
-    status: Int[AnyArray, "*run"]
-
-    @classmethod
-    def at(cls, t: np.ndarray, u: np.ndarray, h: np.ndarray) -> "Standing":
-        """At the beginning."""
-        none = np.zeros(np.shape(t), np.int64)
-        fresh = np.ones(np.shape(t), bool)
-        return cls(behind(t), u, h, np.zeros_like(u), fresh, none, none, none, none, none)
-
-    def with_another_method(self) -> "Standing":
-        """The same place for a method that has taken no step yet."""
-        none = np.zeros_like(self.steps)
-        return self._replace(
-            fresh=np.ones_like(self.fresh), steps=none, rigid=none, calm=none, status=none
-        )
-
-    def hopeless(self, last: np.ndarray, limit: Any) -> Bool[np.ndarray, "*run"]:
-        """Where a model is stiff and the limit of steps would be reached before the `last` time."""
-        pace = (last - self.t) > np.asarray(self.h) * (limit - np.asarray(self.steps))
-        return (np.asarray(self.rigid) >= _CONVINCED) & pace
+Field = Callable[[Any, Array], Array]
+# A method makes a step of a field from a time and a state, of a length; it gets the slope there
+# and whether that is to be found anew.
+Method = Callable[[Field, Any, Array, Any, Array, Any], Step]
 
 
 class Stretches(NamedTuple):
@@ -87,7 +38,7 @@ class Stretches(NamedTuple):
     @classmethod
     def of(cls, ends: np.ndarray, count: np.ndarray) -> "Stretches":
         """Those that end at these times."""
-        return cls(ends, -behind(-ends), behind(ends), count)
+        return cls(ends, before(ends), behind(ends), count)
 
 
 class Taken(NamedTuple):
@@ -97,12 +48,6 @@ class Taken(NamedTuple):
     h: Float[AnyArray, " step"]
     u: Float[AnyArray, "step state"]
     powers: Float[AnyArray, "step power state"]
-
-
-def behind(times: np.ndarray) -> np.ndarray:
-    """The first numbers behind times, none so small that a machine may take it for zero."""
-    tiny = np.finfo(np.float64).tiny
-    return np.where(np.abs(times) < tiny, tiny, np.nextafter(times, np.inf))
 
 
 def in_units(model: Any, args: Any, unit: Any) -> Field:
@@ -122,8 +67,7 @@ def advance(
 ) -> tuple[Standing, Any, Taken | None]:
     """Integrate on until the stretches are done, `until` steps tried or `taken` is full.
 
-    Returns where that leads to, the number of steps in `taken`, and that. A state is `FAR` where
-    it is larger than `far`.
+    Returns where that leads to, the number of steps in `taken`, and that.
     """
 
     def running(loop: tuple[Standing, Any, Any]) -> Array:
@@ -134,61 +78,19 @@ def advance(
 
     def step(loop: tuple[Standing, Any, Any]) -> tuple[Standing, Any, Any]:
         old, number, taken = loop
-        new, done, accepted = _tried(method, field, old, ahead, far)
+        end, before, beyond = (part[old.stretch] for part in ahead[:3])
+        h, last = proposed(jnp, old, end)
+        done = method(
+            lambda t, u: field(jnp.minimum(t, before), u), old.t, old.u, h, old.slope, old.fresh
+        )
+        new, counts = judged(jnp, old, done, h, last, end, beyond, far)
         if taken is not None:
-            # What is refused or leads too far is overwritten, or not counted.
-            values = Taken(old.t, done.h, old.u, done.step.powers)
+            # What does not count is overwritten by the next step, or left out at the end.
+            values = Taken(old.t, h, old.u, done.powers)
+            pairs = zip(taken, values, strict=True)
             taken = Taken(
-                *(
-                    lax.dynamic_update_index_in_dim(part, value, number, 0)
-                    for part, value in zip(taken, values, strict=True)
-                )
+                *(lax.dynamic_update_index_in_dim(part, item, number, 0) for part, item in pairs)
             )
-        kept = accepted & (new.status == WELL)
-        return new, number + kept, taken
+        return new, number + counts, taken
 
     return lax.while_loop(running, step, (start, jnp.zeros((), int), taken))
-
-
-class _Done(NamedTuple):
-    h: Any
-    step: Step
-
-
-def _tried(
-    method: Method, field: Field, old: Standing, ahead: Stretches, far: Any
-) -> tuple[Standing, _Done, Array]:
-    """One step, taken or refused by its error; and whether it is taken."""
-    end, before, beyond = (part[old.stretch] for part in ahead[:3])
-    left = end - old.t
-    last = _LONGER * old.h >= left
-    h = jnp.where(last, left, old.h)
-    step = method(
-        lambda t, u: field(jnp.minimum(t, before), u), old.t, old.u, h, old.slope, old.fresh
-    )
-    size = jnp.maximum(jnp.abs(old.u), jnp.abs(step.end))
-    error = jnp.sqrt(jnp.mean((step.error / (ATOL + RTOL * size)) ** 2))
-    finite = jnp.isfinite(error) & jnp.all(jnp.isfinite(step.end))
-    accepted = finite & (error <= 1)
-    change = jnp.clip(_SAFETY * jnp.maximum(error, 1e-30) ** (-1 / _ORDER), _SHRINK, _GROW)
-    following = h * jnp.where(finite, change, _SHRINK)
-    arrived = accepted & last
-    # A step that was cut short says nothing against the next.
-    following = jnp.where(arrived, jnp.maximum(following, old.h), following)
-    stuck = ~accepted & (following <= _SMALLEST * jnp.maximum(jnp.abs(old.t), jnp.abs(end)))
-    gone = accepted & jnp.any(jnp.abs(step.end) > far)
-    rigid = step.rigidity > _RIGID
-    calm = jnp.where(rigid, 0, old.calm + 1)
-    new = Standing(
-        t=jnp.where(arrived, beyond, jnp.where(accepted, old.t + h, old.t)),
-        u=jnp.where(accepted, step.end, old.u),
-        h=following,
-        slope=jnp.where(accepted, step.slope, old.slope),
-        fresh=jnp.where(accepted, arrived, old.fresh),
-        stretch=old.stretch + arrived,
-        steps=old.steps + 1,
-        rigid=jnp.where(accepted, jnp.where(calm >= _CALM, 0, old.rigid + rigid), old.rigid),
-        calm=jnp.where(accepted, calm, old.calm),
-        status=jnp.where(gone, FAR, jnp.where(stuck, STUCK, WELL)),
-    )
-    return new, _Done(h, step), accepted

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from ._args import as_arrays, opened, sealed
 from ._callables import OfModel
 from ._goodness import Poor, Residuals, poor_channels
-from ._in_chunks import in_chunks
 from ._loss import squared_error
 from ._nlp import NLP
+from ._points import in_chunks
 from ._precision import AnyArray, to_float64, x64
 from ._rollout import END, rollout
 from ._solution import Solution
@@ -161,8 +161,9 @@ def observed(
     if nlp.observe is None:
         return states[:, : nlp.trajectories[0].num_channels]
     with x64():
-        observe, *inputs = nlp.observe, *to_float64((model, sealed(as_arrays(args))))
-        return in_chunks(lambda t, y: _observed(observe, *inputs, t, y), ts, states)
+        known = nlp.observe, *to_float64((model, sealed(as_arrays(args))))
+    (seen,) = in_chunks(lambda t, y: (_observed(*known, t, y),), ts, states)
+    return seen
 
 
 @eqx.filter_jit

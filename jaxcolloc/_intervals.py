@@ -1,5 +1,6 @@
 """Every interval of a path integrated for itself: its error, its sensitivity, their growth."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -8,23 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._advance import WELL, Method, Standing, Stretches, advance, in_units
-from ._args import as_arrays, opened, sealed
-from ._dormand_prince import Field, Step, dormand_prince
+from ._advance import Stretches, advance, in_units
 from ._grid import Grid
-from ._in_chunks import in_chunks
 from ._inputs import knots
 from ._integrate import most_steps
 from ._path import Path
-from ._precision import AnyArray, to_float64, x64
+from ._points import Field
+from ._precision import to_float64, x64
 from ._rosenbrock import rosenbrock
+from ._step_control import WELL, Standing, Step, before, behind, judged, proposed
+from ._tsitouras import tsitouras_steps
 
 
 _MAX_STEPS = 2_000
-# Intervals that are integrated together, always so many: one compilation serves all grids.
-_LANES = 64
-# Pieces of each and steps that one call of the compiled loop takes at most.
-_AHEAD, _PAUSE = 16, 256
+# The stiff method takes so many intervals together, and so many pieces of each, whatever their
+# number: one compilation serves. The explicit one takes more where their states are few numbers.
+_LANES, _AHEAD, _NUMBERS = 64, 16, 100_000
 # The first step that is tried, as a share of the first piece.
 _FIRST = 0.1
 
@@ -50,10 +50,8 @@ def interval_errors(
     begin = path.states[grid.interval_ends - grid.interval_ends[0]]
     end = path.states[grid.interval_ends]
     pieces = _Pieces.of(grid.boundaries, knots((model, args)))
-    with x64():
-        inputs = to_float64((model, sealed(as_arrays(args)), spread))
-        ends, sensitivity = _Bundle(inputs, pieces).integrate(begin / spread)
-        residuals = _residuals(model, args, grid, path.states) / spread
+    ends, sensitivity = _Bundle(model, args, pieces, spread).integrate(begin / spread)
+    residuals = _residuals(model, args, grid, path.states) / spread
     # Where an interval's integration fails its error is infinite.
     gap = np.linalg.norm(ends - end / spread, axis=1)
     return IntervalErrors(
@@ -87,20 +85,24 @@ class _Pieces(NamedTuple):
         """The number of pieces of each interval."""
         return self.high - self.low + 1
 
-    def ahead(self, which: np.ndarray, done: np.ndarray) -> Stretches:
-        """The next pieces of some intervals, of which so many are done."""
-        at = (self.low[which] + done)[:, None] + np.arange(_AHEAD)
+    def ends(self, which: np.ndarray, done: np.ndarray, ahead: int = 1) -> np.ndarray:
+        """Where the next pieces of some intervals end, of which so many are done."""
+        at = (self.low[which] + done)[:, None] + np.arange(ahead)
         inside = np.append(self.times, np.inf)[np.minimum(at, len(self.times))]
-        ends = np.where(at < self.high[which, None], inside, self.last[which, None])
-        return Stretches.of(ends, np.minimum(self.counts[which] - done, _AHEAD))
+        return np.where(at < self.high[which, None], inside, self.last[which, None])
 
 
 class _Bundle:
-    """Intervals that are integrated side by side, each for itself."""
+    """Intervals that are integrated side by side, each for itself.
 
-    def __init__(self, inputs: Any, pieces: _Pieces):
-        self.inputs = inputs
+    A state is `u[i, 0]`, in units of `spread`; `u[i, 1 + j]` is its derivative by component `j` of
+    what it began with.
+    """
+
+    def __init__(self, model: Any, args: Any, pieces: _Pieces, spread: np.ndarray):
+        self.field = Field(model, args)
         self.pieces = pieces
+        self.spread = spread
         self.limit = most_steps(_MAX_STEPS, int(pieces.counts.max()))
 
     def integrate(self, begin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,37 +114,35 @@ class _Bundle:
         """
         pieces, every = self.pieces, np.arange(len(begin))
         unit = np.broadcast_to(np.eye(begin.shape[1]), (len(begin), *2 * begin.shape[1:]))
-        length = pieces.ahead(every, np.zeros_like(every)).ends[:, 0] - pieces.first
+        length = pieces.ends(every, np.zeros_like(every))[:, 0] - pieces.first
         standing = Standing.at(
             pieces.first, np.concatenate([begin[:, None], unit], axis=1), _FIRST * length
         )
-        standing = self._run(dormand_prince, standing, every, watch=True)
+        standing = self._run(self._explicit, standing, every, watch=True)
         failed = every[standing.stretch < pieces.counts]
         if len(failed):
             hopeless = standing.hopeless(pieces.last, self.limit)
-            standing = self._run(rosenbrock, standing.with_another_method(), failed)
+            standing = self._run(self._stiff, standing.with_another_method(), failed)
             failed = failed[(standing.stretch < pieces.counts)[failed] & hopeless[failed]]
-            standing = self._run(dormand_prince, standing.with_another_method(), failed)
+            standing = self._run(self._explicit, standing.with_another_method(), failed)
         done = standing.stretch == pieces.counts
         found = np.where(done[:, None, None], standing.u, np.inf)
         return found[:, 0], found[:, 1:].transpose(0, 2, 1)
 
     def _run(
-        self, method: Method, standing: Standing, which: np.ndarray, watch: bool = False
+        self,
+        step: Callable[[Standing, np.ndarray], Standing],
+        standing: Standing,
+        which: np.ndarray,
+        watch: bool = False,
     ) -> Standing:
         """Where one method comes to in some intervals; `watch` ends it where that is hopeless."""
         standing = Standing(*(np.array(part) for part in standing))
         while len(which):
-            chosen = which[:_LANES]
-            lanes = np.pad(chosen, (0, _LANES - len(chosen)), mode="edge")
-            part = Standing(*(item[lanes] for item in standing))
-            until = np.minimum(part.steps + _PAUSE, self.limit)
-            ahead = self.pieces.ahead(lanes, part.stretch)
-            relative = part._replace(stretch=np.zeros_like(part.stretch))
-            reached = Standing(*_advanced(method, *self.inputs, relative, ahead, until))
-            reached = reached._replace(stretch=part.stretch + np.asarray(reached.stretch))
-            for item, found in zip(standing, reached, strict=True):
-                item[chosen] = np.asarray(found)[: len(chosen)]
+            chosen = which[: self._most]
+            reached = step(Standing(*(part[chosen] for part in standing)), chosen)
+            for part, item in zip(standing, reached, strict=True):
+                part[chosen] = item
             on = (standing.status == WELL) & (standing.steps < self.limit)
             on &= standing.stretch < self.pieces.counts
             if watch:
@@ -150,46 +150,70 @@ class _Bundle:
             which = which[on[which]]
         return standing
 
+    @property
+    def _most(self) -> int:
+        """Intervals that are integrated together at most, so that their stages fit in memory."""
+        return max(_LANES, _NUMBERS // (len(self.spread) * (len(self.spread) + 1)))
+
+    def _explicit(self, old: Standing, which: np.ndarray) -> Standing:
+        """One step in each of some intervals."""
+        end = self.pieces.ends(which, old.stretch)[:, 0]
+        latest = before(end)
+
+        def field(some: np.ndarray, t: np.ndarray, u: np.ndarray) -> np.ndarray:
+            value, jacobian = self.field.first(np.minimum(t, latest[some]), u[:, 0] * self.spread)
+            along = u[:, 1:] * self.spread @ jacobian.transpose(0, 2, 1)
+            return np.concatenate([value[:, None], along], axis=1) / self.spread
+
+        with np.errstate(all="ignore"):
+            h, last = proposed(np, old, end)
+            step = tsitouras_steps(field, old.t, old.u, h, old.slope, old.fresh)
+            return judged(np, old, step, h, last, end, behind(end), np.inf)[0]
+
+    def _stiff(self, old: Standing, which: np.ndarray) -> Standing:
+        """Many steps in each of a few intervals, the others of which stay as they are."""
+        chosen = np.arange(_LANES) % min(len(which), _LANES)
+        part = Standing(*(item[chosen] for item in old))
+        done = part.stretch
+        ends = self.pieces.ends(which[chosen], done, _AHEAD)
+        ahead = Stretches.of(ends, np.minimum(self.pieces.counts[which[chosen]] - done, _AHEAD))
+        with x64():
+            known = self.field.known, to_float64(self.spread)
+            start = part._replace(stretch=np.zeros_like(done))
+            reached = Standing(*_advanced(*known, start, ahead, np.asarray(self.limit)))
+        reached = reached._replace(stretch=done + np.asarray(reached.stretch))
+        result = Standing(*(np.array(item) for item in old))
+        for item, new in zip(result, reached, strict=True):
+            item[chosen] = np.asarray(new)
+        return result
+
 
 @eqx.filter_jit
 def _advanced(
-    method: Method,
-    model: Any,
-    args: Any,
-    unit: Any,
-    standing: Standing,
-    ahead: Stretches,
-    until: Any,
+    known: tuple[Any, Any], unit: Any, standing: Standing, ahead: Stretches, until: Any
 ) -> Standing:
-    field = in_units(model, args, unit)
+    field = in_units(*known, unit)
 
-    def lane(standing: Standing, ahead: Stretches, until: Any) -> Standing:
-        return advance(_with_sensitivity(method), field, standing, ahead, until)[0]
+    def lane(standing: Standing, ahead: Stretches) -> Standing:
+        return advance(_with_sensitivity, field, standing, ahead, until)[0]
 
-    return jax.vmap(lane)(standing, ahead, until)
+    return jax.vmap(lane)(standing, ahead)
 
 
-def _with_sensitivity(method: Method) -> Method:
-    """The method for a state and, below it, its derivatives by what it began with."""
+def _with_sensitivity(field: Any, t: Any, u: Array, h: Any, slope: Array, fresh: Any) -> Step:
+    """A step by the stiff method of a state and, below it, its derivatives by what it began with."""
 
-    def step(field: Field, t: Any, u: Array, h: Any, slope: Array, fresh: Any) -> Step:
-        # The state may have changed from outside of the step, so that its slope is not reused.
-        def plain(state: Array) -> Step:
-            return method(field, t, state, h, jnp.zeros_like(state), True)
+    def along(change: Array) -> tuple[Step, Step]:
+        return jax.jvp(lambda u: rosenbrock(field, t, u, h, slope[0], fresh), (u[0],), (change,))
 
-        def along(change: Array) -> tuple[Step, Step]:
-            return jax.jvp(plain, (u[0],), (change,))
-
-        value, change = jax.vmap(along, out_axes=(None, 0))(u[1:])
-        return Step(
-            end=jnp.concatenate([value.end[None], change.end]),
-            error=jnp.concatenate([value.error[None], change.error]),
-            slope=slope,
-            powers=value.powers,
-            rigidity=value.rigidity,
-        )
-
-    return step
+    value, change = jax.vmap(along, out_axes=(None, 0))(u[1:])
+    return Step(
+        end=jnp.concatenate([value.end[None], change.end]),
+        error=jnp.concatenate([value.error[None], change.error]),
+        slope=slope,
+        powers=None,
+        rigidity=value.rigidity,
+    )
 
 
 def _residuals(model: Any, args: Any, grid: Grid, states: np.ndarray) -> np.ndarray:
@@ -206,16 +230,8 @@ def _residuals(model: Any, args: Any, grid: Grid, states: np.ndarray) -> np.ndar
 
 def field_at(model: Any, args: Any, times: np.ndarray, states: np.ndarray) -> np.ndarray:
     """The field at times of shape `(a, b)` and states of shape `(a, b, state)`."""
-    with x64():
-        inputs = to_float64((model, sealed(as_arrays(args))))
-        flat = times.ravel(), states.reshape(times.size, -1)
-        return in_chunks(lambda t, y: _field(*inputs, t, y), *flat).reshape(states.shape)
-
-
-@eqx.filter_jit
-def _field(model: Any, args: Any, times: AnyArray, states: AnyArray) -> Array:
-    known = opened(args)
-    return jax.vmap(lambda t, y: model(t, y, known))(times, states)
+    flat = states.reshape(times.size, -1)
+    return Field(model, args).value(times.ravel(), flat).reshape(states.shape)
 
 
 def growth(sensitivity: Float[np.ndarray, "interval state state"]) -> float:

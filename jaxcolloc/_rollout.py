@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ._advance import FAR, WELL, Method, Standing, Stretches, Taken, advance, in_units
+from ._advance import Method, Stretches, Taken, advance, in_units
 from ._args import as_arrays, sealed
-from ._dormand_prince import dormand_prince
 from ._inputs import knots
 from ._integrate import most_steps, powers_of_two, start_sizes
 from ._precision import to_float64, x64
 from ._rosenbrock import rosenbrock
+from ._step_control import FAR, WELL, Standing
+from ._tsitouras import tsitouras
 
 
 _MAX_STEPS = 20_000
@@ -96,13 +97,13 @@ class _Course:
         By the explicit method; by the stiff one where that fails or is about to; and by the rest of
         the explicit one's steps where it had been given up and the stiff one fails.
         """
-        explicit = self._run(dormand_prince, standing, watch=True)
+        explicit = self._run(tsitouras, standing, watch=True)
         if self._ended(explicit):
             return self._end(explicit)
         stiff = self._run(rosenbrock, explicit.with_another_method())
         if self._ended(stiff) or not self._hopeless(explicit):
             return self._end(stiff)
-        return self._end(self._run(dormand_prince, stiff.with_another_method()))
+        return self._end(self._run(tsitouras, stiff.with_another_method()))
 
     def _run(self, method: Method, standing: Standing, watch: bool = False) -> Standing:
         """Where one method comes to, chunk by chunk; `watch` ends it where that is hopeless."""

@@ -8,7 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from ._dormand_prince import Field, Step
+from ._advance import Field
+from ._step_control import Step
 
 
 # Steinebach, "Construction of Rosenbrock-Wanner method Rodas5P and numerical benchmarks within the
