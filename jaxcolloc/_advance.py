@@ -14,7 +14,6 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ._args import opened
-from ._precision import AnyArray
 from ._step_control import WELL, Standing, Step, before, behind, judged, proposed
 
 
@@ -30,10 +29,10 @@ class Stretches(NamedTuple):
     The first `count` count. The field is never evaluated at an end itself, where it may jump.
     """
 
-    ends: Float[AnyArray, "*run stretch"]
-    before: Float[AnyArray, "*run stretch"]
-    behind: Float[AnyArray, "*run stretch"]
-    count: Int[AnyArray, "*run"]
+    ends: Float[Any, "*run stretch"]
+    before: Float[Any, "*run stretch"]
+    behind: Float[Any, "*run stretch"]
+    count: Int[Any, "*run"]
 
     @classmethod
     def of(cls, ends: np.ndarray, count: np.ndarray) -> "Stretches":
@@ -44,10 +43,10 @@ class Stretches(NamedTuple):
 class Taken(NamedTuple):
     """Steps that were taken: from which time and state, how far, and their `Step.powers`."""
 
-    t: Float[AnyArray, " step"]
-    h: Float[AnyArray, " step"]
-    u: Float[AnyArray, "step state"]
-    powers: Float[AnyArray, "step power state"]
+    t: Float[Any, " step"]
+    h: Float[Any, " step"]
+    u: Float[Any, "step state"]
+    powers: Float[Any, "step power state"]
 
 
 def in_units(model: Any, args: Any, unit: Any) -> Field:

@@ -201,7 +201,7 @@ def _advanced(
 
 
 def _with_sensitivity(field: Any, t: Any, u: Array, h: Any, slope: Array, fresh: Any) -> Step:
-    """A step by the stiff method of a state and, below it, its derivatives by what it began with."""
+    """A stiff step of a state and, below it, of its derivatives by what it began with."""
 
     def along(change: Array) -> tuple[Step, Step]:
         return jax.jvp(lambda u: rosenbrock(field, t, u, h, slope[0], fresh), (u[0],), (change,))
@@ -238,9 +238,12 @@ def growth(sensitivity: Float[np.ndarray, "interval state state"]) -> float:
     """The largest norm among the products of the sensitivities from the start on."""
     largest, product = 1.0, np.eye(sensitivity.shape[1])
     for item in sensitivity:
-        product = item @ product
+        if not np.all(np.isfinite(item)):
+            return np.inf
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = item @ product
         size = np.linalg.norm(product, 2) if np.all(np.isfinite(product)) else np.inf
         largest = max(largest, float(size))
-        if not np.isfinite(size) or size > 1e12:
-            return max(largest, float(size))
+        if size > 1e12:
+            break
     return largest

@@ -25,7 +25,7 @@ _LEAST = 1e-4
 _FIRST = 1e-3
 # Stretches and steps that one call of the compiled loop takes at most: whatever the length of the
 # integration, one compilation serves.
-_CHUNK = 256
+_CHUNK = 1024
 
 
 class END(enum.Enum):
@@ -116,7 +116,8 @@ class _Course:
             ends = np.pad(part, (0, _CHUNK - len(part)), mode="edge")
             ahead = Stretches.of(ends, np.asarray(len(part)))
             relative = standing._replace(stretch=np.zeros_like(standing.stretch))
-            reached, number, steps = _advanced(method, *self.inputs, relative, ahead, limit)
+            reached, number, steps = _advanced(method, self.inputs, relative, ahead, limit)
+            assert steps is not None
             standing = Standing(*map(np.asarray, reached))
             standing = standing._replace(stretch=done + standing.stretch)
             self._taken.append(Taken(*(np.asarray(part)[: int(number)] for part in steps)))
@@ -136,18 +137,11 @@ class _Course:
 
 @eqx.filter_jit
 def _advanced(
-    method: Method,
-    model: Any,
-    args: Any,
-    unit: Any,
-    far: Any,
-    standing: Standing,
-    ahead: Stretches,
-    until: Any,
-) -> Any:
-    room = jnp.zeros(_CHUNK)
-    states = jnp.zeros((_CHUNK, len(unit)))
-    taken = Taken(room, room, states, jnp.zeros((_CHUNK, 4, len(unit))))
+    method: Method, inputs: Any, standing: Standing, ahead: Stretches, until: Any
+) -> tuple[Standing, Any, Taken | None]:
+    model, args, unit, far = inputs
+    room, size = jnp.zeros(_CHUNK), len(unit)
+    taken = Taken(room, room, jnp.zeros((_CHUNK, size)), jnp.zeros((_CHUNK, 4, size)))
     return advance(method, in_units(model, args, unit), standing, ahead, until, far, taken)
 
 

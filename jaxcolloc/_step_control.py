@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ._precision import AnyArray
-
 
 RTOL, ATOL = 1e-8, 1e-10
 # As usual: safety, limits of a step's change, order.
@@ -33,11 +31,11 @@ class Step(NamedTuple):
     the Jacobian, where a method tells it.
     """
 
-    end: Float[AnyArray, "*run state"]
-    error: Float[AnyArray, "*run state"]
-    slope: Float[AnyArray, "*run state"]
-    powers: Float[AnyArray, "power *run state"] | None
-    rigidity: Float[AnyArray, "*run"]
+    end: Float[Any, "*run state"]
+    error: Float[Any, "*run state"]
+    slope: Float[Any, "*run state"]
+    powers: Float[Any, "power *run state"]
+    rigidity: Float[Any, "*run"]
 
 
 class Standing(NamedTuple):
@@ -49,23 +47,34 @@ class Standing(NamedTuple):
     stiffness; `status`: `WELL`, `FAR` or `STUCK`.
     """
 
-    t: Float[AnyArray, "*run"]
-    u: Float[AnyArray, "*run state"]
-    h: Float[AnyArray, "*run"]
-    slope: Float[AnyArray, "*run state"]
-    fresh: Bool[AnyArray, "*run"]
-    stretch: Int[AnyArray, "*run"]
-    steps: Int[AnyArray, "*run"]
-    rigid: Int[AnyArray, "*run"]
-    calm: Int[AnyArray, "*run"]
-    status: Int[AnyArray, "*run"]
+    t: Float[Any, "*run"]
+    u: Float[Any, "*run state"]
+    h: Float[Any, "*run"]
+    slope: Float[Any, "*run state"]
+    fresh: Bool[Any, "*run"]
+    stretch: Int[Any, "*run"]
+    steps: Int[Any, "*run"]
+    rigid: Int[Any, "*run"]
+    calm: Int[Any, "*run"]
+    status: Int[Any, "*run"]
 
     @classmethod
-    def at(cls, t: np.ndarray, u: np.ndarray, h: np.ndarray) -> "Standing":
+    def at(cls, t: Any, u: np.ndarray, h: Any) -> "Standing":
         """At the beginning."""
         none = np.zeros(np.shape(t), np.int64)
         fresh = np.ones(np.shape(t), bool)
-        return cls(behind(t), u, h, np.zeros_like(u), fresh, none, none, none, none, none)
+        return cls(
+            behind(np.asarray(t)),
+            u,
+            np.asarray(h),
+            np.zeros_like(u),
+            fresh,
+            none,
+            none,
+            none,
+            none,
+            none,
+        )
 
     def with_another_method(self) -> "Standing":
         """The same place for a method that has taken no step yet."""
@@ -74,19 +83,19 @@ class Standing(NamedTuple):
             fresh=np.ones_like(self.fresh), steps=none, rigid=none, calm=none, status=none
         )
 
-    def hopeless(self, last: np.ndarray, limit: Any) -> Bool[np.ndarray, "*run"]:
+    def hopeless(self, last: Any, limit: int) -> Any:
         """Where a model is stiff and the limit of steps would be reached before the `last` time."""
-        pace = (last - self.t) > np.asarray(self.h) * (limit - np.asarray(self.steps))
-        return (np.asarray(self.rigid) >= _CONVINCED) & pace
+        pace = (last - self.t) > self.h * (limit - self.steps)
+        return (self.rigid >= _CONVINCED) & pace
 
 
-def behind(times: np.ndarray) -> np.ndarray:
+def behind(times: Any) -> Any:
     """The first numbers behind times, none so small that a machine may take it for zero."""
     tiny = np.finfo(np.float64).tiny
     return np.where(np.abs(times) < tiny, tiny, np.nextafter(times, np.inf))
 
 
-def before(times: np.ndarray) -> np.ndarray:
+def before(times: Any) -> Any:
     """The last numbers before times, likewise."""
     return -behind(-times)
 
