@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._advance import Stretches, advance, in_units
+from ._advance import Method, Stretches, advance, in_units
 from ._grid import Grid
 from ._inputs import knots
 from ._integrate import most_steps
@@ -18,13 +18,15 @@ from ._points import Field
 from ._precision import to_float64, x64
 from ._rosenbrock import rosenbrock
 from ._step_control import WELL, Standing, Step, before, behind, judged, proposed
-from ._tsitouras import tsitouras_steps
+from ._tsitouras import tsitouras, tsitouras_steps
 
 
 _MAX_STEPS = 2_000
-# The stiff method takes so many intervals together, and so many pieces of each, whatever their
-# number: one compilation serves. The explicit one takes more where their states are few numbers.
-_LANES, _AHEAD, _NUMBERS = 64, 16, 100_000
+# Up to so many steps are taken on the host, in intervals side by side whose states and stages are
+# about so many numbers; more than that in a compiled loop for so many intervals, up to so many
+# pieces of each and so many steps: whatever their number, one compilation serves.
+_FEW, _NUMBERS = 200, 100_000
+_LANES, _AHEAD, _PAUSE = 64, 16, 256
 # The first step that is tried, as a share of the first piece.
 _FIRST = 0.1
 
@@ -115,48 +117,51 @@ class _Bundle:
         pieces, every = self.pieces, np.arange(len(begin))
         unit = np.broadcast_to(np.eye(begin.shape[1]), (len(begin), *2 * begin.shape[1:]))
         length = pieces.ends(every, np.zeros_like(every))[:, 0] - pieces.first
-        standing = Standing.at(
-            pieces.first, np.concatenate([begin[:, None], unit], axis=1), _FIRST * length
-        )
-        standing = self._run(self._explicit, standing, every, watch=True)
+        state = np.concatenate([begin[:, None], unit], axis=1)
+        standing = Standing.at(pieces.first, state, _FIRST * length)
+        standing = self._run(self._steps, standing, every, _FEW)
+        standing = self._run(self._explicit, standing, every, self.limit, watch=True)
         failed = every[standing.stretch < pieces.counts]
         if len(failed):
             hopeless = standing.hopeless(pieces.last, self.limit)
-            standing = self._run(self._stiff, standing.with_another_method(), failed)
-            failed = failed[(standing.stretch < pieces.counts)[failed] & hopeless[failed]]
-            standing = self._run(self._explicit, standing.with_another_method(), failed)
+            standing = self._run(self._stiff, standing.with_another_method(), failed, self.limit)
+            rest = failed[hopeless[failed]]
+            standing = standing.with_another_method()
+            standing = self._run(self._explicit, standing, rest, self.limit)
         done = standing.stretch == pieces.counts
         found = np.where(done[:, None, None], standing.u, np.inf)
         return found[:, 0], found[:, 1:].transpose(0, 2, 1)
 
     def _run(
         self,
-        step: Callable[[Standing, np.ndarray], Standing],
+        advanced: Callable[[Standing, np.ndarray], Standing],
         standing: Standing,
         which: np.ndarray,
+        until: int,
         watch: bool = False,
     ) -> Standing:
         """Where one method comes to in some intervals; `watch` ends it where that is hopeless."""
         standing = Standing(*(np.array(part) for part in standing))
-        while len(which):
-            chosen = which[: self._most]
-            reached = step(Standing(*(part[chosen] for part in standing)), chosen)
-            for part, item in zip(standing, reached, strict=True):
-                part[chosen] = item
-            on = (standing.status == WELL) & (standing.steps < self.limit)
+        while True:
+            on = (standing.status == WELL) & (standing.steps < until)
             on &= standing.stretch < self.pieces.counts
             if watch:
                 on &= ~standing.hopeless(self.pieces.last, self.limit)
             which = which[on[which]]
-        return standing
+            if len(which) == 0:
+                return standing
+            chosen = which[: self._most]
+            reached = advanced(Standing(*(part[chosen] for part in standing)), chosen)
+            for part, item in zip(standing, reached, strict=True):
+                part[chosen] = item
 
     @property
     def _most(self) -> int:
         """Intervals that are integrated together at most, so that their stages fit in memory."""
         return max(_LANES, _NUMBERS // (len(self.spread) * (len(self.spread) + 1)))
 
-    def _explicit(self, old: Standing, which: np.ndarray) -> Standing:
-        """One step in each of some intervals."""
+    def _steps(self, old: Standing, which: np.ndarray) -> Standing:
+        """One explicit step in each of some intervals, on the host."""
         end = self.pieces.ends(which, old.stretch)[:, 0]
         latest = before(end)
 
@@ -170,17 +175,24 @@ class _Bundle:
             step = tsitouras_steps(field, old.t, old.u, h, old.slope, old.fresh)
             return judged(np, old, step, h, last, end, behind(end), np.inf)[0]
 
+    def _explicit(self, old: Standing, which: np.ndarray) -> Standing:
+        return self._compiled(tsitouras, old, which)
+
     def _stiff(self, old: Standing, which: np.ndarray) -> Standing:
+        return self._compiled(rosenbrock, old, which)
+
+    def _compiled(self, method: Method, old: Standing, which: np.ndarray) -> Standing:
         """Many steps in each of a few intervals, the others of which stay as they are."""
-        chosen = np.arange(_LANES) % min(len(which), _LANES)
+        chosen = np.minimum(np.arange(_LANES), len(which) - 1)
         part = Standing(*(item[chosen] for item in old))
         done = part.stretch
         ends = self.pieces.ends(which[chosen], done, _AHEAD)
         ahead = Stretches.of(ends, np.minimum(self.pieces.counts[which[chosen]] - done, _AHEAD))
+        until = np.minimum(part.steps + _PAUSE, self.limit)
         with x64():
-            known = self.field.known, to_float64(self.spread)
+            known = *self.field.known, to_float64(self.spread)
             start = part._replace(stretch=np.zeros_like(done))
-            reached = Standing(*_advanced(*known, start, ahead, np.asarray(self.limit)))
+            reached = Standing(*_advanced(method, known, start, ahead, until))
         reached = reached._replace(stretch=done + np.asarray(reached.stretch))
         result = Standing(*(np.array(item) for item in old))
         for item, new in zip(result, reached, strict=True):
@@ -190,30 +202,34 @@ class _Bundle:
 
 @eqx.filter_jit
 def _advanced(
-    known: tuple[Any, Any], unit: Any, standing: Standing, ahead: Stretches, until: Any
+    method: Method, known: tuple[Any, Any, Any], standing: Standing, ahead: Stretches, until: Any
 ) -> Standing:
-    field = in_units(*known, unit)
+    field = in_units(*known)
 
-    def lane(standing: Standing, ahead: Stretches) -> Standing:
-        return advance(_with_sensitivity, field, standing, ahead, until)[0]
+    def lane(standing: Standing, ahead: Stretches, until: Any) -> Standing:
+        return advance(_with_sensitivity(method), field, standing, ahead, until)[0]
 
-    return jax.vmap(lane)(standing, ahead)
+    return jax.vmap(lane)(standing, ahead, until)
 
 
-def _with_sensitivity(field: Any, t: Any, u: Array, h: Any, slope: Array, fresh: Any) -> Step:
-    """A stiff step of a state and, below it, of its derivatives by what it began with."""
+def _with_sensitivity(method: Method) -> Method:
+    """The method for a state and, below it, its derivatives by what it began with."""
 
-    def along(change: Array) -> tuple[Step, Step]:
-        return jax.jvp(lambda u: rosenbrock(field, t, u, h, slope[0], fresh), (u[0],), (change,))
+    def step(field: Any, t: Any, u: Array, h: Any, slope: Array, fresh: Any) -> Step:
+        def along(change: Array) -> tuple[Step, Step]:
+            # The slope is found anew, since its derivatives are not known.
+            return jax.jvp(lambda u: method(field, t, u, h, slope[0], True), (u[0],), (change,))
 
-    value, change = jax.vmap(along, out_axes=(None, 0))(u[1:])
-    return Step(
-        end=jnp.concatenate([value.end[None], change.end]),
-        error=jnp.concatenate([value.error[None], change.error]),
-        slope=slope,
-        powers=None,
-        rigidity=value.rigidity,
-    )
+        value, change = jax.vmap(along, out_axes=(None, 0))(u[1:])
+        return Step(
+            end=jnp.concatenate([value.end[None], change.end]),
+            error=jnp.concatenate([value.error[None], change.error]),
+            slope=slope,
+            powers=None,
+            rigidity=value.rigidity,
+        )
+
+    return step
 
 
 def _residuals(model: Any, args: Any, grid: Grid, states: np.ndarray) -> np.ndarray:
