@@ -5,22 +5,42 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
 from ._args import as_arrays, opened, sealed
+from ._inputs import Input
 from ._precision import AnyArray, to_float64, x64
 
 
 _CHUNK = 256
+# Inputs have at least so many samples, or four times as many, and so on.
+_SAMPLES = 256
+
+
+def known(model: Any, args: Any) -> tuple[Any, Any]:
+    """A model and one trajectory's `args` as compiled functions take them: wide, `args` sealed.
+
+    Inputs get lengths of few different numbers, each of which is compiled for.
+    """
+
+    def roomy(leaf: Any) -> Any:
+        if not isinstance(leaf, Input):
+            return leaf
+        times = max(len(leaf.ts) / _SAMPLES, 1.0)
+        return leaf.padded(_SAMPLES * 4 ** int(np.ceil(np.log(times) / np.log(4.0))))
+
+    model, args = jtu.tree_map(roomy, (model, args), is_leaf=lambda leaf: isinstance(leaf, Input))
+    with x64():
+        return to_float64((model, sealed(as_arrays(args))))
 
 
 class Field:
     """The field of a model with one trajectory's `args`, at many points at once, on the host."""
 
     def __init__(self, model: Any, args: Any):
-        with x64():
-            self.known = to_float64((model, sealed(as_arrays(args))))
+        self.known = known(model, args)
 
     def value(
         self, times: Float[np.ndarray, " point"], states: Float[np.ndarray, "point state"]

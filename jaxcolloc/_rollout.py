@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ._advance import Method, Stretches, Taken, advance, in_units
-from ._args import as_arrays, sealed
 from ._inputs import knots
 from ._integrate import most_steps, powers_of_two, start_sizes
+from ._points import known
 from ._precision import to_float64, x64
 from ._rosenbrock import rosenbrock
 from ._step_control import FAR, WELL, Standing
@@ -69,7 +69,7 @@ def rollout(
         return Rollout(np.broadcast_to(start, (len(times), len(start))).copy(), END.complete)
     limit = most_steps(_MAX_STEPS, len(ends))
     with x64():
-        inputs = to_float64((model, sealed(as_arrays(args)), unit, far / unit))
+        inputs = *known(model, args), *to_float64((unit, far / unit))
         course = _Course(inputs, ends, limit)
         end = course.integrate(Standing.at(begin, start / unit, _FIRST * (ends[0] - begin)))
     states = unit * _at(np.maximum(times, begin), course.steps, end is END.complete)

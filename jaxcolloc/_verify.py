@@ -62,7 +62,7 @@ def verify(sol: Solution) -> Verification:
         interval_errors(sol.model, path, args, row.spread)
         for path, args, row in zip(sol.paths, sol.args, rows, strict=True)
     ]
-    causes, notes = _causes(sol, rows, inner)
+    causes, notes = _causes(sol, rows, inner, noise)
     misfit = np.array([[rms(item) for item in row.residuals.misses] for row in rows])
     visible = np.maximum(noise, _VISIBLE * channel_spread(sol.nlp.trajectories))
     return Verification(
@@ -95,6 +95,7 @@ def _causes(
     sol: Solution,
     rows: list[Comparison],
     inner: list[IntervalErrors],
+    noise: np.ndarray,
 ) -> tuple[tuple[VERDICT, ...], tuple[str, ...]]:
     """All that was found, that to be mended first on top, and sentences on where."""
     nlp = sol.nlp
@@ -109,7 +110,7 @@ def _causes(
     if violation:
         found.add(VERDICT.violated)
         notes.append(violation)
-    poor = poor_paths(nlp, [row.residuals for row in rows])
+    poor = poor_paths(nlp, [row.residuals for row in rows], noise)
     if poor:
         found.add(VERDICT.poor_fit)
         notes.append(poor[0].text + (f" ({len(poor)} such)" if len(poor) > 1 else ""))
