@@ -12,7 +12,7 @@ from ._advance import Method, Stretches, Taken, advance, in_units
 from ._inputs import knots
 from ._integrate import most_steps, powers_of_two, start_sizes
 from ._points import known
-from ._precision import to_float64, x64
+from ._precision import x64
 from ._rosenbrock import rosenbrock
 from ._step_control import FAR, WELL, Standing
 from ._tsitouras import tsitouras
@@ -67,23 +67,30 @@ def rollout(
     ends = ends[(ends > begin) & (ends <= last)]
     if not len(ends):
         return Rollout(np.broadcast_to(start, (len(times), len(start))).copy(), END.complete)
-    limit = most_steps(_MAX_STEPS, len(ends))
-    with x64():
-        inputs = *known(model, args), *to_float64((unit, far / unit))
-        course = _Course(inputs, ends, limit)
-        end = course.integrate(Standing.at(begin, start / unit, _FIRST * (ends[0] - begin)))
-    states = unit * _at(np.maximum(times, begin), course.steps, end is END.complete)
+    course = _Course((*known(model, args), unit, far / unit), ends, np.maximum(times, begin))
+    end = course.integrate(Standing.at(begin, start / unit, _FIRST * (ends[0] - begin)))
+    states = unit * _at(course.times, course.steps, end is END.complete)
     states[times <= begin] = start
     return Rollout(states, end)
 
 
 class _Course:
-    """One trajectory that is integrated, and the steps that were taken."""
+    """One trajectory that is integrated, and the steps that were taken.
 
-    def __init__(self, inputs: Any, ends: Float[np.ndarray, " stretch"], limit: int):
+    `inputs` are the model, its `args`, units of the states and what is too far in these; steps end
+    at `ends`, and the states at `times` are asked for.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        ends: Float[np.ndarray, " stretch"],
+        times: Float[np.ndarray, " time"],
+    ):
         self.inputs = inputs
         self.ends = ends
-        self.limit = limit
+        self.times = times
+        self.limit = most_steps(_MAX_STEPS, len(ends))
         self._taken: list[Taken] = []
 
     @property
@@ -97,42 +104,48 @@ class _Course:
         By the explicit method; by the stiff one where that fails or is about to; and by the rest of
         the explicit one's steps where it had been given up and the stiff one fails.
         """
-        explicit = self._run(tsitouras, standing, watch=True)
+        explicit = self._run(tsitouras, standing, self.ends, watch=True)
         if self._ended(explicit):
             return self._end(explicit)
-        stiff = self._run(rosenbrock, explicit.with_another_method())
+        # The stiff method takes steps so long that its states in between are less exact.
+        ends = np.union1d(self.ends, self.times)
+        stiff = self._run(rosenbrock, explicit.with_another_method(), ends)
         if self._ended(stiff) or not self._hopeless(explicit):
             return self._end(stiff)
-        return self._end(self._run(tsitouras, stiff.with_another_method()))
+        return self._end(self._run(tsitouras, stiff.with_another_method(), self.ends))
 
-    def _run(self, method: Method, standing: Standing, watch: bool = False) -> Standing:
+    def _run(
+        self, method: Method, standing: Standing, ends: np.ndarray, watch: bool = False
+    ) -> Standing:
         """Where one method comes to, chunk by chunk; `watch` ends it where that is hopeless."""
         limit = np.asarray(self.limit)
         while standing.status == WELL and standing.steps < limit:
-            done = int(standing.stretch)
-            part = self.ends[done : done + _CHUNK]
-            if len(part) == 0 or (watch and self._hopeless(standing)):
+            ahead = ends[np.searchsorted(ends, standing.t) :][:_CHUNK]
+            if len(ahead) == 0 or (watch and self._hopeless(standing)):
                 break
-            ends = np.pad(part, (0, _CHUNK - len(part)), mode="edge")
-            ahead = Stretches.of(ends, np.asarray(len(part)))
-            relative = standing._replace(stretch=np.zeros_like(standing.stretch))
-            reached, number, steps = _advanced(method, self.inputs, relative, ahead, limit)
+            filled = np.pad(ahead, (0, _CHUNK - len(ahead)), mode="edge")
+            stretches = Stretches.of(filled, np.asarray(len(ahead)))
+            standing = standing._replace(stretch=np.zeros_like(standing.stretch))
+            with x64():
+                reached, number, steps = _advanced(method, self.inputs, standing, stretches, limit)
             assert steps is not None
             standing = Standing(*map(np.asarray, reached))
-            standing = standing._replace(stretch=done + standing.stretch)
             self._taken.append(Taken(*(np.asarray(part)[: int(number)] for part in steps)))
         return standing
 
     def _hopeless(self, standing: Standing) -> bool:
         return bool(standing.hopeless(self.ends[-1], self.limit))
 
+    def _complete(self, standing: Standing) -> bool:
+        return bool(standing.t > self.ends[-1])
+
     def _ended(self, standing: Standing) -> bool:
-        return bool(standing.stretch == len(self.ends) or standing.status == FAR)
+        return self._complete(standing) or bool(standing.status == FAR)
 
     def _end(self, standing: Standing) -> END:
         if standing.status == FAR:
             return END.infinite
-        return END.complete if standing.stretch == len(self.ends) else END.out_of_steps
+        return END.complete if self._complete(standing) else END.out_of_steps
 
 
 @eqx.filter_jit
