@@ -12,13 +12,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._args import as_arrays, opened, sealed
+from ._args import opened
 from ._callables import OfModel
 from ._goodness import Poor, Residuals, poor_channels
-from ._inputs import padding
 from ._loss import squared_error
 from ._nlp import NLP
-from ._precision import AnyArray, to_float64, x64
+from ._points import in_chunks, known
+from ._precision import AnyArray
 from ._rollout import END, rollout
 from ._solution import Solution
 from ._verification import rms
@@ -98,9 +98,13 @@ def path_residuals(sol: Solution) -> list[Residuals]:
     return [Residuals.of(item, seen) for item, seen in pairs]
 
 
-def poor_paths(nlp: NLP, residuals: Sequence[Residuals]) -> list[Poor]:
-    """Where paths do not follow their data, the worst first."""
-    return poor_channels(residuals, nlp.trajectories, is_robust(nlp))
+def poor_paths(
+    nlp: NLP,
+    residuals: Sequence[Residuals],
+    noise: Float[np.ndarray, " obs"] | None = None,
+) -> list[Poor]:
+    """Where paths do not follow their data, the worst first; `noise` is that of the channels."""
+    return poor_channels(residuals, nlp.trajectories, is_robust(nlp), noise)
 
 
 def state_spreads(sol: Solution) -> list[Float[np.ndarray, " state"]]:
@@ -160,15 +164,12 @@ def observed(
     """What would be measured of `states` at `ts`."""
     if nlp.observe is None:
         return states[:, : nlp.trajectories[0].num_channels]
-    pad = padding(len(ts))
-    ts, states = np.pad(ts, (0, pad), mode="edge"), np.pad(states, ((0, pad), (0, 0)), mode="edge")
-    with x64():
-        known = sealed(as_arrays(args))
-        inputs = to_float64((model, known, ts, states))
-        return np.asarray(_observed(nlp.observe, *inputs))[: len(ts) - pad]
+    inputs = nlp.observe, *known(model, args)
+    (seen,) = in_chunks(lambda t, y: (_observed(*inputs, t, y),), ts, states)
+    return seen
 
 
 @eqx.filter_jit
 def _observed(observe: OfModel, model: Any, args: Any, ts: AnyArray, states: AnyArray) -> Array:
-    known = opened(args)
-    return jax.vmap(lambda t, y: observe(t, y, known, model))(ts, states)
+    inner = opened(args)
+    return jax.vmap(lambda t, y: observe(t, y, inner, model))(ts, states)

@@ -104,13 +104,17 @@ class Poor(NamedTuple):
 
 
 def poor_channels(
-    found: Sequence[Residuals], trajectories: Sequence[Trajectory], robust: bool
+    found: Sequence[Residuals],
+    trajectories: Sequence[Trajectory],
+    robust: bool,
+    noise: Float[np.ndarray, " obs"] | None = None,
 ) -> list[Poor]:
-    """Where paths do not follow their data, the worst first.
+    """Where paths do not follow their data, the worst first; `noise`, if known, is the data's.
 
     Judged with the samples as they are and, where weights within a channel differ, by these.
     """
-    poor = _poor_channels(found, noise_levels(trajectories), False, robust)
+    noise = noise_levels(trajectories) if noise is None else noise
+    poor = _poor_channels(found, noise, False, robust)
     if any(np.ptp(root) > 0 for item in found for root in item.roots if len(root)):
         poor += _poor_channels(found, noise_levels(trajectories, weighted=True), True, robust)
     return sorted(poor, key=lambda item: item.explained)

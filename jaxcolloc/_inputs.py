@@ -91,9 +91,12 @@ class Input(diffrax.AbstractPath[Any]):
             slope = slope + power * coefficients[power] * offset ** (power - 1)
         return slope
 
-    def padded(self) -> "Input":
-        """The same input with a length that is a power of two, so that lengths agree."""
-        pad = padding(len(self.ts))
+    def padded(self, length: int | None = None) -> "Input":
+        """The same input with a length that is a power of two, so that lengths agree.
+
+        Or of a `length` that is at least its own.
+        """
+        pad = padding(len(self.ts)) if length is None else length - len(self.ts)
         if pad == 0:
             return self
         # The last piece is constant and starts at the last sample; copies of it at infinite

@@ -3,21 +3,29 @@
 import enum
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from ._args import as_arrays, sealed
-from ._inputs import knots, padding
-from ._integrate import Stepping, integrate, most_steps, powers_of_two, start_sizes
-from ._precision import to_float64, x64
+from ._advance import Method, Stretches, Taken, advance, in_units
+from ._inputs import knots
+from ._integrate import most_steps, powers_of_two, start_sizes
+from ._points import known
+from ._precision import x64
+from ._rosenbrock import rosenbrock
+from ._step_control import FAR, WELL, Standing
+from ._tsitouras import tsitouras
 
 
-RTOL, ATOL = 1e-8, 1e-10
 _MAX_STEPS = 20_000
 # A state that starts small is resolved down to this share of its spread.
 _LEAST = 1e-4
+# The first step that is tried, as a share of the first stretch.
+_FIRST = 1e-3
+# Stretches and steps that one call of the compiled loop takes at most: whatever the length of the
+# integration, one compilation serves.
+_CHUNK = 1024
 
 
 class END(enum.Enum):
@@ -44,7 +52,7 @@ def rollout(
     stops: Float[np.ndarray, " stop"] | None = None,
     far: Float[np.ndarray, " state"] | None = None,
 ) -> Rollout:
-    """States at `times`, integrated from `start`; by a stiff solver where that fails.
+    """States at `times`, integrated from `start`; by a stiff method where the explicit one fails.
 
     Tolerances are relative to each state's `spread` (its size at the start, if not given). Steps
     end at the samples of inputs and at `stops`. Beyond `far` a state has left for infinity.
@@ -53,27 +61,114 @@ def rollout(
         spread = start_sizes(start, _LEAST)
     far = np.full(len(start), np.inf) if far is None else far
     unit = powers_of_two(np.clip(np.abs(start), _LEAST * spread, spread))
-    padded = np.pad(times, (0, padding(len(times))), mode="edge")
-    count = len(knots((model, args))) + (0 if stops is None else len(stops))
-    if stops is not None:
-        stops = np.pad(stops, (0, padding(len(stops))), constant_values=np.inf)
-    limit = most_steps(_MAX_STEPS, count)
-    best = None
-    for solver in (diffrax.Tsit5(), diffrax.Kvaerno5()):
-        stepping = Stepping(solver, RTOL, ATOL, limit, unit, stops, far=far)
-        with x64():
-            inputs = to_float64((model, padded, start, sealed(as_arrays(args))))
-            ys, limited = _integrate(*inputs, stepping)
-            states = np.asarray(ys)[: len(times)]
-        finite = np.all(np.isfinite(states), axis=1)
-        if finite.all():
-            return Rollout(states, END.complete)
-        if best is None or finite.sum() > np.isfinite(best.states).all(axis=1).sum():
-            best = Rollout(states, END.out_of_steps if bool(limited) else END.infinite)
-    assert best is not None
-    return best
+    begin, last = times[0], times[-1]
+    stops = np.append([] if stops is None else stops, last)
+    ends = np.union1d(knots((model, args)), stops)
+    ends = ends[(ends > begin) & (ends <= last)]
+    if not len(ends):
+        return Rollout(np.broadcast_to(start, (len(times), len(start))).copy(), END.complete)
+    course = _Course((*known(model, args), unit, far / unit), ends, np.maximum(times, begin))
+    end = course.integrate(Standing.at(begin, start / unit, _FIRST * (ends[0] - begin)))
+    states = unit * _at(course.times, course.steps, end is END.complete)
+    states[times <= begin] = start
+    return Rollout(states, end)
+
+
+class _Course:
+    """One trajectory that is integrated, and the steps that were taken.
+
+    `inputs` are the model, its `args`, units of the states and what is too far in these; steps end
+    at `ends`, and the states at `times` are asked for.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        ends: Float[np.ndarray, " stretch"],
+        times: Float[np.ndarray, " time"],
+    ):
+        self.inputs = inputs
+        self.ends = ends
+        self.times = times
+        self.limit = most_steps(_MAX_STEPS, len(ends))
+        self._taken: list[Taken] = []
+
+    @property
+    def steps(self) -> Taken:
+        """All steps that were taken."""
+        return Taken(*(np.concatenate(parts) for parts in zip(*self._taken, strict=True)))
+
+    def integrate(self, standing: Standing) -> END:
+        """Integrate from where it stands to the end.
+
+        By the explicit method; by the stiff one where that fails or is about to; and by the rest of
+        the explicit one's steps where it had been given up and the stiff one fails.
+        """
+        explicit = self._run(tsitouras, standing, self.ends, watch=True)
+        if self._ended(explicit):
+            return self._end(explicit)
+        # The stiff method takes steps so long that its states in between are less exact.
+        ends = np.union1d(self.ends, self.times)
+        stiff = self._run(rosenbrock, explicit.with_another_method(), ends)
+        if self._ended(stiff) or not self._hopeless(explicit):
+            return self._end(stiff)
+        return self._end(self._run(tsitouras, stiff.with_another_method(), self.ends))
+
+    def _run(
+        self, method: Method, standing: Standing, ends: np.ndarray, watch: bool = False
+    ) -> Standing:
+        """Where one method comes to, chunk by chunk; `watch` ends it where that is hopeless."""
+        limit = np.asarray(self.limit)
+        while standing.status == WELL and standing.steps < limit:
+            ahead = ends[np.searchsorted(ends, standing.t) :][:_CHUNK]
+            if len(ahead) == 0 or (watch and self._hopeless(standing)):
+                break
+            filled = np.pad(ahead, (0, _CHUNK - len(ahead)), mode="edge")
+            stretches = Stretches.of(filled, np.asarray(len(ahead)))
+            standing = standing._replace(stretch=np.zeros_like(standing.stretch))
+            with x64():
+                reached, number, steps = _advanced(method, self.inputs, standing, stretches, limit)
+            assert steps is not None
+            standing = Standing(*map(np.asarray, reached))
+            self._taken.append(Taken(*(np.asarray(part)[: int(number)] for part in steps)))
+        return standing
+
+    def _hopeless(self, standing: Standing) -> bool:
+        return bool(standing.hopeless(self.ends[-1], self.limit))
+
+    def _complete(self, standing: Standing) -> bool:
+        return bool(standing.t > self.ends[-1])
+
+    def _ended(self, standing: Standing) -> bool:
+        return self._complete(standing) or bool(standing.status == FAR)
+
+    def _end(self, standing: Standing) -> END:
+        if standing.status == FAR:
+            return END.infinite
+        return END.complete if self._complete(standing) else END.out_of_steps
 
 
 @eqx.filter_jit
-def _integrate(model: Any, ts: Any, y0: Any, args: Any, stepping: Stepping) -> Any:
-    return integrate(model, ts, y0, args, stepping, throw=False)
+def _advanced(
+    method: Method, inputs: Any, standing: Standing, ahead: Stretches, until: Any
+) -> tuple[Standing, Any, Taken | None]:
+    model, args, unit, far = inputs
+    room, size = jnp.zeros(_CHUNK), len(unit)
+    taken = Taken(room, room, jnp.zeros((_CHUNK, size)), jnp.zeros((_CHUNK, 4, size)))
+    return advance(method, in_units(model, args, unit), standing, ahead, until, far, taken)
+
+
+def _at(
+    times: Float[np.ndarray, " time"], steps: Taken, complete: bool
+) -> Float[np.ndarray, "time state"]:
+    """The states at times from the steps that were taken, infinite where these do not reach."""
+    states = np.full((len(times), steps.u.shape[1]), np.inf)
+    if len(steps.t) == 0:
+        return states
+    there = complete | (times <= steps.t[-1] + steps.h[-1])
+    times = times[there]
+    which = np.maximum(np.searchsorted(steps.t, times, side="right") - 1, 0)
+    t, h, u, powers = (part[which] for part in steps)
+    x = np.clip((times - t) / np.where(h > 0, h, 1.0), 0.0, 1.0)
+    states[there] = u + np.einsum("tp,tps->ts", x[:, None] ** np.arange(1, 5), powers)
+    return states

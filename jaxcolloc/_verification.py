@@ -75,7 +75,7 @@ class Verification(eqx.Module):
       it was fitted.
     - `notes`: sentences on where and how much.
     - `follows`: whether the rollout follows the path, shape `(traj,)`.
-    - `rollouts`: states at the nodes from an integration by Diffrax, started in the path's first
+    - `rollouts`: states at the nodes from an integration that starts in the path's first
       state; shape `(node, state)`, not finite behind a failure.
     - `path_explained`, `rollout_explained`: the share of the variance that path and rollout
       explain, $1 - \sum r^2 / \sum (y - \bar y)^2$ over the samples of one trajectory and channel,

@@ -41,14 +41,15 @@ def verify(sol: Solution) -> Verification:
     variance, where samples are too few for an estimate). With a loss that is not the squared error
     up to 20% of the samples may be wild.
 
-    The model: every trajectory is integrated from its fitted start (by Tsit5, by Kvaerno5 where
-    that fails; steps end at the samples of inputs and at the grid's boundaries, tolerances are
-    relative to each state). The rollout follows the path if, root mean square, it stays within 10%
-    of each state's spread, and in each channel within half the noise, but at least 5% and at most
-    25% of the channel's spread. Every interval is integrated for itself from the path, together
-    with its sensitivity $\Phi_e = \partial y(t_{e+1}) / \partial y(t_e)$, which tells a grid that
-    is too coarse (the intervals' own errors are large) from dynamics that no grid would follow
-    (the products of $\Phi_e$ are).
+    The model: every trajectory is integrated from its fitted start (by an explicit method of
+    Tsitouras, by the Rosenbrock method Rodas5P where that fails; steps end at the samples of inputs
+    and at the grid's boundaries, tolerances are relative to each state). The rollout follows the
+    path if, root mean square, it stays within 10% of each state's spread, and in each channel
+    within half the noise, but at least 5% and at most 25% of the channel's spread. Every interval
+    is integrated for itself from the path, together with its sensitivity
+    $\Phi_e = \partial y(t_{e+1}) / \partial y(t_e)$, which tells a grid that is too coarse (the
+    intervals' own errors are large) from dynamics that no grid would follow (the products of
+    $\Phi_e$ are).
 
     The problem: the solve ended well, stated bounds and constraints hold on the path, there are
     weights, and whether some lie at their bounds.
@@ -62,7 +63,7 @@ def verify(sol: Solution) -> Verification:
         interval_errors(sol.model, path, args, row.spread)
         for path, args, row in zip(sol.paths, sol.args, rows, strict=True)
     ]
-    causes, notes = _causes(sol, rows, inner)
+    causes, notes = _causes(sol, rows, inner, noise)
     misfit = np.array([[rms(item) for item in row.residuals.misses] for row in rows])
     visible = np.maximum(noise, _VISIBLE * channel_spread(sol.nlp.trajectories))
     return Verification(
@@ -95,6 +96,7 @@ def _causes(
     sol: Solution,
     rows: list[Comparison],
     inner: list[IntervalErrors],
+    noise: np.ndarray,
 ) -> tuple[tuple[VERDICT, ...], tuple[str, ...]]:
     """All that was found, that to be mended first on top, and sentences on where."""
     nlp = sol.nlp
@@ -109,7 +111,7 @@ def _causes(
     if violation:
         found.add(VERDICT.violated)
         notes.append(violation)
-    poor = poor_paths(nlp, [row.residuals for row in rows])
+    poor = poor_paths(nlp, [row.residuals for row in rows], noise)
     if poor:
         found.add(VERDICT.poor_fit)
         notes.append(poor[0].text + (f" ({len(poor)} such)" if len(poor) > 1 else ""))
