@@ -27,6 +27,8 @@ _MAX_STEPS = 2_000
 # pieces of each and so many steps: whatever their number, one compilation serves.
 _FEW, _NUMBERS = 200, 100_000
 _LANES, _AHEAD, _PAUSE = 64, 16, 256
+# Growth beyond this is not followed.
+_HUGE = 1e12
 # The first step that is tried, as a share of the first piece.
 _FIRST = 0.1
 
@@ -252,14 +254,13 @@ def field_at(model: Any, args: Any, times: np.ndarray, states: np.ndarray) -> np
 
 def growth(sensitivity: Float[np.ndarray, "interval state state"]) -> float:
     """The largest norm among the products of the sensitivities from the start on."""
-    largest, product = 1.0, np.eye(sensitivity.shape[1])
+    products = [np.eye(sensitivity.shape[1])]
     for item in sensitivity:
-        if not np.all(np.isfinite(item)):
-            return np.inf
         with np.errstate(over="ignore", invalid="ignore"):
-            product = item @ product
-        size = np.linalg.norm(product, 2) if np.all(np.isfinite(product)) else np.inf
-        largest = max(largest, float(size))
-        if size > 1e12:
+            product = item @ products[-1]
+        if not np.all(np.isfinite(product)):
+            return np.inf
+        products.append(product)
+        if np.abs(product).max() > _HUGE:
             break
-    return largest
+    return float(np.linalg.norm(products, 2, axis=(1, 2)).max())
