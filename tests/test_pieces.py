@@ -109,7 +109,11 @@ def test_a_squared_error_is_not_compiled_and_others_are():
 @pytest.mark.parametrize("observed", [False, True])
 def test_no_grid_and_no_data_are_compiled_for(observed, compilations):
     """Other intervals, samples, times, noise and weights: the model is compiled once."""
-    model = Linear(jnp.asarray([[0.1, 0.2], [0.3, 0.4]]))
+
+    class Own(Linear):
+        """A model that nothing has been compiled for yet."""
+
+    model = Own(jnp.asarray([[0.1, 0.2], [0.3, 0.4]]))
     observe = (lambda t, y, args: 2.0 * y) if observed else None
 
     def evaluated(samples, intervals, begin, end):
