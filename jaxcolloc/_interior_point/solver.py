@@ -15,14 +15,21 @@ from .driver import HostIteration, Numbers, TracedIteration
 from .problem import host_problem_of, problem_of
 
 
+# States times weights up to which the host serves: what each has of the other is held in arrays of
+# this size. Larger ones are new memory for NumPy every time, and iterations take a third longer
+# than compiled ones: a second at ten times as much, for which ten seconds of compilation are soon
+# made up.
+LARGEST_ON_HOST = 8_000_000
+
+
 class InteriorPoint(AbstractSolver):
     r"""A primal-dual interior-point method that uses the structure of collocation.
 
     The algorithm is IPOPT's (filter line search, second-order correction, corrected inertia); the
     linear systems are solved interval by interval, with the weights as a border (`kkt.py`). It is
     written once for two drivers (`_arrays.py`): on a CPU single solves run on the host, with
-    NumPy and LAPACK, and compile nothing but the model's functions; on a GPU, and where many are
-    solved together, a loop of iterations is one compiled program, which takes some ten seconds for
+    NumPy and LAPACK, and compile nothing but the model's functions; on a GPU, for very long series,
+    and where many are solved together, a loop of iterations is one compiled program, which takes some ten seconds for
     every shape of NLP. It takes the same NLPs as `jc.Ipopt`, but for ties between trajectories,
     constraints over several intervals and states fixed elsewhere than at a start. The larger the
     problem, the more it gains; `bench/solvers.py` compares the two on 60 problems of 200 nodes, all
@@ -113,7 +120,9 @@ class InteriorPoint(AbstractSolver):
 
     def _on_host(self, nlp: NLP) -> bool:
         """Whether a single solve is driven from the host, which compiles nothing of its own."""
-        return jax.default_backend() == "cpu"
+        layout = nlp.layout
+        size = layout.num_nodes * nlp.num_states * layout.num_head
+        return jax.default_backend() == "cpu" and size <= LARGEST_ON_HOST
 
     def _numbers(self, nlp: NLP) -> Numbers:
         first = self.mu / nlp.layout.num_nodes
