@@ -19,7 +19,7 @@ from .problem import host_problem_of, problem_of
 # this size. Larger ones are new memory for NumPy every time, and iterations take a third longer
 # than compiled ones: a second at ten times as much, for which ten seconds of compilation are soon
 # made up.
-LARGEST_ON_HOST = 8_000_000
+LARGEST_ON_HOST = 10_000_000
 
 
 class InteriorPoint(AbstractSolver):
@@ -29,13 +29,13 @@ class InteriorPoint(AbstractSolver):
     linear systems are solved interval by interval, with the weights as a border (`kkt.py`). It is
     written once for two drivers (`_arrays.py`): on a CPU single solves run on the host, with
     NumPy and LAPACK, and compile nothing but the model's functions; on a GPU, for very long series,
-    and where many are solved together, a loop of iterations is one compiled program, which takes some ten seconds for
-    every shape of NLP. It takes the same NLPs as `jc.Ipopt`, but for ties between trajectories,
-    constraints over several intervals and states fixed elsewhere than at a start. The larger the
-    problem, the more it gains; `bench/solvers.py` compares the two on 60 problems of 200 nodes, all
-    of which both solve, and on up to 100,000 nodes, and `bench/systems.py --interior-point` fits
-    twelve systems with it. Still `jc.fit` stays with `jc.Ipopt`, which takes every NLP, unless it
-    is given another `solver`.
+    and where many are solved together, a loop of iterations is one compiled program, which takes
+    some ten seconds for every shape of NLP. It takes the same NLPs as `jc.Ipopt`, but for ties
+    between trajectories, constraints over several intervals and states fixed elsewhere than at a
+    start. The larger the problem, the more it gains; `bench/solvers.py` compares the two on 60
+    problems of 200 nodes, all of which both solve, and on up to 100,000 nodes, and
+    `bench/systems.py --interior-point` fits twelve systems with it. Still `jc.fit` stays with
+    `jc.Ipopt`, which takes every NLP, unless it is given another `solver`.
 
     **Arguments:**
 
