@@ -156,12 +156,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="parts of systems' names, with commas")
-    parser.add_argument("--interior-point", action="store_true", help="with jc.InteriorPoint")
+    parser.add_argument("--ipopt", action="store_true", help="with jc.Ipopt")
     parser.add_argument("--output", type=Path, help="a JSON file for the rows")
     options = parser.parse_args()
     print(f"{machine()}\n{versions()}\n")
     # The steps that jc.fit gives IPOPT.
-    solver = jc.InteriorPoint(max_steps=500) if options.interior_point else None
+    solver = jc.Ipopt(max_steps=500) if options.ipopt else None
     rows = []
     for name in CASES:
         if not any(part.lower() in name.lower() for part in options.only.split(",")):

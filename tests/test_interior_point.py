@@ -4,6 +4,7 @@ Both drivers, NumPy on the host and the compiled loop, are held against the same
 """
 
 import concurrent.futures
+import importlib
 import warnings
 
 import equinox as eqx
@@ -23,6 +24,7 @@ from jaxcolloc._interior_point.structure import structure_of
 from jaxcolloc._precision import x64
 
 
+solver_file = importlib.import_module("jaxcolloc._interior_point.solver")
 TS = np.linspace(0.0, 2.0, 21)
 GRID = jc.Grid.uniform(0.0, 2.0, 5, jc.Radau(3))
 
@@ -378,6 +380,13 @@ def test_the_host_compiles_nothing_of_its_own(linear):
         jax.monitoring.unregister_event_duration_listener(heard)
     assert outcome.result is jc.RESULTS.successful
     assert not compiled
+
+
+def test_very_large_problems_take_the_compiled_loop(linear, monkeypatch):
+    assert jc.InteriorPoint()._on_host(linear)
+    size = linear.num_weights * (linear.num_variables - linear.num_weights)
+    monkeypatch.setattr(solver_file, "LARGEST_ON_HOST", size - 1)
+    assert not jc.InteriorPoint()._on_host(linear)
 
 
 def test_the_callers_floating_point_settings_stay(linear):

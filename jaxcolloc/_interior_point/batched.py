@@ -4,13 +4,13 @@ Axes: a matrix is (traj, interval, row, column), a vector of the intervals (traj
 and a vector of the weights, which all intervals of a trajectory share, (traj, weight).
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.linalg import lapack
 
 from .._arrays import Array, driver
 from .options import LARGEST_INVERTED
@@ -18,6 +18,14 @@ from .options import LARGEST_INVERTED
 
 # Numbers that stay in a processor's cache while they are worked with.
 _CACHED = 2**16
+
+
+@functools.cache
+def lapack() -> Any:
+    """SciPy's LAPACK, imported when it is first used: that takes a while."""
+    from scipy.linalg import lapack
+
+    return lapack
 
 
 def transpose(a: Array) -> Array:
@@ -120,7 +128,7 @@ def _lu_factor(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     factors, pivots = np.empty_like(a), np.empty(a.shape[:-1], np.int32)
     for at in np.ndindex(a.shape[:-2]):
         # Rows are LAPACK's columns: taken apart and kept is the transposed matrix, uncopied.
-        found, pivots[at], _ = lapack.dgetrf(a[at].T)
+        found, pivots[at], _ = lapack().dgetrf(a[at].T)
         factors[at] = found.T
     return factors, pivots
 
@@ -130,7 +138,7 @@ def _lu_solve(factor: tuple[np.ndarray, np.ndarray], b: np.ndarray, trans: int) 
     factors, pivots = factor
     solved = np.empty_like(b)
     for at in np.ndindex(b.shape[:-2]):
-        solved[at] = lapack.dgetrs(factors[at].T, pivots[at], b[at], trans=1 - trans)[0]
+        solved[at] = lapack().dgetrs(factors[at].T, pivots[at], b[at], trans=1 - trans)[0]
     return solved
 
 
@@ -144,7 +152,7 @@ def cholesky(a: Array) -> tuple[Array, Array]:
     # NaN would not be noticed.
     if not np.all(np.isfinite(a)):
         return a, False
-    factor, failed = lapack.dpotrf(a.T, lower=1)
+    factor, failed = lapack().dpotrf(a.T, lower=1)
     return factor, not failed
 
 
@@ -152,4 +160,4 @@ def cholesky_solve(factor: Array, b: Array) -> Array:
     """The solution for the right-hand side `b`."""
     if driver(factor).traced:
         return jax.scipy.linalg.cho_solve((factor, True), b)
-    return lapack.dpotrs(factor, b, lower=1)[0] if len(b) else b
+    return lapack().dpotrs(factor, b, lower=1)[0] if len(b) else b

@@ -12,8 +12,8 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import lapack
 
+from .batched import lapack
 from .options import CURVATURE_ROUNDING
 
 
@@ -38,7 +38,7 @@ def factorise_chains(
     p = ends.shape[3]
     unit = np.abs(q_ll).max(axis=(1, 2, 3), keepdims=True)
     unit = np.where(unit > 0, unit, 1.0)
-    factors, pivots, _ = lapack.dgbtrf(
+    factors, pivots, _ = lapack().dgbtrf(
         _band(q_ll / unit, step_l, held).T, 2 * d - 1, 2 * d - 1, overwrite_ab=1
     )
     scale = np.ones((count, length, 2 * d))
@@ -177,7 +177,7 @@ def _solved(factors: np.ndarray, pivots: np.ndarray, right: np.ndarray) -> np.nd
         return right
     # The matrix is symmetric, and LAPACK solves with the transposed one in less time.
     band = 2 * d - 1
-    solved, _ = lapack.dgbtrs(
+    solved, _ = lapack().dgbtrs(
         factors, band, band, right.reshape(columns, -1).T, pivots, trans=1, overwrite_b=1
     )
     return solved.T.reshape(right.shape)

@@ -24,14 +24,16 @@ given left end $l$ and weights. So it is eliminated for itself, whatever the Hes
    left is a stage $\frac12 (l, w)^T Q (l, w) + \dots$ and the step $l^+ = T' l + G' w + t'$ from
    one boundary to the next, $T'$ and $G'$ being the last rows of $T$ and $G$.
 2. **The chain** of boundaries with their multipliers $\nu$, in order, trajectories in parallel:
-   the rows that hold $(l_e, \nu_e)$ are made triangular by an orthogonal transformation, which
-   leaves as many rows for the next boundary. No sensitivities are multiplied along the trajectory
-   for it, so that unstable dynamics, and stretches without data, do no harm.
+   in a compiled program the rows that hold $(l_e, \nu_e)$ are made triangular by an orthogonal
+   transformation, which leaves as many rows for the next boundary (`chain.py`); on the host all
+   are one banded matrix for LAPACK (`host_chain.py`). No sensitivities are multiplied along the
+   trajectory for it, so that unstable dynamics, and stretches without data, do no harm.
 3. **The weights**, by the dense Schur complement, which Cholesky's method takes apart.
 
 The curvature is right if that succeeds and if, with the weights held, the objective is convex in
-the initial states, which a backward recursion tells; where it is not, the caller must add to the
-Hessian. Rows that are no equation of the model (path constraints, with slacks eliminated:
+the initial states, which a recursion over the intervals tells; where it is not, the caller must add
+to the Hessian. What does not depend on the Hessian is done once for all attempts (`eliminate`).
+Rows that are no equation of the model (path constraints, with slacks eliminated:
 $C = 1 / \Sigma_s$) go into the Hessian of their interval, $A^T C^{-1} A$; equations among them
 have a small $C$, whose effect one step of refinement takes back.
 
@@ -55,7 +57,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float
 
-from .._arrays import Array, driver
+from .._arrays import Array, Driver, driver
 from . import chain as traced_chain
 from . import host_chain
 from .batched import (
@@ -200,6 +202,11 @@ def _to_schur(chain: Chain, schur: Array, own: Array) -> Array:
     return on.add_into(schur, (rows, columns), own[:, :, shared:])
 
 
+def _boundaries(on: Driver) -> Any:
+    """The module that factorises the chain."""
+    return traced_chain if on.traced else host_chain
+
+
 def _bowl(
     chain: Chain,
     a: Slopes,
@@ -215,8 +222,7 @@ def _bowl(
     h, own = _condensed(chain, a, h, diagonal, weight)
     along_l = h.xx @ t_l + transpose(h.lx)
     q_ll = h.ll + h.lx @ t_l + transpose(t_l) @ along_l
-    boundaries = traced_chain if on.traced else host_chain
-    convex = boundaries.are_convex(q_ll, t_l[:, :, m - d :], fixed[chain.first])
+    convex = _boundaries(on).are_convex(q_ll, t_l[:, :, m - d :], fixed[chain.first])
     return _Bowl(h, own, along_l, q_ll, convex)
 
 
@@ -231,8 +237,7 @@ def _stage(intervals: Eliminated, bowl: _Bowl, weight: Array, held: Array) -> tu
     # Not symmetric, but right once the Schur complement is made so.
     own = own + gram_with(t_w, h.xx, h.xw)
     ends = on.xp.concatenate([q_lw, t_w[:, :, m - d :]], axis=2)
-    boundaries = traced_chain if on.traced else host_chain
-    turned = boundaries.factorise_chains(q_ll, ends, t_l[:, :, m - d :], held)
+    turned = _boundaries(on).factorise_chains(q_ll, ends, t_l[:, :, m - d :], held)
     return Stage(h, weight, ends, turned), own + gram(ends, turned.by_weights)
 
 
@@ -274,6 +279,7 @@ def solve(
     xp = on.xp
     if not on.traced and not factor.stages:
         return xp.full(len(dual), xp.nan), xp.full(len(primal), xp.nan)
+    # A copy, to be added to.
     right = dual[:head] + 0.0
     dual, primal = one_more(dual), one_more(primal)
     local = []
@@ -293,8 +299,8 @@ def solve(
         z = on.put_into(z, chain.inner, x)
         multipliers = on.put_into(multipliers, chain.rows, rows)
         if has_loose_rows(chain):
-            w_here = w[chain.head]
-            loose = times(a.loose_l, left) + times(a.loose_x, x) + times_weights(a.loose_w, w_here)
+            own = times_weights(a.loose_w, w[chain.head])
+            loose = times(a.loose_l, left) + times(a.loose_x, x) + own
             loose = stage.weight * (loose - found.loose)
             multipliers = on.put_into(multipliers, chain.loose, loose)
     return xp.where(fixed, 0.0, z[:-1]), multipliers[:-1]
@@ -339,8 +345,7 @@ def _forward(
         q_w = q_w - onto_weights(a.loose_w, shift)
     q_l = on.add_into(q_l, (slice(None), 0), -dual[chain.first])
     q_first = on.xp.where(held, 0.0, q_l[:, 0])
-    boundaries = traced_chain if on.traced else host_chain
-    u = boundaries.solve_chains(stage.turned, q_first, q_l, t[:, :, m - d :])
+    u = _boundaries(on).solve_chains(stage.turned, q_first, q_l, t[:, :, m - d :])
     return _Local(u, t, r_x, loose), q_w + onto_weights(stage.ends, u)
 
 

@@ -15,20 +15,26 @@ from .driver import HostIteration, Numbers, TracedIteration
 from .problem import fits, host_problem_of, problem_of
 
 
+# States times weights up to which the host serves: what each has of the other is held in arrays of
+# this size. Larger ones are new memory for NumPy every time, and iterations take a third longer
+# than compiled ones: a second at ten times as much, for which ten seconds of compilation are soon
+# made up.
+LARGEST_ON_HOST = 10_000_000
+
+
 class InteriorPoint(AbstractSolver):
     r"""A primal-dual interior-point method that uses the structure of collocation.
 
     The algorithm is IPOPT's (filter line search, second-order correction, corrected inertia); the
     linear systems are solved interval by interval, with the weights as a border (`kkt.py`). It is
     written once for two drivers (`_arrays.py`): on a CPU single solves run on the host, with
-    NumPy and LAPACK, and compile nothing but the model's functions; on a GPU, and where many are
-    solved together, a loop of iterations is one compiled program, which takes some ten seconds for
-    every shape of NLP. It takes the same NLPs as `jc.Ipopt`, but for ties between trajectories,
-    constraints over several intervals and states fixed elsewhere than at a start. The larger the
-    problem, the more it gains; `bench/solvers.py` compares the two on 60 problems of 200 nodes, all
-    of which both solve, and on up to 100,000 nodes, and `bench/systems.py --interior-point` fits
-    twelve systems with it. Still `jc.fit` stays with `jc.Ipopt`, which takes every NLP, unless it
-    is given another `solver`.
+    NumPy and LAPACK, and compile nothing but the model's functions; on a GPU, for very long series,
+    and where many are solved together, a loop of iterations is one compiled program, which takes
+    some ten seconds for every shape of NLP. It takes the same NLPs as `jc.Ipopt`, but for ties
+    between trajectories, constraints over several intervals and states fixed elsewhere than at a
+    start. The larger the problem, the more it gains; `bench/solvers.py` compares the two on 60
+    problems of 200 nodes, all of which both solve, and on up to 100,000 nodes. `jc.fit` uses it
+    wherever it takes the problem (`InteriorPoint.takes(nlp)`), and `jc.Ipopt` elsewhere.
 
     **Arguments:**
 
@@ -123,7 +129,9 @@ class InteriorPoint(AbstractSolver):
 
     def _on_host(self, nlp: NLP) -> bool:
         """Whether a single solve is driven from the host, which compiles nothing of its own."""
-        return on_host()
+        layout = nlp.layout
+        size = layout.num_nodes * nlp.num_states * layout.num_head
+        return on_host() and size <= LARGEST_ON_HOST
 
     def _numbers(self, nlp: NLP) -> Numbers:
         first = self.mu / nlp.layout.num_nodes
