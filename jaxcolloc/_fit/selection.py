@@ -28,8 +28,8 @@ _WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 _BETTER = 0.95
 # The error of one whose own path does not follow its data counts as so much larger.
 _POOR = 1.3
-# How many steps a trial gets, and how many more, again and again, as long as it promises to predict
-# as well as the best before it: one that overfits takes many steps to get there.
+# How many steps a trial gets, and how many more, again and again, unless it predicts worse and worse:
+# one that overfits takes many steps to get there.
 _SLICES = (40, 60, 100, 200)
 # Weaker penalties are not tried where one predicts worse by this factor than another that predicts
 # this well.
@@ -186,7 +186,7 @@ def _trial(
 ) -> _Candidate:
     """One penalty, solved from the solution with another, or after a search of starts.
 
-    It is given up where it takes long and does not promise to predict as well as `best`.
+    It is given up where it takes long and predicts worse on the way, and worse than `best`.
     """
     train = holdout.train.with_l2(penalty)
     start: Any
@@ -204,11 +204,20 @@ def _trial(
         score = holdout.score(sol, search.solver)
         poor = bool(poor_paths(train, path_residuals(sol)))
         found = _Candidate(nlp, holdout, penalty, sol, score, log, poor)
-        promising = best is None or not best.sol.result.ok or found.rank[1] <= best.rank[1]
-        if sol.result is not RESULTS.max_steps_reached or not promising:
+        unfinished = sol.result is RESULTS.max_steps_reached
+        if not unfinished or (best is not None and _gets_worse(found, before, best)):
             break
         start = sol
     return found
+
+
+def _gets_worse(item: _Candidate, before: _Candidate | None, best: _Candidate) -> bool:
+    """Whether a trial that is not solved yet predicts worse than where it began and than the best.
+
+    Equal to where it began it is as long as no better point has been found.
+    """
+    began = item.score.error if before is None else before.score.error
+    return best.sol.result.ok and item.score.error > began and item.rank[1] > best.rank[1]
 
 
 def _row(number: int, item: _Candidate) -> dict[str, Any]:
