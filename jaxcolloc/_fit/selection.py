@@ -29,8 +29,9 @@ _BETTER = 0.95
 # The error of one whose own path does not follow its data counts as so much larger.
 _POOR = 1.3
 # How many steps a trial gets, and how many more, again and again, unless it predicts worse and worse:
-# one that overfits takes many steps to get there.
-_SLICES = (40, 60, 100, 200)
+# one that overfits takes many steps to get there. With no better point after so many of these turns
+# it is given up as well.
+_SLICES, _FRUITLESS = (40, 60, 100, 200), 2
 # Weaker penalties are not tried where one predicts worse by this factor than another that predicts
 # this well.
 _HOPELESS, _PREDICTS = 2.0, 0.5
@@ -196,7 +197,7 @@ def _trial(
     else:
         start, log = before.sol.z, before.log
     shown = title(search.progress, f"l2 {_text(penalty)}")
-    for steps in _SLICES:
+    for turn, steps in enumerate(_SLICES, 1):
         # Weak penalties hardly move the solution within a loose tolerance.
         solver = search.solver.loosened(0.0, steps)
         sol = solve(train, solver, start, throw=False, progress=shown)
@@ -204,20 +205,22 @@ def _trial(
         score = holdout.score(sol, search.solver)
         poor = bool(poor_paths(train, path_residuals(sol)))
         found = _Candidate(nlp, holdout, penalty, sol, score, log, poor)
-        unfinished = sol.result is RESULTS.max_steps_reached
-        if not unfinished or (best is not None and _gets_worse(found, before, best)):
+        if sol.result is not RESULTS.max_steps_reached:
             break
+        if before is not None and best is not None and best.sol.result.ok:
+            fruitless = turn >= _FRUITLESS and np.array_equal(sol.z, before.sol.z)
+            if fruitless or _gets_worse(found, before, best):
+                break
         start = sol
     return found
 
 
-def _gets_worse(item: _Candidate, before: _Candidate | None, best: _Candidate) -> bool:
+def _gets_worse(item: _Candidate, before: _Candidate, best: _Candidate) -> bool:
     """Whether a trial that is not solved yet predicts worse than where it began and than the best.
 
     Equal to where it began it is as long as no better point has been found.
     """
-    began = item.score.error if before is None else before.score.error
-    return best.sol.result.ok and item.score.error > began and item.rank[1] > best.rank[1]
+    return item.score.error > before.score.error and item.rank[1] > best.rank[1]
 
 
 def _row(number: int, item: _Candidate) -> dict[str, Any]:
