@@ -25,7 +25,7 @@ from .starts import Search, title
 _LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
 _WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 # A weaker penalty must predict held-out data better by this much.
-_BETTER = 0.95
+_BETTER = 0.9
 # The error of one whose own path does not follow its data counts as so much larger.
 _POOR = 1.3
 # How many steps a trial gets, and how many more, again and again, unless it predicts worse and worse:
