@@ -14,6 +14,8 @@ and is shown apart.
   series of 2,000 nodes; IPOPT on 1,000 nodes, and for a minute on 10,000.
 - "batch": 32 starts of both nets in one `jc.solve_batch`, on all cores and vectorised, beside 32
   single solves, up to 200 iterations each.
+- "drivers": the problems of "seeds" by both drivers of `InteriorPoint`, NumPy on the host and one
+  compiled loop: do they end at the same point?
 - "cache": seconds of compilation in a process that fills JAX's persistent compilation cache, and in
   one that finds it filled.
 
@@ -48,6 +50,13 @@ from jaxcolloc import datasets
 RESULTS = Path(__file__).parent / "results"
 STEPS = 500
 Rows = list[dict[str, Any]]
+
+
+class Traced(jc.InteriorPoint):
+    """`InteriorPoint` as one compiled loop, whatever the device."""
+
+    def _on_host(self, nlp: jc.NLP) -> bool:
+        return False
 
 
 class Autonomous(eqx.Module):
@@ -103,31 +112,58 @@ def casadi(nlp: jc.NLP, z: np.ndarray, width: int) -> dict[str, Any]:
             "objective": float(found["f"])}  # fmt: skip
 
 
-def seeds(count: int, quick: bool) -> Rows:
-    """Seeds of six problems."""
+def cases(quick: bool) -> list[tuple[str, jc.Grid, np.ndarray, int]]:
+    """Six problems: name, grid, sample times, width of the net."""
     single = jc.Grid.single(0.0, 15.0, jc.Chebyshev(200))
     local = jc.Grid.uniform(0.0, 15.0, 50, jc.Radau(4))
     even = np.linspace(0.0, 15.0, 200)
-    cases = [
+    grids = [
         ("200 Chebyshev", single, single.times),
         ("50 x Radau 4, even samples", local, even),
         ("50 x Radau 4", local, local.times),
     ]
+    widths = (8,) if quick else (32, 8)
+    return [(*item, width) for item in (grids[2:] if quick else grids) for width in widths]
+
+
+def seeds(count: int, quick: bool) -> Rows:
+    """Seeds of six problems."""
     rows: Rows = []
-    for name, grid, ts in cases[2:] if quick else cases:
-        for width in (8,) if quick else (32, 8):
-            for seed in range(count):
-                nlp, start = problem(grid, ts, width, seed)
-                row: dict[str, Any] = {"case": name, "width": width, "seed": seed}
-                row["ipopt"] = solved(nlp, jc.Ipopt(max_steps=STEPS), start)
-                row["ours"] = solved(nlp, jc.InteriorPoint(max_steps=STEPS), start)
-                if name == cases[-1][0] and width == 8:
-                    row["casadi"] = casadi(nlp, start.z, width)
-                rows.append(row)
-                print("#", name, width, seed, *(
-                    f"{row[who]['result']} {row[who]['iterations']} {row[who]['objective']:.6f} "
-                    f"{row[who]['seconds']:.3f} s" for who in ("ipopt", "ours")
-                ), flush=True)  # fmt: skip
+    for name, grid, ts, width in cases(quick):
+        for seed in range(count):
+            nlp, start = problem(grid, ts, width, seed)
+            row: dict[str, Any] = {"case": name, "width": width, "seed": seed}
+            row["ipopt"] = solved(nlp, jc.Ipopt(max_steps=STEPS), start)
+            row["ours"] = solved(nlp, jc.InteriorPoint(max_steps=STEPS), start)
+            if name == "50 x Radau 4" and width == 8:
+                row["casadi"] = casadi(nlp, start.z, width)
+            rows.append(row)
+            print("#", name, width, seed, *(
+                f"{row[who]['result']} {row[who]['iterations']} {row[who]['objective']:.6f} "
+                f"{row[who]['seconds']:.3f} s" for who in ("ipopt", "ours")
+            ), flush=True)  # fmt: skip
+    return rows
+
+
+def drivers(count: int, quick: bool) -> Rows:
+    """The same problems on the host and as a compiled loop."""
+    rows: Rows = []
+    for name, grid, ts, width in cases(quick):
+        for seed in range(count):
+            nlp, start = problem(grid, ts, width, seed)
+            kinds = (jc.InteriorPoint(max_steps=STEPS), Traced(max_steps=STEPS))
+            host, loop = (jc.solve(nlp, kind, start, throw=False) for kind in kinds)
+            rows.append({
+                "case": name,
+                "width": width,
+                "seed": seed,
+                "iterations": [sol.stats["num_steps"] for sol in (host, loop)],
+                "seconds": [sol.stats["solve_seconds"] for sol in (host, loop)],
+                "compile": [sol.stats["compile_seconds"] for sol in (host, loop)],
+                "apart": float(np.max(np.abs(host.z - loop.z) / (1 + np.abs(loop.z)))),
+                "objective": abs(host.objective / loop.objective - 1),
+            })  # fmt: skip
+            print("#", json.dumps(rows[-1]), flush=True)
     return rows
 
 
@@ -214,7 +250,7 @@ def compile_seconds(quick: bool) -> Rows:
 
 
 PARTS: dict[str, Callable[[int, bool], Rows]] = {
-    "nodes": nodes, "seeds": seeds, "batch": batch, "cache": cache,
+    "nodes": nodes, "seeds": seeds, "drivers": drivers, "batch": batch, "cache": cache,
 }  # fmt: skip
 
 
@@ -265,6 +301,32 @@ def report(found: dict[str, Any]) -> str:
             "same, lower, higher optimum", "compile, s",
         )  # fmt: skip
         lines += [table(header, rows), ""]
+    if "drivers" in found:
+        groups = {}
+        for row in found["drivers"]:
+            groups.setdefault((row["case"], row["width"]), []).append(row)
+        rows = []
+        for (case, width), group in groups.items():
+            each = np.median([
+                [1e3 * s / max(n, 1) for s, n in zip(row["seconds"], row["iterations"], strict=True)]
+                for row in group
+            ], axis=0)  # fmt: skip
+            rows.append([
+                case, f"2-{width}-2", len(group),
+                sum(row["apart"] < 1e-9 for row in group),
+                sum(row["apart"] >= 1e-9 and row["objective"] < 1e-8 for row in group),
+                sum(row["objective"] >= 1e-8 for row in group),
+                f"{max(row['apart'] for row in group if row['objective'] < 1e-8):.1e}",
+                sum(len(set(row["iterations"])) == 1 for row in group),
+                f"{each[0]:.2f}", f"{each[1]:.2f}",
+                f"{max(row['compile'][0] for row in group):.1f}",
+                f"{max(row['compile'][1] for row in group):.1f}",
+            ])  # fmt: skip
+        header = (
+            "case", "net", "problems", "same to 1e-9", "same optimum", "another", "largest distance",
+            "same iterations", "host's ms", "loop's ms", "host's compile, s", "loop's",
+        )  # fmt: skip
+        lines += ["Both drivers:", "", table(header, rows), ""]
     if "nodes" in found:
         rows = []
         for row in found["nodes"]:

@@ -66,7 +66,7 @@ def solve(
     def content(current: Iterate, run: Run) -> dict[str, Any] | None:
         if current is None:
             return None
-        return _unfinished(current, run).solution(nlp, solver, key).content()
+        return unfinished(current, run).solution(nlp, solver, key).content()
 
     with interruptible(), progress_bar(progress, solver.step_limit) as update:
         run = Run(
@@ -86,8 +86,8 @@ def solve(
     return solution
 
 
-def _unfinished(iterate: tuple[np.ndarray, Multipliers], run: Run) -> Outcome:
-    """What a checkpoint holds: the iterate of a solve that still runs."""
+def unfinished(iterate: tuple[np.ndarray, Multipliers], run: Run) -> Outcome:
+    """The iterate of a solve that still runs, as a checkpoint holds it."""
     return Outcome(
         z=iterate[0],
         multipliers=iterate[1],

@@ -88,7 +88,7 @@ def fit(
       stronger or weaker ones where the best is at an end.
     - `held_out`: the share of the data held out for choices: whole trajectories where there are
       at least four, else the end of each. The final fit uses all data. The strongest penalty wins
-      that no weaker one beats by 10%; the error of one whose path does not follow its own data
+      that no weaker one beats by 5%; the error of one whose path does not follow its own data
       counts 1.3 times.
     - `horizon`: how far ahead held-out data are to be predicted, in the unit of `ts`. If not given,
       from the start or from the end of what was fitted over all that is held out; with a horizon,

@@ -13,11 +13,10 @@ from .._nlp import NLP
 from .._ridge import OnNets, net_weights
 from .._smooth import channel_means
 from .._solution import Solution
-from .._solve import solve
-from .._trace import RESULTS
 from .._transcription.units import with_weights
 from .holdout import Holdout, Score, hold_out
 from .starts import Search, title
+from .trial import solve_while
 
 
 # Factors of the data's variance that are tried as `l2`, the strongest first, and how far beyond
@@ -25,13 +24,12 @@ from .starts import Search, title
 _LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
 _WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 # A weaker penalty must predict held-out data better by this much.
-_BETTER = 0.9
+_BETTER = 0.95
 # The error of one whose own path does not follow its data counts as so much larger.
 _POOR = 1.3
-# How many steps a trial gets, and how many more, again and again, unless it predicts worse and worse:
-# one that overfits takes many steps to get there. With no better point after so many of these turns
-# it is given up as well.
-_SLICES, _FRUITLESS = (40, 60, 100, 200), 2
+# The steps of a trial, and after which of them it is given up if it predicts worse and worse: one
+# that overfits takes many steps to get there.
+_STEPS, _LOOKS = 400, (40, 100, 200)
 # Weaker penalties are not tried where one predicts worse by this factor than another that predicts
 # this well.
 _HOPELESS, _PREDICTS = 2.0, 0.5
@@ -101,9 +99,14 @@ class _Candidate(NamedTuple):
     poor: bool
 
     @property
+    def error(self) -> float:
+        """The error of the prediction, that of a poor fit counting more."""
+        return self.score.error * (_POOR if self.poor else 1.0)
+
+    @property
     def rank(self) -> tuple[bool, float]:
-        """Solved ones first, then those that predict better, a poor fit by much."""
-        return not self.sol.result.ok, self.score.error * (_POOR if self.poor else 1.0)
+        """Solved ones first, then those that predict better."""
+        return not self.sol.result.ok, self.error
 
 
 def select(
@@ -197,30 +200,23 @@ def _trial(
     else:
         start, log = before.sol.z, before.log
     shown = title(search.progress, f"l2 {_text(penalty)}")
-    for turn, steps in enumerate(_SLICES, 1):
-        # Weak penalties hardly move the solution within a loose tolerance.
-        solver = search.solver.loosened(0.0, steps)
-        sol = solve(train, solver, start, throw=False, progress=shown)
-        search.check()
+
+    def candidate(sol: Solution) -> _Candidate:
         score = holdout.score(sol, search.solver)
         poor = bool(poor_paths(train, path_residuals(sol)))
-        found = _Candidate(nlp, holdout, penalty, sol, score, log, poor)
-        if sol.result is not RESULTS.max_steps_reached:
-            break
-        if before is not None and best is not None and best.sol.result.ok:
-            fruitless = turn >= _FRUITLESS and np.array_equal(sol.z, before.sol.z)
-            if fruitless or _gets_worse(found, before, best):
-                break
-        start = sol
-    return found
+        return _Candidate(nlp, holdout, penalty, sol, score, log, poor)
 
+    def worth(sol: Solution) -> bool:
+        if before is None or best is None or not best.sol.result.ok:
+            return True
+        item = candidate(sol)
+        return item.score.error <= before.score.error or item.error <= best.error
 
-def _gets_worse(item: _Candidate, before: _Candidate, best: _Candidate) -> bool:
-    """Whether a trial that is not solved yet predicts worse than where it began and than the best.
-
-    Equal to where it began it is as long as no better point has been found.
-    """
-    return item.score.error > before.score.error and item.rank[1] > best.rank[1]
+    # Weak penalties hardly move the solution within a loose tolerance.
+    solver = search.solver.loosened(0.0, _STEPS)
+    sol = solve_while(train, solver, start, worth, _LOOKS, shown)
+    search.check()
+    return candidate(sol)
 
 
 def _row(number: int, item: _Candidate) -> dict[str, Any]:
