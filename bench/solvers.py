@@ -307,10 +307,10 @@ def report(found: dict[str, Any]) -> str:
             groups.setdefault((row["case"], row["width"]), []).append(row)
         rows = []
         for (case, width), group in groups.items():
-            each = np.median([
-                [1e3 * s / max(n, 1) for s, n in zip(row["seconds"], row["iterations"], strict=True)]
-                for row in group
-            ], axis=0)  # fmt: skip
+            seconds, steps = (
+                np.array([row[of] for row in group]) for of in ("seconds", "iterations")
+            )
+            each = np.median(1e3 * seconds / np.maximum(steps, 1), axis=0)
             rows.append([
                 case, f"2-{width}-2", len(group),
                 sum(row["apart"] < 1e-9 for row in group),
@@ -323,8 +323,8 @@ def report(found: dict[str, Any]) -> str:
                 f"{max(row['compile'][1] for row in group):.1f}",
             ])  # fmt: skip
         header = (
-            "case", "net", "problems", "same to 1e-9", "same optimum", "another", "largest distance",
-            "same iterations", "host's ms", "loop's ms", "host's compile, s", "loop's",
+            "case", "net", "problems", "same to 1e-9", "same optimum", "another",
+            "largest distance", "same iterations", "host's ms", "loop's ms", "host's compile, s", "loop's",
         )  # fmt: skip
         lines += ["Both drivers:", "", table(header, rows), ""]
     if "nodes" in found:
