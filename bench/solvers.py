@@ -324,7 +324,8 @@ def report(found: dict[str, Any]) -> str:
             ])  # fmt: skip
         header = (
             "case", "net", "problems", "same to 1e-9", "same optimum", "another",
-            "largest distance", "same iterations", "host's ms", "loop's ms", "host's compile, s", "loop's",
+            "largest distance", "same iterations", "host's ms", "loop's ms",
+            "host's compile, s", "loop's",
         )  # fmt: skip
         lines += ["Both drivers:", "", table(header, rows), ""]
     if "nodes" in found:
