@@ -280,7 +280,7 @@ def test_a_checkpoint_is_continued(tmp_path):
     again = jc.fit(Net(2, 4), DATA, **options)
     assert again.stats["num_steps"] <= 2
     assert "starts" not in again.stats
-    assert again.objective == pytest.approx(first.objective, rel=1e-8)
+    assert again.objective == pytest.approx(first.objective, rel=1e-6)
     other = jc.Trajectory(TS, DATA.ys + 1.0)
     with pytest.raises(ValueError, match=r"`checkpoint` holds a fit of another .*`data`"):
         jc.fit(Net(2, 4), other, **options)

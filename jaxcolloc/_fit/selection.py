@@ -207,7 +207,8 @@ def _trial(
         return _Candidate(nlp, holdout, penalty, sol, score, log, poor)
 
     def worth(sol: Solution) -> bool:
-        if before is None or best is None or not best.sol.result.ok:
+        # A best that does not follow its own data is to be beaten.
+        if before is None or best is None or best.poor or not best.sol.result.ok:
             return True
         item = candidate(sol)
         return item.score.error <= before.score.error or item.error <= best.error
