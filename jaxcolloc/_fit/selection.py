@@ -177,7 +177,8 @@ def _tried(
 
 def _overfits(item: _Candidate, best: _Candidate) -> bool:
     """Whether a penalty is so weak that no weaker one need be tried."""
-    return best.score.error < _PREDICTS and item.score.error > _HOPELESS * best.score.error
+    sound = best.sol.result.ok and not best.poor and best.score.error < _PREDICTS
+    return sound and item.score.error > _HOPELESS * best.score.error
 
 
 def _trial(
