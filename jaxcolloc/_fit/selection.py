@@ -29,7 +29,7 @@ _BETTER = 0.95
 _POOR = 1.3
 # The steps of a trial, and after which of them it is given up if it predicts worse and worse: one
 # that overfits takes many steps to get there.
-_STEPS, _LOOKS = 400, (40, 100, 200)
+_STEPS, _LOOKS = 400, (64, 100, 200)
 # Weaker penalties are not tried where one predicts worse by this factor than another that predicts
 # this well.
 _HOPELESS, _PREDICTS = 2.0, 0.5

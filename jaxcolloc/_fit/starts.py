@@ -41,8 +41,10 @@ _STEPS = 500
 _TRIAL_TOL, _TRIAL_STEPS = 1e-4, 100
 _COARSENED = 24
 # So many starts that agree this well in the objective need no more company; more if their path does
-# not follow the data, which may be due to the penalty where this is yet to be chosen.
+# not follow the data, which may be due to the penalty where this is yet to be chosen. There so many
+# that agree are enough, even if they do not hold in a rollout.
 _COMPANY, _COMPANY_IF_POOR, _COMPANY_IF_PENALISED, _AGREE = 2, 5, 3, 0.01
+_CROWD = 4
 # An objective lower by this much counts as another optimum.
 _LOWER = 0.05
 
@@ -183,6 +185,8 @@ class Search:
                 self.kept = (sol, self.whole, self.holdout)
             if settled(log, _COMPANY_IF_POOR if self.holdout is None else _COMPANY_IF_PENALISED):
                 break
+            if self.holdout is not None and crowded(log):
+                break
         assert best is not None
         self.found = None if best_rank[0] else best
         if coarse is nlp:
@@ -224,6 +228,15 @@ def settled(log: list[dict[str, Any]], company_if_poor: int = _COMPANY_IF_POOR) 
     if len(best) < needed or best[needed - 1] - best[0] > _AGREE * abs(best[0]):
         return False
     return min(row["objective"] for row in log) > best[0] - _LOWER * abs(best[0])
+
+
+def crowded(log: list[dict[str, Any]]) -> bool:
+    """Whether so many starts have ended in one optimum that others will as well."""
+    found = np.sort([row["objective"] for row in log if row["objective"] < np.inf])
+    if len(found) < _CROWD:
+        return False
+    first, last = found[: len(found) - _CROWD + 1], found[_CROWD - 1 :]
+    return bool(np.any(last - first <= _AGREE * np.abs(first)))
 
 
 def _coarsened(nlp: NLP) -> NLP:

@@ -293,4 +293,4 @@ def points_each(trajectories: Sequence[Trajectory]) -> int:
     """At how many times of each trajectory slopes are matched."""
     gaps = max(len(item.ts) for item in trajectories) - 1
     most = min(_MATCHING_POINTS // len(trajectories), _POINTS_PER_GAP * gaps)
-    return int(np.clip(most, 8, 400))
+    return int(np.clip(most, 8, 256))
