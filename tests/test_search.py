@@ -14,6 +14,7 @@ from jaxcolloc._choose_grid import choose_grid, input_edges
 from jaxcolloc._fit.forecasts import Forecasts
 from jaxcolloc._fit.holdout import hold_out
 from jaxcolloc._fit.selection import penalties_of
+from jaxcolloc._fit.starts import crowded
 from jaxcolloc._guess import drawn_constants, start_head
 from jaxcolloc._guess.projection import project
 from jaxcolloc._ridge import net_leaves, net_weights
@@ -398,3 +399,14 @@ def test_a_choice_that_data_cannot_make_is_told():
             [Decay(jnp.asarray(0.5)), Decay(jnp.asarray(2.0))], few, l2=0.0, starts=1,
             refinements=0, grid=jc.Grid.uniform(0.0, 2.0, 4, jc.Radau(3)),
         )  # fmt: skip
+
+
+def test_a_crowd_of_starts_is_enough():
+    def log(*objectives):
+        return [{"objective": item} for item in objectives]
+
+    assert not crowded(log(1.0, 1.001, 1.002))
+    assert crowded(log(1.0, 1.001, 0.5, 1.002, 1.003))
+    assert not crowded(log(1.0, 1.1, 1.2, 1.3, 1.4))
+    assert not crowded(log(1.0, np.inf, np.inf, np.inf, np.inf))
+    assert crowded(log(-1.0, -1.001, -1.002, -1.003))
