@@ -100,8 +100,8 @@ def fit(
       bounds, and in hidden states, with the rollout that follows from them. A verified one that
       explains the data to their noise ends the search; so do two that agree in the objective to 1%,
       with no lower one known (if their path does not follow the data five, or three while the
-      penalty is yet to be chosen, or then any four that agree). The best verified one wins, and the final solve is not worse
-      than it; `stats["starts"]` lists all.
+      penalty is yet to be chosen, or then any four that agree). The best verified one wins, and the
+      final solve is not worse than it; `stats["starts"]` lists all.
     - `states`, `weights`: as in `jc.guess`.
     - `tol`: the distance between rollout and path, as a share of the states' spread, at which
       refinement stops; `refinements`: the largest number of its rounds, 0 for none.
