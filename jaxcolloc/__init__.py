@@ -7,8 +7,8 @@ $$\min_{w, Y} \; \frac{1}{N} \sum_{k, i} \| h(y_k(t_{ki})) - \mathrm{obs}_{ki} \
   \lambda \|w\|^2 \quad \text{subject to} \quad
   \frac{1}{h_e} \sum_j D_{ij} y_{ej} = f(t_{ei}, y_{ei}, \mathtt{args}_k; w).$$
 
-Nothing is integrated during training. IPOPT gets exact sparse first and second derivatives from
-jitted JAX functions, and the trained module goes into Diffrax as it is:
+Nothing is integrated during training. An interior-point method, our own or IPOPT, gets exact sparse
+first and second derivatives from JAX, and the trained module goes into Diffrax as it is:
 
     data = jc.Trajectory(ts, ys)
     sol = jc.fit(model, data, key=jax.random.key(0))

@@ -90,13 +90,6 @@ class Host:
         return x
 
     @staticmethod
-    def set_at(x: np.ndarray, index: Any, values: Any) -> Any:
-        """`x` with `values` at `index`."""
-        x = x.copy()
-        x[index] = values
-        return x
-
-    @staticmethod
     def add_into(x: np.ndarray, index: Any, values: Any) -> Any:
         """As `add_to`, in an `x` that nobody else holds: its memory is used again."""
         x[index] += values
@@ -104,7 +97,7 @@ class Host:
 
     @staticmethod
     def put_into(x: np.ndarray, index: Any, values: Any) -> Any:
-        """As `set_at`, in an `x` that nobody else holds: its memory is used again."""
+        """`x`, which nobody else holds, with `values` at `index`: its memory is used again."""
         x[index] = values
         return x
 
@@ -156,10 +149,8 @@ class Traced:
     add_to = add_into = add_at
 
     @staticmethod
-    def set_at(x: jax.Array, index: Any, values: Any) -> Any:
+    def put_into(x: jax.Array, index: Any, values: Any) -> Any:
         return x.at[index].set(values)
-
-    put_into = set_at
 
 
 Driver = type[Host] | type[Traced]

@@ -46,7 +46,7 @@ def solve_growing(
     **Arguments:**
 
     - `nlp`, `solver`, `guess`: as in `jc.solve`; the guess holds the states of all windows. Without
-      a solver (None), `jc.InteriorPoint()`, or `jc.Ipopt()` where that does not take the problem.
+      a solver (None), that of `jc.fit`.
     - `windows`: their number.
     - `throw`, `progress`, and other `options` of `jc.solve`: for the last window, the whole NLP.
       A failure in the windows before is no error; the next one starts from what there is.

@@ -21,8 +21,7 @@ class Stepping(eqx.Module):
     """How an integration steps.
 
     `rtol` and `atol` are its tolerances, `atol` times each state's `unit`, or absolute where that
-    is None; `max_steps` limits the number of steps. They end at `stops`, besides at the samples of
-    inputs. The integration ends where a state is larger than `far`, if that is given.
+    is None; `max_steps` limits the number of steps, which end at the samples of inputs.
     """
 
     solver: diffrax.AbstractSolver[Any]
@@ -30,9 +29,7 @@ class Stepping(eqx.Module):
     atol: Any
     max_steps: int
     unit: Float[AnyArray, " state"] | None = None
-    stops: Float[AnyArray, " stop"] | None = None
     adjoint: diffrax.AbstractAdjoint | None = None
-    far: Float[AnyArray, " state"] | None = None
 
 
 def integrate(
@@ -46,8 +43,6 @@ def integrate(
     scale = 1.0 if unit is None else jnp.asarray(unit)
     field = _InUnits(model, scale)
     jumps, knots = sample_times((model, opened(args)))
-    if stepping.stops is not None:
-        knots = [*knots, stepping.stops]
     controller: Any = diffrax.PIDController(rtol=stepping.rtol, atol=stepping.atol)
     begin = ts[0]
     if jumps or knots:
@@ -73,7 +68,6 @@ def integrate(
             max_steps=stepping.max_steps,
             throw=throw,
             adjoint=adjoint,
-            event=None if stepping.far is None else diffrax.Event(_Beyond(stepping.far / scale)),
         )
     assert solution.ys is not None
     ys = solution.ys if unit is None else solution.ys * unit
@@ -96,15 +90,6 @@ class _InUnits(eqx.Module):
 
     def __call__(self, t: Any, u: Array, args: Any) -> Array:
         return self.model(t, u * self.unit, opened(args)) / self.unit
-
-
-class _Beyond(eqx.Module):
-    """Whether a state is larger than a limit."""
-
-    limit: Any
-
-    def __call__(self, t: Any, u: Any, args: Any, **rest: Any) -> Any:
-        return jnp.any(jnp.abs(u) > self.limit)
 
 
 def powers_of_two(scale: Float[np.ndarray, " state"]) -> Float[np.ndarray, " state"]:

@@ -68,8 +68,7 @@ def refine(
       for one interval or where most would be split.
     - `merge`: join intervals that are needlessly fine.
     - `most_nodes`: a grid with more nodes in all is not tried.
-    - `solver`: the solution's own if not given; where it has none, `jc.InteriorPoint()`, or
-      `jc.Ipopt()` where that does not take the problem.
+    - `solver`: the solution's own if not given; where it has none, that of `jc.fit`.
 
     Returns the last solution, with its verification; `stats["refinement"]` lists the rounds, and
     `stats["refinement_end"]` says why it ended. A warm solve that fails leaves the solution before

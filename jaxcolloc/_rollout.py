@@ -57,6 +57,10 @@ def rollout(
     Tolerances are relative to each state's `spread` (its size at the start, if not given). Steps
     end at the samples of inputs and at `stops`. Beyond `far` a state has left for infinity.
     """
+    if not np.all(np.isfinite(start)):
+        states = np.full((len(times), len(start)), np.nan)
+        states[times <= times[0]] = start
+        return Rollout(states, END.infinite)
     if spread is None:
         spread = start_sizes(start, _LEAST)
     far = np.full(len(start), np.inf) if far is None else far
@@ -104,21 +108,31 @@ class _Course:
         By the explicit method; by the stiff one where that fails or is about to; and by the rest of
         the explicit one's steps where it had been given up and the stiff one fails.
         """
-        explicit = self._run(tsitouras, standing, self.ends, watch=True)
+        explicit = self._run(tsitouras, standing, self.ends, self.limit, watch=True)
         if self._ended(explicit):
             return self._end(explicit)
         # The stiff method takes steps so long that its states in between are less exact.
         ends = np.union1d(self.ends, self.times)
-        stiff = self._run(rosenbrock, explicit.with_another_method(), ends)
+        limit = int(explicit.steps) + most_steps(_MAX_STEPS, len(ends))
+        stiff = self._run(rosenbrock, explicit.with_another_method(), ends, limit)
         if self._ended(stiff) or not self._hopeless(explicit):
             return self._end(stiff)
-        return self._end(self._run(tsitouras, stiff.with_another_method(), self.ends))
+        limit = int(stiff.steps) + self.limit - int(explicit.steps)
+        return self._end(self._run(tsitouras, stiff.with_another_method(), self.ends, limit))
 
     def _run(
-        self, method: Method, standing: Standing, ends: np.ndarray, watch: bool = False
+        self,
+        method: Method,
+        standing: Standing,
+        ends: np.ndarray,
+        most: int,
+        watch: bool = False,
     ) -> Standing:
-        """Where one method comes to, chunk by chunk; `watch` ends it where that is hopeless."""
-        limit = np.asarray(self.limit)
+        """Where one method comes to, chunk by chunk, in `most` steps of all methods so far.
+
+        `watch` ends it where that is hopeless.
+        """
+        limit = np.asarray(most)
         while standing.status == WELL and standing.steps < limit:
             ahead = ends[np.searchsorted(ends, standing.t) :][:_CHUNK]
             if len(ahead) == 0 or (watch and self._hopeless(standing)):

@@ -55,7 +55,7 @@ def test_what_was_chosen_is_told(sol):
     assert isinstance(sol.nlp.settings["l2"], jc.OnNets)
     chosen = sol.nlp.settings["l2"].factor
     errors = {row["l2"]: row["held_out_error"] for row in tried}
-    assert errors[chosen] <= min(errors.values()) / 0.95
+    assert errors[chosen] <= min(errors.values()) / 0.9
     assert 1 <= len(stats["starts"]) <= 12
     assert {"objective", "verified", "result", "num_steps", "seconds"} <= set(stats["starts"][0])
     assert stats["refinement"][-1]["intervals"] == sol.paths[0].grid.num_intervals

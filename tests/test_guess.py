@@ -2,6 +2,7 @@
 
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -218,3 +219,23 @@ def test_a_known_start_is_a_sample_of_the_smoothed_data():
     guess = jc.guess(nlp, key=jax.random.key(0), weights="xavier")
     np.testing.assert_allclose(guess.states[0][:, 0], GRID.times / 2, atol=1e-12)
     np.testing.assert_allclose(guess.states[0][:, 1], -4.0)
+
+
+class Rooted(eqx.Module):
+    """A field that has values everywhere and, where its second weight is zero, no derivative."""
+
+    rate: jax.Array
+    push: jax.Array
+
+    def __call__(self, t, y, args):
+        root = jnp.where(self.push > 0, jnp.sqrt(self.push), 0.0)
+        return jnp.stack([(y[1] - 1.5) * self.rate, -(y[0] - 1.5) + root])
+
+
+@pytest.mark.parametrize("push", [0.01, 1.0, 4.0])
+def test_gradient_matching_stays_where_there_are_derivatives(push):
+    start = Rooted(jnp.asarray(1.3), jnp.asarray(push))
+    ys = 1.5 + np.stack([np.cos(TS), -np.sin(TS)], axis=1)
+    found = jc.match_gradients(start, jc.Trajectory(TS, ys))
+    assert np.isfinite(found.rate)
+    assert np.isfinite(found.push)

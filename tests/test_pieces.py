@@ -1,5 +1,9 @@
 """An NLP on the host and as one traced program: two drivers of one text, which must agree."""
 
+import gc
+import weakref
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,3 +143,39 @@ def test_not_a_number_comes_through():
     z[-1] = np.nan
     assert np.isnan(nlp.objective(z))
     assert np.isnan(nlp.constraints(z)).any()
+
+
+class Typed(Linear):
+    """A field that asks for the type of a number that it holds."""
+
+    number: Any = 1
+
+    def __call__(self, t, y, args):
+        return y * {bool: 2.0, int: 3.0, float: 4.0}[type(self.number)]
+
+
+def test_numbers_of_different_types_are_different_models():
+    """1, 1.0 and True are equal to Python."""
+    data = jc.Trajectory(np.linspace(0.0, 1.0, 4), np.ones((4, 1)))
+    grid = jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(1))
+    slopes = []
+    for number in (1, True, 1.0):
+        nlp = jc.transcribe(Typed(jnp.ones((1, 1)), number), data, grid)
+        z = np.ones(nlp.num_variables)
+        slopes.append(float(-np.asarray(nlp.constraints(z))[0]))
+        with x64():
+            assert slopes[-1] == pytest.approx(-float(nlp.compiled.traced("constraints")(z)[0]))
+    assert slopes[0] / 3.0 == pytest.approx(slopes[1] / 2.0) == pytest.approx(slopes[2] / 4.0)
+
+
+@pytest.mark.parametrize("change", ["data", "l2"])
+def test_problems_that_were_changed_are_forgotten(change):
+    """As in moving horizon estimation: a chain of problems keeps no more than its last ones."""
+    nlp = net_problem(jc.Radau(2))
+    first = weakref.ref(nlp.compiled)
+    for step in range(4):
+        data = [jc.Trajectory(item.ts, item.ys + 0.1) for item in nlp.trajectories]
+        nlp = nlp.with_data(data) if change == "data" else nlp.with_l2(0.1 * (step + 1))
+        nlp.objective(np.zeros(nlp.num_variables))
+    gc.collect()
+    assert first() is None

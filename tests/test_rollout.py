@@ -386,3 +386,18 @@ def test_steps_join():
     ends = steps.u + steps.powers.sum(axis=1)
     np.testing.assert_allclose(ends[:-1], steps.u[1:], rtol=1e-13)
     assert np.all(np.isin(np.arange(1, 40), np.round(steps.t, 12)))
+
+
+def test_a_stiff_system_is_integrated_to_as_many_times_as_are_asked_for():
+    """Each of them ends a step of the stiff method: more of them than the explicit one may take."""
+    ts = np.linspace(0.0, 10.0, 40_000)
+    found = rollout(lambda t, y, args: -1e5 * (y - jnp.cos(t)), ts, np.ones(1), None)
+    assert found.end is END.complete
+    np.testing.assert_allclose(found.states[:, 0], np.cos(ts), atol=2e-5)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_start_that_is_not_finite_leads_nowhere(value):
+    found = rollout(lambda t, y, args: -y, np.linspace(0.0, 1.0, 5), np.array([value]), None)
+    assert found.end is END.infinite
+    assert not np.any(np.isfinite(found.states))

@@ -88,8 +88,9 @@ def fit(
       stronger or weaker ones where the best is at an end.
     - `held_out`: the share of the data held out for choices: whole trajectories where there are
       at least four, else the end of each. The final fit uses all data. The strongest penalty wins
-      that no weaker one beats by 5%; the error of one whose path does not follow its own data
-      counts 1.3 times.
+      that no weaker one beats by 10%; the error of one whose path does not follow its own data
+      counts 1.3 times. A trial that takes many steps and predicts worse on the way is given up
+      ("stopped" in `stats["selection"]`).
     - `horizon`: how far ahead held-out data are to be predicted, in the unit of `ts`. If not given,
       from the start or from the end of what was fitted over all that is held out; with a horizon,
       in windows of that length, each from the state that fits the window before. It is the right
@@ -107,7 +108,8 @@ def fit(
       refinement stops; `refinements`: the largest number of its rounds, 0 for none.
     - `continuation`: go through growing windows where the plain solve fails.
     - `solver`: if not given `jc.InteriorPoint(max_steps=500)`, or `jc.Ipopt(max_steps=500)` for a
-      problem that it does not take (one with a `jc.Tie`).
+      problem that it does not take (one with a `jc.Tie`) and on an accelerator, for which it would
+      be compiled anew on every grid.
     - `checkpoint`: a file that is written every `every` iterations and at the end. If it is there
       already, from the same fit that was killed or has finished, the fit continues from it. A file
       from a fit of another model, other data or other options (but for `tol`, `refinements`,

@@ -24,7 +24,7 @@ from .trial import solve_while
 _LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
 _WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 # A weaker penalty must predict held-out data better by this much.
-_BETTER = 0.95
+_BETTER = 0.9
 # The error of one whose own path does not follow its data counts as so much larger.
 _POOR = 1.3
 # The steps of a trial, and after which of them it is given up if it predicts worse and worse: one

@@ -163,12 +163,17 @@ class _Misfit:
         return total / 2
 
     def gradient(self, head: Head) -> np.ndarray:
-        """The gradient."""
-        return self._linearised(head)[0]
+        """The gradient; zero where there is none."""
+        return self._linearised(head)[0] if self._is_smooth(head) else np.zeros(len(head))
 
     def hessian(self, head: Head) -> np.ndarray:
-        """The Gauss-Newton approximation of the Hessian."""
-        return self._linearised(head)[1]
+        """The Gauss-Newton approximation of the Hessian; the identity where there is none."""
+        return self._linearised(head)[1] if self._is_smooth(head) else np.eye(len(head))
+
+    def _is_smooth(self, head: Head) -> bool:
+        """Whether there are derivatives."""
+        gradient, hessian = self._linearised(head)
+        return bool(np.all(np.isfinite(gradient)) and np.all(np.isfinite(hessian)))
 
     def _linearised(self, head: Head) -> tuple[np.ndarray, np.ndarray]:
         key = head.tobytes()
@@ -199,27 +204,30 @@ class _Misfit:
         from scipy.optimize import OptimizeResult, minimize
 
         values: list[float] = []
+        best = self._start
 
         def look(intermediate_result: OptimizeResult) -> None:
+            nonlocal best
+            best = intermediate_result.x
             values.append(float(intermediate_result.fun))
             patient = len(values) > _PATIENCE and len(values) % _PATIENCE == 1
             if patient and values[-1] > (1 - _LEAST_GAIN) * values[-1 - _PATIENCE]:
                 raise StopIteration
 
         first = self.value(self._start)
-        if not np.isfinite(first) or not np.all(np.isfinite(self.hessian(self._start))):
+        if not np.isfinite(first) or not self._is_smooth(self._start):
             return self._start
-        found = minimize(
+        minimize(
             self._bounded, self._start, jac=self.gradient, hess=self.hessian,
             method="trust-exact", callback=look,
             options={"maxiter": max_steps, "gtol": _TOL, "initial_trust_radius": _FIRST_RADIUS},
         )  # fmt: skip
-        return found.x if np.all(np.isfinite(found.x)) and found.fun <= first else self._start
+        return best if np.all(np.isfinite(best)) and self.value(best) <= first else self._start
 
     def _bounded(self, head: Head) -> float:
-        """The value; a large number where there is none, which is no step."""
+        """The value; a large number where there is none, or no derivative, which is no step."""
         value = self.value(head)
-        return value if np.isfinite(value) else _NO_STEP
+        return value if np.isfinite(value) and self._is_smooth(head) else _NO_STEP
 
 
 def match_gradients(

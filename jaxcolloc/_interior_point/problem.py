@@ -18,6 +18,7 @@ from .structure import structure_of
 
 def host_problem_of(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Problem:
     """The scaled problem of `nlp` at the start `z`, with slacks, for NumPy."""
+    nlp.compiled.prepare(gauss_newton)
     functions = HostFunctions(nlp)
     return _scaled(nlp, z, functions, host_box)._replace(
         core=functions, structure=_host_structure(nlp, gauss_newton)

@@ -17,6 +17,8 @@ from .damping import Damping, Linearised
 class Functions:
     """IPOPT's callbacks. One evaluation per point, kept until the point changes."""
 
+    curvature = ""
+
     def __init__(self, nlp: NLP, callback: StepCallback, evaluation_error: type[Exception]):
         self._nlp = nlp
         self._callback = callback
@@ -34,7 +36,7 @@ class Functions:
     def warm_up(self, z: np.ndarray) -> float:
         """Compile by evaluating once; the seconds that took."""
         begin = time.perf_counter()
-        self._nlp.compiled.prepare()
+        self._nlp.compiled.prepare(self.curvature == "gauss_newton")
         with contextlib.suppress(self._error):
             self._at(z)
         self.seconds = 0.0

@@ -159,15 +159,21 @@ class Core:
             self, equations=converted(self.equations), penalties=converted(self.penalties)
         )
 
-    def compilations(self) -> list[Callable[[], Any]]:
-        """What remains to be compiled for a solve on the host, each as a function that does so."""
+    def compilations(self, gauss_newton: bool) -> list[Callable[[], Any]]:
+        """What remains to be compiled for a solve on the host, each as a function that does so.
+
+        `gauss_newton` is whether it takes that approximation of the Hessian.
+        """
         jobs: list[Callable[[], Any]] = []
         for term in self.equations:
             term = term.field if isinstance(term, Defects) else term
             if isinstance(term, Pointwise):
-                jobs += term.blocks.compilations("value", "first", "second")
+                second = () if gauss_newton else ("second",)
+                jobs += term.blocks.compilations("value", "first", *second)
         for penalty in self.penalties:
-            jobs += penalty.blocks.compilations("value", "gradient", "second")
+            jobs += penalty.blocks.compilations("value", "gradient")
+            curved = penalty.gauss_newton if gauss_newton else penalty.blocks
+            jobs += curved.compilations("second")
         return jobs
 
     def objective(self, z: Vector) -> Number:
@@ -298,47 +304,47 @@ class Compiled:
         self.leaves: list[Any] = jtu.tree_leaves(arrays)
         self.static = Static.of(arrays, rest)
         self._arrays: tuple[Array, ...] | None = None
-        self._like = like
         self._pieces: Core | None = None
+        # What others have made and this one can share: not they themselves, or all would live on.
+        self._known_arrays: tuple[list[Any], tuple[Array, ...]] | None = None
+        self._known_pieces: tuple[Core, Core] | None = None
+        if like is not None:
+            self._known_arrays, self._known_pieces = like._known_arrays, like._known_pieces
+            if like._arrays is not None:
+                self._known_arrays = like.leaves, like._arrays
+            if like._pieces is not None:
+                self._known_pieces = like.host, like._pieces
 
     @property
     def arrays(self) -> tuple[Array, ...]:
         """The core's arrays on the device."""
         if self._arrays is None:
-            there: dict[int, Array] = {}
-            like = self._like
-            if like is not None and like._arrays is not None:
-                there = {id(leaf): at for leaf, at in zip(like.leaves, like._arrays, strict=True)}
+            leaves, arrays = self._known_arrays or ([], ())
+            there = {id(leaf): at for leaf, at in zip(leaves, arrays, strict=True)}
             new = [leaf for leaf in self.leaves if id(leaf) not in there]
             with x64(), jax.ensure_compile_time_eval():
                 # `jnp.asarray` would compile a program for every shape.
                 there |= zip(map(id, new), jax.device_put(new), strict=True)
             self._arrays = tuple(there[id(leaf)] for leaf in self.leaves)
-            self._forget()
+            self._known_arrays = None
         return self._arrays
 
     @property
     def pieces(self) -> Core:
         """The core for the host."""
         if self._pieces is None:
-            like = self._like
-            known = None if like is None or like._pieces is None else (like.host, like._pieces)
-            self._pieces = self.host.on_host(known)
-            self._forget()
+            self._pieces = self.host.on_host(self._known_pieces)
+            self._known_pieces = None
         return self._pieces
 
-    def prepare(self) -> None:
+    def prepare(self, gauss_newton: bool = False) -> None:
         """Compile what a solve on the host will call, side by side where there are cores."""
-        jobs = self.pieces.compilations() if on_host() else []
+        jobs = self.pieces.compilations(gauss_newton) if on_host() else []
         if len(jobs) > 1:
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda job: job(), jobs))
-
-    def _forget(self) -> None:
-        if self._arrays is not None and self._pieces is not None:
-            self._like = None
 
     @property
     def core(self) -> Core:

@@ -18,7 +18,6 @@ from .._grid import Grid
 from .parameters import Weighted
 
 
-Vector = Float[Array, " variable"]
 Head = Float[Array, " head"]
 
 
@@ -78,10 +77,6 @@ class Layout(eqx.Module):
     def head(self, z: Any) -> Any:
         """The weights and unknowns in `z`."""
         return z[: self.num_head]
-
-    def states(self, z: Vector) -> Float[Array, "node state"]:
-        """The states in `z`, the nodes of all trajectories one after another."""
-        return z[self.num_head :].reshape(self.num_nodes, self.num_states)
 
     def columns(self, nodes: ArrayLike) -> Any:
         """The position in `z` of the first state component at the given nodes."""

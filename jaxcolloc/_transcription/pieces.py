@@ -37,7 +37,12 @@ class Static:
         self.rest = rest
         self.treedef = jtu.tree_structure(arrays)
         leaves, treedef = jtu.tree_flatten(rest)
-        self.key: tuple[Any, ...] = (self.treedef, treedef, tuple(leaves))
+        # With their types: 1, 1.0 and True are equal, and not the same to a model.
+        self.key: tuple[Any, ...] = (
+            self.treedef,
+            treedef,
+            tuple((type(leaf), leaf) for leaf in leaves),
+        )
         try:
             self._hash = hash(self.key)
         except TypeError:
@@ -61,8 +66,8 @@ class Static:
 _known: "weakref.WeakValueDictionary[tuple[Any, ...], Static]" = weakref.WeakValueDictionary()
 
 
-# What has been compiled for a solve.
-_compiled: "weakref.WeakSet[Static]" = weakref.WeakSet()
+# Which methods have been compiled for a solve, for chunks of which shape.
+_compiled: "weakref.WeakKeyDictionary[Static, set[Any]]" = weakref.WeakKeyDictionary()
 
 
 class _Chunk(NamedTuple):
@@ -120,18 +125,17 @@ class HostBlocks:
 
         It evaluates the points of one chunk, for weights and states that are zero.
         """
-        if self._static in _compiled:
-            return []
-        _compiled.add(self._static)
         chunk, shape = self._chunks[0], self._chunks[0].where.shape
+        done = _compiled.setdefault(self._static, set())
         head, y = np.zeros(self._head_size), np.zeros((*self._shape, self.num_states))
         more = {"gradient": np.ones(shape), "second": np.ones((*shape, self.num_outputs))}
 
-        def compiling(name: str) -> Any:
-            with x64():
-                return self._run(name, chunk, head, y, *([more[name]] if name in more else []))
+        def compiling(name: str) -> None:
+            with x64(), np.errstate(all="ignore"):
+                self._run(name, chunk, head, y, *([more[name]] if name in more else []))
+            done.add((name, shape))
 
-        return [functools.partial(compiling, name) for name in names]
+        return [functools.partial(compiling, name) for name in names if (name, shape) not in done]
 
     def ww_structure(self, points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
         return self.blocks.ww_structure(points)
