@@ -56,6 +56,8 @@ from ._interior_point import InteriorPoint as InteriorPoint
 from ._ipopt import Ipopt as Ipopt
 from ._ipopt import of_loaded as _of_loaded
 from ._leafwise import leafwise as leafwise
+from ._likelihoods import Gaussian as Gaussian
+from ._likelihoods import StudentT as StudentT
 from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
@@ -65,6 +67,7 @@ from ._normalized import normalized as normalized
 from ._path import Path as Path
 from ._plot import plot as plot
 from ._plot import plot_trace as plot_trace
+from ._priors import Prior as Prior
 from ._refine import refine as refine
 from ._ridge import OnNets as OnNets
 from ._scheme import AbstractScheme as AbstractScheme
@@ -109,6 +112,7 @@ __all__ = [
     "Conserving",
     "Constraint",
     "GaussLegendre",
+    "Gaussian",
     "Grid",
     "Guess",
     "Input",
@@ -120,6 +124,7 @@ __all__ = [
     "OnNets",
     "Outcome",
     "Path",
+    "Prior",
     "PseudoHuber",
     "Radau",
     "Round",
@@ -128,6 +133,7 @@ __all__ = [
     "SolveError",
     "StateBounds",
     "Step",
+    "StudentT",
     "Tie",
     "Trace",
     "TrainingStep",
@@ -168,9 +174,10 @@ _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
     *(Input, OnNets, PseudoHuber, StateBounds, Tie, squared_error),
+    *(Gaussian, StudentT),
     InteriorPoint,
 )
-_storage.stored("Trajectory", defaults={"t0": None})(Trajectory)
+_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None})(Trajectory)
 _storage.stored(
     "Verification",
     fields=(*Verification.__dataclass_fields__, "verdict"),

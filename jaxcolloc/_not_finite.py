@@ -67,7 +67,8 @@ def _calls(nlp: NLP, k: int, states: Float[np.ndarray, "node state"]) -> Iterato
             measured=measured[None],
             factor=np.ones((1, len(ts))),
         )
-        yield _Call("loss", PointLoss(model, nlp.observe, nlp.settings.loss), ts, seen, samples)
+        loss = PointLoss.of(model, nlp.observe, nlp.settings.loss, nlp.model)
+        yield _Call("loss", loss, ts, seen, samples.for_loss(loss))
     for item in as_constraints(nlp.settings.constraints, len(nlp.grids)):
         if not isinstance(item, Constraint):
             continue
