@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from ._callables import as_floats, num_required, of_model
 from ._check import choice, describe, positive, real_numbers
 from ._data import Trajectory
-from ._precision import is_array
+from ._precision import AnyArray, is_array
 
 
 # A function of time, state, observation and `args` has more arguments than one of residual and
@@ -66,10 +66,15 @@ class LocationScale(eqx.Module):
         return dataclasses.replace(self, std=std)
 
     def __call__(
-        self, t: Any, y: Float[Array, " state"], observed: Float[Array, " obs"], args: Any,
+        self,
+        t: Any,
+        y: Float[AnyArray, " state"],
+        observed: Float[AnyArray, " obs"],
+        args: Any,
         model: Any,
-    ) -> Float[Array, ""]:  # fmt: skip
+    ) -> Float[Array, ""]:
         """The negative log-likelihood of one observation of the first components of a state."""
+        y, observed = jnp.asarray(y), jnp.asarray(observed)
         measured = ~jnp.isnan(observed)
         predicted = y[: len(observed)]
         parameters = self.of_model(model).parameters(predicted, measured, t, y, args, model)

@@ -183,7 +183,7 @@ class PointLoss(eqx.Module):
         there = _expanded(parameters, w, y)
         value, slopes = jax.value_and_grad(total, argnums=(0, 1))(*here)
         of_location, of_logarithm = loss.information
-        curvatures = (of_location * jnp.exp(-2 * here[1]), of_logarithm)
+        curvatures: tuple[Any, Any] = (of_location * jnp.exp(-2 * here[1]), of_logarithm)
         for slope, curvature, old, new in zip(slopes, curvatures, here, there, strict=True):
             step = jnp.where(measured, new - old, 0.0)
             value = value + jnp.sum(slope * step + 0.5 * weights * curvature * step**2)
@@ -192,10 +192,9 @@ class PointLoss(eqx.Module):
     def _of_callers_own(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
         model, known = self.model.apply(w, args)
         observed = jnp.where(data.measured, data.ys, jnp.nan)
-        value: Any = self.loss(t, y, observed, known, model)
+        value = self.loss(t, y, observed, known, model)
         # The same for all channels that have any.
-        weight: Any = jnp.max(jnp.asarray(data.weights))
-        return weight * as_floats("loss", value, "a scalar", y.dtype)
+        return jnp.max(jnp.asarray(data.weights)) * as_floats("loss", value, "a scalar", y.dtype)
 
 
 class PointResidual(eqx.Module):
