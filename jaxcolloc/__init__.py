@@ -93,7 +93,7 @@ from ._trace import Step as Step
 from ._trace import Trace as Trace
 from ._trace import TrainingStep as TrainingStep
 from ._transcribe import transcribe as transcribe
-from ._transform import Linear, Log, Softplus
+from ._transform import Linear, Log, Reciprocal, Softplus
 from ._verification import LATER as _LATER
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
@@ -186,5 +186,5 @@ _storage.stored(
 )(Verification)
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)
 _storage.stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))(Unknown)
-for _name, _kind in (("LinearScale", Linear), ("LogScale", Log), ("SoftplusScale", Softplus)):
-    _storage.stored(_name)(_kind)
+for _kind in (Linear, Log, Reciprocal, Softplus):
+    _storage.stored(f"{_kind.__name__}Scale")(_kind)

@@ -136,8 +136,9 @@ class Gaussian(LocationScale):
 
     - `std`: the standard deviation, a number or one per channel; or a function of the model, or of
       `(t, y, args)` or `(t, y, args, model)` or a method of the model, that returns that. What it
-      takes from the model is trained: give such a leaf the `weight_scale` "log", which keeps it
-      positive, and no ridge penalty (`l2=jc.OnNets(...)`).
+      takes from the model is trained: give such a leaf the `weight_scale` "reciprocal", which keeps
+      it positive and converges from afar ("log" may overshoot where it starts too large), and no
+      ridge penalty (`l2=jc.OnNets(...)`).
     - `scale`: "linear", or "log" for errors of the logarithm (log-normal): $\mu$ and $x$ are then
       logarithms, `std` is nearly the relative error, and $\log \mathrm{obs}$ is added, so that it
       is the density of the observation itself. Observations must be above zero.

@@ -35,8 +35,8 @@ class Prior(eqx.Module):
       in `equinox.tree_at`. All of them must be trained.
     - `mean`, `std`: numbers, or arrays of each leaf's shape; `std` above zero.
     - `scale`: "linear", or "log" if `mean` and `std` are those of the natural logarithm, so that a
-      `std` of 0.1 is about 10%. Such a leaf needs the `weight_scale` "log" or "softplus". The
-      density is that of the logarithm, whose mode `exp(mean)` is the value's median.
+      `std` of 0.1 is about 10%. Such a leaf needs a `weight_scale` of positive values, such as
+      "log". The density is that of the logarithm, whose mode `exp(mean)` is the value's median.
 
     **Errors:** `ValueError` for what are no numbers, and a `std` that is not above zero.
     """

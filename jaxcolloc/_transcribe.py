@@ -86,8 +86,9 @@ def transcribe(
     - `state_bounds`: (lower, upper), scalars or shape `(state,)`; None for no bounds.
     - `weight_bounds`: the same for the weights.
     - `weight_scale`: "linear", "log" or "softplus": what the optimizer varies in the place of the
-      weight (then positive), for rates and gains whose magnitude is unknown; or a factor, the
-      weight's unit. The ridge penalty acts on that variable, bounds on the weight.
+      weight (then positive), for rates and gains whose magnitude is unknown; "reciprocal" for the
+      noise levels of a likelihood; or a factor, the weight's unit. The ridge penalty acts on that
+      variable, bounds on the weight.
     - `trainable`: which of the model's inexact-array leaves are weights; True or False, or a
       function of a leaf. The others keep their values.
     - `constraints`: `jc.Constraint`, `jc.StateBounds`, `jc.nonnegative(...)` or `jc.Tie` objects.

@@ -15,7 +15,7 @@ from .._data import Trajectory
 from .._plain import plain
 from .._precision import AnyArray, Number
 from .._priors import Prior, as_priors
-from .._transform import Linear, Log
+from .._transform import Linear, Log, Softplus
 from .layout import Layout
 from .objective_terms import Quadratic
 from .terms import Structure
@@ -25,7 +25,7 @@ from .terms import Structure
 class Curved:
     r"""$\sum_i \mathtt{factor}_i (g(x_i) - c_i)^2$ over weights that the optimizer sees otherwise.
 
-    `link` is what $g$ makes of the optimizer's variable: "exp", "softplus" or "log softplus".
+    `link` names $g$, which is what a scale makes of the optimizer's variable, or its logarithm.
     """
 
     at: Int[AnyArray, " entry"]
@@ -145,8 +145,8 @@ def _of_weights(layout: Layout, model: Any, prior: Prior, factor: float) -> list
         if isinstance(scale, Linear):
             if logged:
                 raise ValueError(
-                    '`priors` on the scale "log" need the `weight_scale` "log" or "softplus" for '
-                    "their leaves, which keeps these positive."
+                    '`priors` on the scale "log" need leaves of which all values are positive: '
+                    'give them the `weight_scale` "log".'
                 )
             unit = scale.factor
             terms.append(Quadratic(at, factors * unit**2, mean / unit))
@@ -155,8 +155,8 @@ def _of_weights(layout: Layout, model: Any, prior: Prior, factor: float) -> list
                 Quadratic(at, factors, mean) if logged else Curved(at, factors, mean, "exp")
             )
         else:
-            link = "log softplus" if logged else "softplus"
-            terms.append(Curved(at, factors, mean, link))
+            link = "softplus" if isinstance(scale, Softplus) else "reciprocal"
+            terms.append(Curved(at, factors, mean, f"log {link}" if logged else link))
     return terms
 
 
@@ -212,9 +212,12 @@ def _linked(link: str, x: AnyArray) -> tuple[AnyArray, AnyArray, AnyArray]:
     if link == "exp":
         value = xp.exp(x)
         return value, value, value
-    value, slope = xp.logaddexp(x, 0.0), xp.exp(-xp.logaddexp(-x, 0.0))
-    curvature = slope * (1 - slope)
-    if link == "softplus":
+    if link.endswith("reciprocal"):
+        value, slope, curvature = -1 / x, x**-2.0, -2 * x**-3.0
+    else:
+        value, slope = xp.logaddexp(x, 0.0), xp.exp(-xp.logaddexp(-x, 0.0))
+        curvature = slope * (1 - slope)
+    if not link.startswith("log"):
         return value, slope, curvature
     relative = slope / value
     return xp.log(value), relative, curvature / value - relative**2
