@@ -128,8 +128,8 @@ class Gaussian(LocationScale):
         loss = jc.Gaussian(lambda t, y, args, model: model.share * y[:2])  # proportional
         loss = jc.Gaussian(lambda model: model.noise, scale="log")  # log-normal
 
-    $\mu$ is what `observe` predicts of the channels, $x$ what was measured, and $\sigma^2 =
-    \mathtt{std}^2 + \mathtt{min\_std}^2$. Channels that were not measured do not count. `weights`
+    $\mu$ is what `observe` predicts of the channels, $x$ what was measured, and $\sigma^2$ the
+    square of `std`, plus that of `min_std`. Channels that were not measured do not count. `weights`
     of the trajectories multiply the log-likelihood of a sample: 2 counts it twice, 0 leaves it out.
 
     **Arguments:**
