@@ -56,6 +56,8 @@ from ._interior_point import InteriorPoint as InteriorPoint
 from ._ipopt import Ipopt as Ipopt
 from ._ipopt import of_loaded as _of_loaded
 from ._leafwise import leafwise as leafwise
+from ._likelihoods import Gaussian as Gaussian
+from ._likelihoods import StudentT as StudentT
 from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
@@ -65,6 +67,7 @@ from ._normalized import normalized as normalized
 from ._path import Path as Path
 from ._plot import plot as plot
 from ._plot import plot_trace as plot_trace
+from ._priors import Prior as Prior
 from ._refine import refine as refine
 from ._ridge import OnNets as OnNets
 from ._scheme import AbstractScheme as AbstractScheme
@@ -90,7 +93,7 @@ from ._trace import Step as Step
 from ._trace import Trace as Trace
 from ._trace import TrainingStep as TrainingStep
 from ._transcribe import transcribe as transcribe
-from ._transform import Linear, Log, Softplus
+from ._transform import Linear, Log, Reciprocal, Softplus
 from ._verification import LATER as _LATER
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
@@ -109,6 +112,7 @@ __all__ = [
     "Conserving",
     "Constraint",
     "GaussLegendre",
+    "Gaussian",
     "Grid",
     "Guess",
     "Input",
@@ -120,6 +124,7 @@ __all__ = [
     "OnNets",
     "Outcome",
     "Path",
+    "Prior",
     "PseudoHuber",
     "Radau",
     "Round",
@@ -128,6 +133,7 @@ __all__ = [
     "SolveError",
     "StateBounds",
     "Step",
+    "StudentT",
     "Tie",
     "Trace",
     "TrainingStep",
@@ -168,9 +174,10 @@ _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
     *(Input, OnNets, PseudoHuber, StateBounds, Tie, squared_error),
+    *(Gaussian, StudentT),
     InteriorPoint,
 )
-_storage.stored("Trajectory", defaults={"t0": None})(Trajectory)
+_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None})(Trajectory)
 _storage.stored(
     "Verification",
     fields=(*Verification.__dataclass_fields__, "verdict"),
@@ -179,5 +186,5 @@ _storage.stored(
 )(Verification)
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)
 _storage.stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))(Unknown)
-for _name, _kind in (("LinearScale", Linear), ("LogScale", Log), ("SoftplusScale", Softplus)):
-    _storage.stored(_name)(_kind)
+for _kind in (Linear, Log, Reciprocal, Softplus):
+    _storage.stored(f"{_kind.__name__}Scale")(_kind)

@@ -28,8 +28,8 @@ class Unknown:
 
     - `value`: the start $x_0$, a number or an array.
     - `bounds`: (lower, upper), numbers or arrays of the same shape; None for none.
-    - `scale`: "linear", "log", "softplus" or a factor, as `weight_scale` of `jc.transcribe`. With
-      another scale than "linear", `l2` measures the distance on that scale.
+    - `scale`: "linear", "log", "softplus", "reciprocal" or a factor, as `weight_scale` of
+      `jc.transcribe`. With another scale than "linear", `l2` measures the distance on that scale.
     - `l2`: how strongly it is drawn to its start.
     """
 

@@ -44,14 +44,15 @@ def of_model(name: str, function: Any, model: Any) -> OfModel:
     callable_as(name, function, "f(t, y, args) or f(t, y, args, model)")
     if getattr(function, "__self__", None) is model and hasattr(function, "__func__"):
         return OfModel(function.__func__, "method")
-    return OfModel(function, "model" if _num_required(function) >= 4 else "plain")
+    return OfModel(function, "model" if num_required(function) >= 4 else "plain")
 
 
-def _num_required(function: Callable[..., Any]) -> int:
+def num_required(function: Callable[..., Any], unknown: int = 3) -> int:
+    """The number of positional arguments that a function must get; `unknown` if it does not say."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return 3
+        return unknown
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return sum(item.kind in kinds and item.default is item.empty for item in parameters)
 

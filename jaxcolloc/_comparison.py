@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ._args import opened
 from ._callables import OfModel
 from ._goodness import Poor, Residuals, poor_channels
+from ._likelihoods import Gaussian
 from ._loss import squared_error
 from ._nlp import NLP
 from ._points import in_chunks, known
@@ -155,7 +156,8 @@ def _weighted_rmse(sol: Solution, k: int, seen: np.ndarray) -> float:
 
 def is_robust(nlp: NLP) -> bool:
     """Whether the loss may be one that lets samples be wild."""
-    return nlp.settings.loss is not squared_error
+    loss = nlp.settings.loss
+    return loss is not squared_error and not (isinstance(loss, Gaussian) and loss.even)
 
 
 def observed(

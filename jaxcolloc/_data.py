@@ -28,6 +28,10 @@ class Trajectory(eqx.Module):
       `jc.transcribe` divides by each channel's variance.
     - `y0`: the known state where the trajectory begins, shape `(state,)`; NaN marks components
       that are not known. None: the initial state is fitted.
+    - `y0_prior`: (mean, std) of a Gaussian prior on the state where the trajectory begins, both of
+      shape `(state,)`, with NaN for components without; or (mean, covariance), of shape
+      `(state, state)`. In moving horizon estimation it is the arrival cost. It enters the objective
+      as a `jc.Prior` does, and needs `weights` or a likelihood as that does.
     - `t0`: the time at which the trajectory begins, at or before the first sample: the path and
       its grid start there, `y0` holds there, and inputs act from there on. If not given, that is
       the first time of the grid, the first sample's for a grid that is chosen.
@@ -44,6 +48,7 @@ class Trajectory(eqx.Module):
     weighted: bool = eqx.field(static=True)
     y0: Float[np.ndarray, " state"] | None
     t0: float | None
+    y0_prior: tuple[Float[np.ndarray, " state"], Float[np.ndarray, "..."]] | None
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class Trajectory(eqx.Module):
         weights: Any = None,
         y0: Any = None,
         t0: Any = None,
+        y0_prior: Any = None,
     ):
         self.ts = _times(ts)
         self.ys = _observations(ys, len(self.ts))
@@ -62,6 +68,7 @@ class Trajectory(eqx.Module):
         self.weighted = weights is not None
         self.y0 = None if y0 is None else _start(y0)
         self.t0 = None if t0 is None else _begin(t0, self.ts[0])
+        self.y0_prior = None if y0_prior is None else _start_prior(y0_prior, self.y0)
 
     @property
     def begin(self) -> float:
@@ -85,7 +92,7 @@ class Trajectory(eqx.Module):
 
 
 def changed(item: Trajectory, **changes: Any) -> Trajectory:
-    """The same trajectory with other `ts`, `ys`, `args`, `weights`, `y0` or `t0`."""
+    """The same trajectory with other `ts`, `ys`, `args`, `weights`, `y0`, `t0` or `y0_prior`."""
     kept = {
         "ts": item.ts,
         "ys": item.ys,
@@ -93,6 +100,7 @@ def changed(item: Trajectory, **changes: Any) -> Trajectory:
         "weights": item.weights if item.weighted else None,
         "y0": item.y0,
         "t0": item.t0,
+        "y0_prior": item.y0_prior,
     }
     return Trajectory(**(kept | changes))
 
@@ -159,6 +167,42 @@ def _start(value: Any) -> np.ndarray:
     if np.any(np.isinf(y0)):
         raise ValueError(f"`y0` must be finite, or NaN where it is not known; got {y0}.")
     return y0
+
+
+def _start_prior(value: Any, y0: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviations, or covariance; NaN for what has no prior."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"`y0_prior` must be (mean, std) or None; got {describe(value)}.")
+    mean = float_array("y0_prior", value[0], 1, "(state,)", missing=True)
+    wanted = "numbers of shape (state,), or of shape (state, state) for a covariance"
+    spread = real_numbers("y0_prior", value[1], wanted, missing=True)
+    if spread.ndim == 0:
+        spread = np.broadcast_to(spread, mean.shape)
+    d = len(mean)
+    if spread.shape not in ((d,), (d, d)) or np.any(np.isinf(mean)):
+        raise ValueError(
+            f"`y0_prior` must be a finite mean and {wanted}; got shapes {mean.shape} and "
+            f"{spread.shape}."
+        )
+    missing = np.isnan(mean) | np.isnan(spread if spread.ndim == 1 else np.diag(spread))
+    mean = np.where(missing, np.nan, mean)
+    inside = spread[~missing] if spread.ndim == 1 else spread[np.ix_(~missing, ~missing)]
+    if not np.all(np.isfinite(inside)) or not _positive_definite(inside):
+        raise ValueError(
+            "`y0_prior` must have standard deviations above zero, or a covariance that is "
+            f"symmetric and positive definite; got {describe(value[1])}."
+        )
+    if y0 is not None and y0.shape == mean.shape and np.any(~missing & ~np.isnan(y0)):
+        raise ValueError("`y0_prior` must be NaN for components that `y0` knows.")
+    return mean, spread
+
+
+def _positive_definite(spread: np.ndarray) -> bool:
+    """Whether these are standard deviations, or a covariance."""
+    if spread.ndim == 1:
+        return bool(np.all(spread > 0))
+    symmetric = np.allclose(spread, spread.T, rtol=1e-8, atol=0.0)
+    return symmetric and bool(np.all(np.linalg.eigvalsh(spread) > 0))
 
 
 def _begin(value: Any, first: float) -> float:

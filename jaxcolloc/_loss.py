@@ -2,10 +2,11 @@ r"""Losses of one observation.
 
 A loss takes the residual $r = h(t, y, \mathtt{args}) - \mathrm{obs}$ of one observation time and
 the weights of its channels, both of shape `(obs,)`, and returns a scalar. Missing channels come
-with residual 0 and weight 0.
+with residual 0 and weight 0. A loss with more arguments is a likelihood (see `_likelihoods`).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float
 from ._check import positive
 
 
-Loss = Callable[[Float[Array, " obs"], Float[Array, " obs"]], Float[Array, ""]]
+Loss = Callable[..., Any]
 
 
 def squared_error(

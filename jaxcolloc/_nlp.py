@@ -16,6 +16,7 @@ from ._check import describe, real_numbers, refuse_traced, within_jit
 from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
+from ._likelihoods import has_information
 from ._precision import x64
 from ._ridge import ridge_factors
 from ._settings import Settings
@@ -199,7 +200,15 @@ class NLP(eqx.Module):
     def gauss_newton(
         self, z: ArrayLike, objective_factor: ArrayLike = 1.0
     ) -> Float[Array, " entry"]:
-        """The values of the Gauss-Newton Hessian at `gauss_newton_structure`."""
+        """The values of the Gauss-Newton Hessian at `gauss_newton_structure`.
+
+        **Errors:** `ValueError` where the loss is a likelihood of the caller's own.
+        """
+        if not has_information(self.settings.loss):
+            raise ValueError(
+                "`loss` must not be a likelihood of your own for a Gauss-Newton Hessian, which "
+                "is not known; `jc.Gaussian` and `jc.StudentT` have one."
+            )
         return self._call("gauss_newton", z, objective_factor)
 
     def pack(self, model: Any, states: Sequence[ArrayLike]) -> Float[Array, " variable"]:
@@ -307,15 +316,23 @@ class NLP(eqx.Module):
         lower[:count] = upper[:count] = np.clip(weights, lower[:count], upper[:count])
         return self._with(bounds=(lower, upper))
 
-    def with_ridge_shared(self, of_weights: float, of_unknowns: float) -> "NLP":
+    def with_ridge_shared(
+        self, of_weights: float, of_unknowns: float, of_priors: float = 1.0
+    ) -> "NLP":
         """The same problem with the ridge penalty's factors multiplied by these.
 
-        To be applied last: another penalty and other data have their own.
+        And those of the weights' priors by `of_priors`. To be applied last: another penalty and
+        other data have their own.
         """
         ridge, *others = self.compiled.host.quadratics
         share = np.where(ridge.at < self.num_weights, of_weights, of_unknowns)
-        other = dataclasses.replace(ridge, factor=ridge.factor * share)
-        return self._with_quadratics((other, *others), self.settings)
+        other = ridge.scaled(share)
+        priors = tuple(
+            term.scaled(np.where(np.asarray(term.at) < self.num_weights, of_priors, 1.0))
+            for term in self.compiled.host.priors
+        )
+        core = dataclasses.replace(self.compiled.host, quadratics=(other, *others), priors=priors)
+        return self._with(compiled=Compiled(core, self.compiled))
 
     def with_pull(
         self,
@@ -335,8 +352,9 @@ class NLP(eqx.Module):
         if len(core.quadratics) == 2 and np.array_equal(core.quadratics[1].at, at):
             return self._with_quadratics(quadratics, self.settings)
         more, patterns = Core.build(
-            self.layout, core.equations, core.penalties, quadratics, (self.units, self.row_factors)
-        )
+            self.layout, core.equations, core.penalties, quadratics, core.priors,
+            (self.units, self.row_factors),
+        )  # fmt: skip
         assert patterns is not None
         return self._with(
             compiled=Compiled(more, self.compiled),

@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ._args import as_arrays, stack
 from ._callables import of_model
 from ._constraints import Constraint, as_constraints
+from ._likelihoods import Own
 from ._nlp import NLP
 from ._precision import x64
 from ._transcription.blocks import Points, over_points
@@ -67,7 +68,8 @@ def _calls(nlp: NLP, k: int, states: Float[np.ndarray, "node state"]) -> Iterato
             measured=measured[None],
             factor=np.ones((1, len(ts))),
         )
-        yield _Call("loss", PointLoss(model, nlp.observe, nlp.settings.loss), ts, seen, samples)
+        loss = PointLoss.of(model, nlp.observe, nlp.settings.loss, nlp.model)
+        yield _Call("loss", loss, ts, seen, samples.for_loss(loss))
     for item in as_constraints(nlp.settings.constraints, len(nlp.grids)):
         if not isinstance(item, Constraint):
             continue
@@ -113,8 +115,20 @@ def _sentence(call: _Call, trajectory: int, found: list[np.ndarray]) -> str:
             return (
                 f"{what} not finite in trajectory {trajectory} at t = {call.times[at]:.6g}, where "
                 f"y = {_shown(call.states[at])} and its value is {_shown(values[at])}."
+                f"{_hint(call, at)}"
             )
     return ""
+
+
+def _hint(call: _Call, at: int) -> str:
+    """What a likelihood may have done to be no number."""
+    own = isinstance(call.function, PointLoss) and isinstance(call.function.loss, Own)
+    if not own or np.all(call.data.measured[0, at]):
+        return ""
+    return (
+        " Not all channels were measured there: put numbers in the place of NaN in `observed`, by "
+        "jnp.where, before it is used."
+    )
 
 
 def _shown(values: np.ndarray) -> str:

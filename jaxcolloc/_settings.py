@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from ._check import flag, function, positive
 from ._fingerprint import fingerprint
 from ._loss import Loss, squared_error
+from ._priors import as_priors
 
 
 class Options(TypedDict, total=False):
@@ -21,6 +22,7 @@ class Options(TypedDict, total=False):
     weight_scale: Any
     trainable: Any
     constraints: Any
+    priors: Any
     state_scale: Any
     collocate_start: bool
 
@@ -44,12 +46,14 @@ class Settings:
     weight_scale: Any = None
     trainable: Any = True
     constraints: Any = ()
+    priors: Any = ()
     state_scale: Any = None
     collocate_start: bool = False
 
     def __post_init__(self) -> None:
         positive("residual_penalty", self.residual_penalty, allow_zero=True)
-        function("loss", self.loss, "loss(residual, weights)")
+        function("loss", self.loss, "loss(residual, weights) or loss(t, y, observed, args, model)")
+        as_priors(self.priors)
         flag("collocate_start", self.collocate_start)
 
     @classmethod

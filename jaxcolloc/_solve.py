@@ -8,6 +8,7 @@ import numpy as np
 
 from ._check import flag, integer, real_numbers
 from ._guess import Guess
+from ._likelihoods import has_information
 from ._nlp import NLP, check_nlp
 from ._not_finite import where_not_finite
 from ._run import Callback, Checkpoint, Run, check_shown, interruptible, progress_bar
@@ -60,6 +61,7 @@ def solve(
     flag("throw", throw)
     check_shown(progress, callback)
     file = Checkpoint.of(checkpoint, integer("every", every, 1))
+    check_curvature(nlp, solver)
     z, multipliers = start_of(nlp, guess)
     key = getattr(guess, "key", None)
 
@@ -97,6 +99,16 @@ def unfinished(iterate: tuple[np.ndarray, Multipliers], run: Run) -> Outcome:
         steps=run.rows,
         solve_seconds=run.rows[-1].seconds,
     )
+
+
+def check_curvature(nlp: NLP, solver: AbstractSolver) -> None:
+    """Refuse a solver that asks for a Gauss-Newton Hessian that the problem does not have."""
+    asked = getattr(solver, "hessian", None) == "gauss_newton"
+    if asked and not has_information(nlp.settings.loss):
+        raise ValueError(
+            '`solver` must have hessian="exact" where `loss` is a likelihood of your own, whose '
+            "Gauss-Newton Hessian is not known; `jc.Gaussian` and `jc.StudentT` have one."
+        )
 
 
 def start_of(nlp: NLP, guess: Any, name: str = "guess") -> tuple[np.ndarray, Multipliers | None]:

@@ -9,7 +9,7 @@ from ._check import describe, flag
 from ._nlp import NLP, check_nlp
 from ._run import interruptible
 from ._solution import Solution
-from ._solve import explain, report, start_of
+from ._solve import check_curvature, explain, report, start_of
 from ._solver import AbstractSolver, check_solver
 
 
@@ -60,6 +60,7 @@ def solve_batch(
         )
     for item in nlps:
         check_nlp("nlp", item)
+        check_curvature(item, solver)
     _check_alike(nlps)
     starts = [start_of(item, guess, "guesses") for item, guess in zip(nlps, guesses, strict=True)]
     with interruptible():

@@ -11,6 +11,7 @@ from ._early_inputs import warn_of_early_inputs
 from ._grid import Grids
 from ._loss import Loss, squared_error
 from ._nlp import NLP
+from ._priors import Prior
 from ._settings import Settings
 from ._transcription import build
 
@@ -33,6 +34,7 @@ def transcribe(
     weight_scale: Any = None,
     trainable: Any = True,
     constraints: AnyConstraint | Sequence[AnyConstraint] = (),
+    priors: Prior | Sequence[Prior] = (),
     state_scale: ArrayLike | None = None,
     collocate_start: bool = False,
 ) -> NLP:
@@ -60,7 +62,20 @@ def transcribe(
       first `obs` components of the state if not given. A method, `observe=model.observe`, is
       called on the model being trained, so that the weights it uses are trained too.
     - `num_states`: the number of components of the state, if larger than that of channels.
-    - `loss`: `loss(residual, weights)` of one observation time, both of shape `(obs,)`.
+    - `loss`: `loss(residual, weights)` of one observation time, both of shape `(obs,)`; or a
+      likelihood: `jc.Gaussian`, `jc.StudentT`, or a function `(t, y, observed, args, model)` or
+      `(t, y, observed, args)`, or a method of the model with the latter arguments, that returns the
+      negative log-likelihood of one observation time, a scalar. `y` is the state, `observed` has
+      shape `(obs,)` and NaN where nothing was measured. Replace NaN before it is used, or
+      derivatives are NaN too, and take those channels out:
+
+          missing = jnp.isnan(observed)
+          error = jnp.where(missing, 0.0, y - jnp.where(missing, 0.0, observed))
+          return jnp.sum(jnp.where(missing, 0.0, 0.5 * (error / std) ** 2 + jnp.log(std)))
+
+      `weights` multiply the log-likelihood of a sample; with a function of your own, that of an
+      observation time, and a sample of weight zero is one that was not measured. Likelihoods are
+      not scaled by the data's magnitude.
     - `l2`: the factor $\lambda$ of the ridge penalty on the weights; `jc.OnNets(...)` for the
       weights of nets alone.
     - `residual_penalty`: the factor $\rho$ of
@@ -71,11 +86,13 @@ def transcribe(
     - `state_bounds`: (lower, upper), scalars or shape `(state,)`; None for no bounds.
     - `weight_bounds`: the same for the weights.
     - `weight_scale`: "linear", "log" or "softplus": what the optimizer varies in the place of the
-      weight (then positive), for rates and gains whose magnitude is unknown; or a factor, the
-      weight's unit. The ridge penalty acts on that variable, bounds on the weight.
+      weight (then positive), for rates and gains whose magnitude is unknown; "reciprocal" for the
+      noise levels of a likelihood; or a factor, the weight's unit. The ridge penalty acts on that
+      variable, bounds on the weight.
     - `trainable`: which of the model's inexact-array leaves are weights; True or False, or a
       function of a leaf. The others keep their values.
     - `constraints`: `jc.Constraint`, `jc.StateBounds`, `jc.nonnegative(...)` or `jc.Tie` objects.
+    - `priors`: a `jc.Prior` or a list of them, on leaves of the model.
     - `state_scale`: the units in which the optimizer sees the states, scalar or shape `(state,)`.
       If not given: powers of a thousand near each channel's standard deviation, which is 1
       between 0.03 and 30. Time is scaled alike by its span.
@@ -100,6 +117,7 @@ def transcribe(
         weight_scale=weight_scale,
         trainable=trainable,
         constraints=constraints,
+        priors=priors,
         state_scale=state_scale,
         collocate_start=collocate_start,
     )

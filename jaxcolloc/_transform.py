@@ -32,12 +32,19 @@ class Scale(eqx.Module):
         """Whether all values are above zero."""
         return True
 
+    @property
+    def most(self) -> float:
+        """What the variable must stay below."""
+        return np.inf
+
     def limit(self, value: np.ndarray) -> np.ndarray:
         """A bound on the value as a bound on the variable."""
         if not self.positive:
             return self.inward(value)
-        inside = np.maximum(value, np.finfo(float).tiny)
-        return np.where(value > 0, np.where(np.isinf(inside), np.inf, self.inward(inside)), -np.inf)
+        inside = np.clip(value, np.finfo(float).tiny, np.finfo(float).max)
+        return np.where(
+            value > 0, np.where(np.isinf(value), self.most, self.inward(inside)), -np.inf
+        )
 
     def check(self, name: str, value: np.ndarray) -> None:
         """Refuse values that the scale does not reach."""
@@ -86,6 +93,31 @@ class Log(Scale):
         return '"log"'
 
 
+class Reciprocal(Scale):
+    """value = -1 / variable, of negative variables.
+
+    A likelihood's minimum in its noise level is found from afar in this variable: Newton's steps
+    halve or double it there, at most, and overshoot in its logarithm.
+    """
+
+    def outward(self, variable: AnyArray) -> AnyArray:
+        return -1 / variable
+
+    def inward(self, value: np.ndarray) -> np.ndarray:
+        return -1 / value
+
+    def rate(self, variable: np.ndarray) -> np.ndarray:
+        return np.asarray(variable**-2.0)
+
+    @property
+    def most(self) -> float:
+        # Of which the value is infinity.
+        return -0.0
+
+    def __repr__(self) -> str:
+        return '"reciprocal"'
+
+
 class Softplus(Scale):
     """value = log(1 + exp(variable))."""
 
@@ -104,7 +136,10 @@ class Softplus(Scale):
 
 
 LINEAR = Linear(1.0)
-_NAMES: dict[Any, Scale] = {None: LINEAR, "linear": LINEAR, "log": Log(), "softplus": Softplus()}
+_NAMES: dict[Any, Scale] = {
+    **{None: LINEAR, "linear": LINEAR, "log": Log()},
+    **{"softplus": Softplus(), "reciprocal": Reciprocal()},
+}
 
 
 def is_scale(value: Any) -> bool:
@@ -121,6 +156,6 @@ def as_scale(value: Any, name: str = "weight_scale") -> Scale:
         with contextlib.suppress(ValueError):
             return Linear(positive(name, value))
     raise ValueError(
-        f'`{name}` must be "linear", "log", "softplus" or a factor above zero; '
+        f'`{name}` must be "linear", "log", "softplus", "reciprocal" or a factor above zero; '
         f"got {describe(value)}."
     )

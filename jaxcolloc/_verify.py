@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from ._comparison import Comparison, compare, poor_paths
-from ._guess import positive_entries, start_head
+from ._guess import positive_entries, scaled_entries, start_head
 from ._hints import hints
 from ._intervals import IntervalErrors, interval_errors
 from ._nlp import NLP
@@ -13,6 +13,7 @@ from ._noise import noise_levels
 from ._rollout import END
 from ._smooth import channel_spread
 from ._solution import Solution, check_solution
+from ._transform import Reciprocal
 from ._verification import VERDICT, Verification, rms
 
 
@@ -175,10 +176,12 @@ def _at_bounds(nlp: NLP, z: np.ndarray) -> bool:
     """Whether a weight or unknown lies at a bound, or a positive one has gone to zero."""
     lower, upper = (nlp.layout.head(side) for side in nlp.bounds)
     head, start = nlp.head(z), start_head(nlp)
-    positive = positive_entries(nlp)
+    inverse = scaled_entries(nlp, lambda scale: isinstance(scale, Reciprocal))
+    positive = positive_entries(nlp) & ~inverse
     size = np.maximum(np.maximum(np.abs(head), np.abs(start)), 1e-300)
     size = np.where(np.isfinite(upper - lower), upper - lower, size)
     slack = np.where(positive, _AT_BOUND_LOG, _AT_BOUND * size)
     near = (head - lower <= slack) | (upper - head <= slack)
-    vanished = positive & np.isneginf(lower) & (head < start + np.log(_VANISHED))
+    least = np.where(inverse, start / _VANISHED, start + np.log(_VANISHED))
+    vanished = (positive | inverse) & np.isneginf(lower) & (head < least)
     return bool(np.any((near & (lower < upper)) | vanished))

@@ -33,8 +33,8 @@ def windows(
     Returns the windows in the order of time, one trajectory after the other. The last of each is
     shorter where the samples do not suffice; a single time that would be left goes to the window
     before. `weights` are cut along, `args` belong to every window as they are. The first of each
-    trajectory keeps its `y0` and `t0`; the other states are fitted. Windows in which nothing was
-    measured are left out.
+    trajectory keeps its `y0`, `y0_prior` and `t0`; the other states are fitted. Windows in which
+    nothing was measured are left out.
 
     **Errors:** `ValueError` for what are no trajectories, sizes that do not fit, and a `jc.Unknown`
     in `args`, which would become a constant of each window.
@@ -78,4 +78,5 @@ def _part(item: Trajectory, rows: slice) -> Trajectory:
         weights=item.weights[rows] if item.weighted else None,
         y0=item.y0 if rows.start == 0 else None,
         t0=item.t0 if rows.start == 0 else None,
+        y0_prior=item.y0_prior if rows.start == 0 else None,
     )

@@ -97,7 +97,7 @@ def test_the_readmes_example_runs():
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_a_folder")
 def test_the_guides_examples_run():
-    one_call, steps, experiments = code(DOCS / "guide.md")
+    one_call, steps, experiments, noise = code(DOCS / "guide.md")
     names = {}
     exec(one_call, names)
     assert names["sol"].verification.verdict.ok
@@ -112,6 +112,11 @@ def test_the_guides_examples_run():
     assert float(sol.model.flow) == pytest.approx(0.5, abs=0.01)
     assert float(sol.model.gain) == pytest.approx(2.0, abs=0.02)
     np.testing.assert_allclose([args["scale"] for args in sol.args], [1.0, 1.3, 0.8], atol=0.02)
+    exec(noise, names)
+    sol = names["sol"]
+    assert sol.verification.verdict.ok
+    assert float(sol.model.rate) == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_allclose(sol.model.noise, [0.05, 0.15], rtol=0.3)
 
 
 @pytest.mark.parametrize("path", ["README.md", "bench/README.md", "examples/README.md"])

@@ -72,7 +72,19 @@ def test_a_positive_scale_turns_a_bound_at_zero_into_none():
     assert np.all(np.isinf(upper[:4]))
 
 
-@pytest.mark.parametrize("scale", ["log", "softplus", 1e-4, "linear"])
+def test_bounds_of_a_reciprocal_are_those_of_the_weight():
+    limits = (np.array([0.5, 0.0, 0.0]), np.array([2.0, 4.0, np.inf]))
+    lower, upper = (as_scale("reciprocal").limit(side) for side in limits)
+    np.testing.assert_array_equal(lower, [-2.0, -np.inf, -np.inf])
+    np.testing.assert_array_equal(upper, [-0.5, -0.25, 0.0])
+    variable = np.array([-0.5, -2.0])
+    step = 1e-6
+    values = [as_scale("reciprocal").outward(variable + side) for side in (step, -step)]
+    slope = (values[0] - values[1]) / (2 * step)
+    np.testing.assert_allclose(as_scale("reciprocal").rate(variable), slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", ["log", "softplus", "reciprocal", 1e-4, "linear"])
 def test_pack_and_unpack_are_inverse_on_every_scale(scale):
     nlp = nlp_of(weight_scale=scale)
     states = [np.ones((GRID.num_nodes, 1))]
@@ -82,7 +94,7 @@ def test_pack_and_unpack_are_inverse_on_every_scale(scale):
         assert one.dtype == other.dtype
 
 
-@pytest.mark.parametrize("name", ["log", "softplus"])
+@pytest.mark.parametrize("name", ["log", "softplus", "reciprocal"])
 def test_scales_survive_extreme_values(name):
     scale = as_scale(name)
     values = np.array([1e-9, 1e-3, 1.0, 30.0, 700.0])

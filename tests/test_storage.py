@@ -31,6 +31,8 @@ PUBLIC = {
     "OnNets": jc.OnNets(1e-4),
     "Path": jc.Path(GRID, np.ones((GRID.num_nodes, 2))),
     "PseudoHuber": jc.PseudoHuber(0.5),
+    "Gaussian": jc.Gaussian([0.1, 2.0], scale="log", min_std=0.01),
+    "StudentT": jc.StudentT(0.1, 4),
     "RESULTS": jc.RESULTS.acceptable,
     "Radau": jc.Radau(3),
     "Round": jc.Round(1, *np.arange(5.0).tolist(), 7, True, 0.5),

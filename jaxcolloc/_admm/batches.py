@@ -123,6 +123,7 @@ def _segments(item: Trajectory, grid: Grid, count: int) -> list[tuple[Trajectory
             weights=item.weights[inside] if item.weighted else None,
             y0=item.y0 if first == 0 else None,
             t0=item.t0 if first == 0 else None,
+            y0_prior=item.y0_prior if first == 0 else None,
         )
         parts.append((segment, Grid(grid.boundaries[first : last + 1], grid.scheme)))
     return parts

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._guess import guess
+from .._likelihoods import objective_size
 from .._nlp import NLP
 from .._precision import x64
 from .._run import Callback, Checkpoint, Run, progress_bar
@@ -25,7 +26,7 @@ _EXACT, _LOOSE = 1e-3, 1e-4
 # From a common start, a round after which the batches fit this much worse, or lie this much
 # further apart than they did (gaps below that share of the weights' size are none), has left it:
 # the penalty was too weak for their negative curvature, and is raised by the factor.
-_WORSE, _APART, _NO_GAP, _RAISE = 1.2, 5.0, 3e-3, 10.0
+_WORSE, _APART, _NO_GAP, _RAISE = 0.2, 5.0, 3e-3, 10.0
 # Penalties that change for ever need not converge (Boyd et al., section 3.4.1).
 _BALANCED_ROUNDS = 50
 # z and multipliers of a batch.
@@ -96,7 +97,9 @@ class Rounds:
         self._keep(answers)
         if len(found) < len(answers):
             return
-        self.worst = _WORSE * sum(item.objective for item in found)
+        total = sum(item.objective for item in found)
+        channels = self.joint.trajectories[0].num_channels
+        self.worst = total + _WORSE * objective_size(self.joint.settings.loss, channels, total)
         copies = [item.copy for item in found]
         mean[size:] = self.consensus.mean_of(copies)[size:]
         gradients = [item.gradient for item in found if item.gradient is not None]

@@ -11,6 +11,7 @@ from .._constraints import Tie, as_constraints
 from .._data import as_trajectories, changed
 from .._grid import Grids, as_grids
 from .._nlp import NLP
+from .._priors import check_noise_known
 from .._scheme import AbstractScheme
 from .._settings import Settings
 from .._solver import AbstractSolver
@@ -47,9 +48,11 @@ def split_data(
     settings: Settings,
 ) -> tuple[Batches, NLP]:
     """The batches, and the joint problem that they are parts of."""
+    given = as_trajectories(data)
+    check_noise_known(settings.loss, settings.priors, given)
     # Weights that are chosen by magnitudes are those of all data in every batch.
     trajectories = tuple(
-        changed(item, weights=item.weights) for item in with_weights(as_trajectories(data))
+        changed(item, weights=item.weights) for item in with_weights(given, settings.loss)
     )
     for item in as_constraints(settings.constraints, len(trajectories)):
         if isinstance(item, Tie) or item.trajectories is not None:

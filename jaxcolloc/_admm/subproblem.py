@@ -22,7 +22,6 @@ from .._solve import solve
 from .._solver import AbstractSolver
 from .._trace import RESULTS, Multipliers
 from .._transcribe import transcribe_with
-from .._transcription.objective_terms import Quadratic
 from .pickling import unpack
 
 
@@ -96,7 +95,8 @@ class Subproblem:
         self.recipe = recipe
         nlp = transcribe_with(recipe.model, recipe.trajectories, recipe.grids, recipe.settings)
         # The batch's part of the ridge penalty, in the units of its own mean over observations.
-        nlp = nlp.with_ridge_shared(1 / (recipe.share * recipe.parts), 1 / recipe.share)
+        parts = recipe.parts
+        nlp = nlp.with_ridge_shared(1 / (recipe.share * parts), 1 / recipe.share, 1 / parts)
         layout = nlp.layout
         ends = [
             layout.columns((layout.last_nodes if end else layout.first_nodes)[k])
@@ -171,8 +171,7 @@ class Subproblem:
         with x64():
             if self._rollouts is None:
                 # Of the data alone, without penalty.
-                zeros = np.zeros(nlp.layout.num_head)
-                self._rollouts = all_rollouts(nlp, Quadratic.ridge(zeros, zeros), _STEPPING)
+                self._rollouts = all_rollouts(nlp, (), _STEPPING)
             loss, parts = self._rollouts
             parameters = Parameters(jnp.asarray(head), jnp.asarray(z[columns]))
             count = sum(int(item.observed.sum()) for item in nlp.trajectories)

@@ -18,6 +18,7 @@ from .._early_inputs import warn_of_early_inputs
 from .._fingerprint import fingerprint
 from .._grid import Grids, as_grids
 from .._guess import Guess
+from .._likelihoods import objective_size
 from .._load import load, stored_request, stored_setting
 from .._nlp import NLP
 from .._refine import refine
@@ -202,7 +203,7 @@ def _begun(
 
     After Ctrl-C the first NLP, with the best start so far.
     """
-    penalties = penalties_of(l2, trajectories)
+    penalties = penalties_of(l2, trajectories, settings.loss)
     problems = []
     for item in models:
         nlp = transcribe_with(item, trajectories, grids, settings.changed(l2=penalties.middle))
@@ -268,15 +269,22 @@ def _continued(
 
 def _no_worse(sol: Solution, found: Solution, solver: AbstractSolver) -> Solution:
     """The solution, or where a start was better on its coarser grid, the one from there."""
-    if sol.result.ok and sol.objective <= found.objective * (1 + _WORSE):
+    if sol.result.ok and sol.objective <= found.objective + _slack(found):
         return sol
     other = solve(found.nlp, solver, found, throw=False)
     better = (not other.result.ok, other.objective) < (not sol.result.ok, sol.objective)
     if not better:
         return sol
     again = solve(sol.nlp, solver, transfer(other, sol.nlp), throw=False)
-    lost = not again.result.ok or again.objective > other.objective * (1 + _WORSE)
+    lost = not again.result.ok or again.objective > other.objective + _slack(other)
     return other if lost else again
+
+
+def _slack(sol: Solution) -> float:
+    """By how much another objective may be higher."""
+    nlp = sol.nlp
+    channels = nlp.trajectories[0].num_channels
+    return _WORSE * objective_size(nlp.settings.loss, channels, sol.objective)
 
 
 def _resumed(

@@ -89,4 +89,7 @@ def _between(item: Trajectory, begin: float, end: float) -> Trajectory | None:
     there = (item.ts >= begin) & (item.ts <= end)
     if not item.observed[there].any():
         return None
-    return changed(item, ts=item.ts[there], ys=item.ys[there], weights=item.weights[there], y0=None)
+    return changed(
+        item, ts=item.ts[there], ys=item.ys[there], weights=item.weights[there], y0=None,
+        y0_prior=None,
+    )  # fmt: skip

@@ -4,14 +4,18 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from .._check import describe, positive
 from .._comparison import path_residuals, poor_paths
 from .._data import Trajectory
 from .._guess import Guess, guess
+from .._likelihoods import is_likelihood
+from .._loss import Loss, squared_error
 from .._nlp import NLP
+from .._noise import noise_levels
 from .._ridge import OnNets, net_weights
-from .._smooth import channel_means
+from .._smooth import channel_means, channel_spread
 from .._solution import Solution
 from .._transcription.units import with_weights
 from .holdout import Holdout, Score, hold_out
@@ -33,6 +37,8 @@ _STEPS, _LOOKS = 400, (64, 100, 200)
 # Weaker penalties are not tried where one predicts worse by this factor than another that predicts
 # this well.
 _HOPELESS, _PREDICTS = 2.0, 0.5
+# What part of the data's spread their noise is taken to be, at least and at most.
+_NOISE = (0.01, 0.5)
 
 
 class Penalties(NamedTuple):
@@ -66,7 +72,9 @@ class Penalties(NamedTuple):
         return OnNets(factor * self.variance) if inside else None
 
 
-def penalties_of(l2: Any, trajectories: tuple[Trajectory, ...]) -> Penalties:
+def penalties_of(
+    l2: Any, trajectories: tuple[Trajectory, ...], loss: Loss = squared_error
+) -> Penalties:
     """The factors that an argument `l2` of `jc.fit` means."""
     if isinstance(l2, (list, tuple)) or (isinstance(l2, np.ndarray) and l2.ndim == 1):
         values = [
@@ -79,12 +87,20 @@ def penalties_of(l2: Any, trajectories: tuple[Trajectory, ...]) -> Penalties:
     if l2 is not None:
         return Penalties([l2], False, 1.0)
     # As the loss has it: weighted by the units of channels where these are extreme.
-    weighted = with_weights(trajectories)
+    weighted = with_weights(trajectories, loss)
     means = channel_means(weighted)
-    total = sum(float(np.nansum(item.weights * (item.ys - means) ** 2)) for item in weighted)
+    unit = 2 * _likely_noise(weighted) ** 2 if is_likelihood(loss) else 1.0
+    total = sum(float(np.nansum(item.weights * (item.ys - means) ** 2 / unit)) for item in weighted)
     variance = total / sum(len(item.ts) for item in weighted)
     variance = variance if variance > 0 else 1.0
     return Penalties([OnNets(factor * variance) for factor in _LADDER], True, variance)
+
+
+def _likely_noise(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:
+    """The noise of each channel as a likelihood will find it, roughly: it may not be told yet."""
+    spread = channel_spread(trajectories)
+    least, most = (share * spread for share in _NOISE)
+    return np.clip(np.nan_to_num(noise_levels(trajectories)), least, most)
 
 
 class _Candidate(NamedTuple):

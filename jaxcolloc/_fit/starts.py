@@ -20,6 +20,8 @@ from .._guess import (
     start_head,
     xavier,
 )
+from .._likelihoods import objective_size
+from .._loss import Loss, squared_error
 from .._nlp import NLP
 from .._noise import noise_levels
 from .._ridge import net_weights
@@ -183,7 +185,8 @@ class Search:
             if best is None or rank < best_rank:
                 best, best_rank = sol, rank
                 self.kept = (sol, self.whole, self.holdout)
-            if settled(log, _COMPANY_IF_POOR if self.holdout is None else _COMPANY_IF_PENALISED):
+            company = _COMPANY_IF_POOR if self.holdout is None else _COMPANY_IF_PENALISED
+            if settled(log, company, nlp.settings.loss, nlp.trajectories[0].num_channels):
                 break
             if self.holdout is not None and crowded(log):
                 break
@@ -211,7 +214,12 @@ def outcome_of(sol: Solution) -> dict[str, Any]:
     }
 
 
-def settled(log: list[dict[str, Any]], company_if_poor: int = _COMPANY_IF_POOR) -> bool:
+def settled(
+    log: list[dict[str, Any]],
+    company_if_poor: int = _COMPANY_IF_POOR,
+    loss: Loss = squared_error,
+    num_channels: int = 1,
+) -> bool:
     """Whether no more starts need be tried.
 
     One that holds in a rollout and explains the data to their noise is enough. Otherwise the best
@@ -225,9 +233,12 @@ def settled(log: list[dict[str, Any]], company_if_poor: int = _COMPANY_IF_POOR) 
     best = sorted(row["objective"] for row in found if not row["poor"])
     needed = _COMPANY if best else company_if_poor
     best = best or sorted(row["objective"] for row in found)
-    if len(best) < needed or best[needed - 1] - best[0] > _AGREE * abs(best[0]):
+    if len(best) < needed:
         return False
-    return min(row["objective"] for row in log) > best[0] - _LOWER * abs(best[0])
+    size = objective_size(loss, num_channels, best[0])
+    if best[needed - 1] - best[0] > _AGREE * size:
+        return False
+    return min(row["objective"] for row in log) > best[0] - _LOWER * size
 
 
 def crowded(log: list[dict[str, Any]]) -> bool:

@@ -1,5 +1,7 @@
 """Draws: other starts for physical constants, hidden states and what follows from both."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from .._data import counted
 from .._nlp import NLP
 from .._ridge import net_weights
 from .._rollout import rollout
+from .._transform import Reciprocal, Scale
 from .projection import project
 from .states import States, open_axes
 
@@ -26,9 +29,9 @@ _FAR = 1e3
 def drawn_constants(nlp: NLP, head: Head, key: PRNGKeyArray) -> Head:
     """`head` with its constants (weights that belong to no net, unknowns) drawn over decades.
 
-    Within their bounds; those on a logarithmic scale within two decades of their start (on a
-    softplus scale by as much of its variable), others within one and with their sign, or around
-    zero from a normal distribution if that is where they start.
+    Within their bounds; those on a logarithmic scale or as reciprocals within two decades of their
+    start (on a softplus scale by as much of its variable), others within one and with their sign,
+    or around zero from a normal distribution if that is where they start.
     """
     lower, upper = (nlp.layout.head(side) for side in nlp.bounds)
     positive = positive_entries(nlp)
@@ -40,6 +43,8 @@ def drawn_constants(nlp: NLP, head: Head, key: PRNGKeyArray) -> Head:
         normal = np.asarray(jax.random.normal(second, head.shape, jnp.float64))
     moved = np.where(head != 0, head * 10 ** (_DECADES * share), normal)
     moved = np.where(positive, head + _LN10 * _DECADES_POSITIVE * share, moved)
+    inverse = scaled_entries(nlp, lambda scale: isinstance(scale, Reciprocal))
+    moved = np.where(inverse, head * 10 ** (_DECADES_POSITIVE * share), moved)
     # Between bounds on both sides of zero: anywhere.
     near = np.isfinite(lower) & np.isfinite(upper) & (lower <= 0) & (upper >= 0) & ~positive
     low, high = np.where(near, lower, 0.0), np.where(near, upper, 0.0)
@@ -49,11 +54,18 @@ def drawn_constants(nlp: NLP, head: Head, key: PRNGKeyArray) -> Head:
 
 def positive_entries(nlp: NLP) -> np.ndarray:
     """Which entries of the head are seen on a scale of positive values."""
-    parts = [nlp.layout.model.positive]
+    return scaled_entries(nlp, lambda scale: scale.positive)
+
+
+def scaled_entries(nlp: NLP, chosen: Callable[[Scale], bool]) -> np.ndarray:
+    """Which entries of the head are seen on a scale of which `chosen` is true."""
+    weighted = nlp.layout.model
+    scales = list(zip(weighted.scales, weighted.sizes, strict=True))
     for item in nlp.trajectories:
         leaves = [leaf for leaf in jax.tree.leaves(item.args) if isinstance(leaf, Unknown)]
-        parts += [np.full(leaf.value.size, leaf.scale.positive) for leaf in leaves]
-    return np.concatenate(parts)
+        scales += [(leaf.scale, leaf.value.size) for leaf in leaves]
+    parts = [np.full(size, chosen(scale)) for scale, size in scales]
+    return np.concatenate([np.zeros(0, bool), *parts])
 
 
 def rolled_start(

@@ -79,7 +79,7 @@ def _slopes(nlp: NLP, head: Head, states: States) -> _Slopes:
 def _moved(nlp: NLP, head: Head) -> Head:
     """Other weights, none of them the same, with the same unknowns."""
     w = head[: nlp.num_weights]
-    moved = np.where(nlp.layout.model.positive, w + 0.5, 1.7 * w + 1.0)
+    moved = np.where(nlp.layout.model.positive, w - 0.5, 1.7 * w + 1.0)
     return np.append(moved, head[nlp.num_weights :])
 
 
@@ -110,9 +110,10 @@ def _fitted(nlp: NLP, slopes: _Slopes, linear: np.ndarray) -> np.ndarray:
 
 def _all_values(nlp: NLP, side: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """Bounds of the linear weights as bounds of their values."""
-    full = np.zeros(nlp.num_weights)
+    full = np.full(nlp.num_weights, -1.0)
     full[linear] = np.clip(side, -700.0, 700.0)
-    values = np.asarray(nlp.layout.model.values(full))[linear]
+    with np.errstate(divide="ignore"):
+        values = np.asarray(nlp.layout.model.values(full))[linear]
     positive = nlp.layout.model.positive[linear]
     open_side = np.where(side < 0, np.where(positive, 0.0, -np.inf), np.inf)
     return np.where(np.isinf(side), open_side, values)

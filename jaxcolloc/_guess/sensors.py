@@ -30,8 +30,9 @@ class AtTimes:
         group = next(item for item in nlp.groups if position in item.members)
         own = group.select([group.members.index(position)])
         self._points = Points.at(times[None], own.args, own.unknowns, None)
-        blocks = Blocks.detect(function, self._points, nlp.num_states, nlp.num_weights)
-        self._blocks, self._size = HostBlocks(blocks, self._points), blocks.num_weights
+        with x64():
+            blocks = Blocks.detect(function, self._points, nlp.num_states, nlp.num_weights)
+            self._blocks, self._size = HostBlocks(blocks, self._points), blocks.num_weights
 
     @classmethod
     def sensor(cls, nlp: NLP, position: int, times: np.ndarray) -> "AtTimes":

@@ -13,8 +13,8 @@ from .._integrate import Stepping, integrate
 from .._nlp import NLP
 from .._precision import AnyArray, is_array, to_float64
 from .._transcription.groups import Group, padded
-from .._transcription.objective_terms import Quadratic
 from .._transcription.point_functions import Observed, PointLoss
+from .._transcription.prior_terms import PriorTerm
 
 
 class Parameters(eqx.Module):
@@ -39,8 +39,8 @@ class Series(eqx.Module):
     data: Observed
 
     @classmethod
-    def of(cls, nlp: NLP, group: Group) -> "Series":
-        """From the NLP's data."""
+    def of(cls, nlp: NLP, group: Group, function: PointLoss) -> "Series":
+        """From the NLP's data, for a loss."""
         chosen = [nlp.trajectories[k] for k in group.members]
         begin = np.array([nlp.grids[k].boundaries[0] for k in group.members])
         end = np.array([item.ts[-1] for item in chosen])
@@ -52,6 +52,7 @@ class Series(eqx.Module):
             measured=measured,
             factor=padded([item.observed.astype(float) for item in chosen]),
         )
+        data = data.for_loss(function)
         span = np.where(end > begin, end - begin, 1.0)
         share = (ts - begin[:, None]) / span[:, None]
         series = cls(group, np.array(group.members), begin, end, ts, share, data)
@@ -73,7 +74,7 @@ class RolloutLoss(eqx.Module):
     """
 
     function: PointLoss
-    ridge: Quadratic
+    penalties: tuple[PriorTerm, ...]
     units: Float[AnyArray, " state"]
     stepping: Stepping
 
@@ -92,7 +93,16 @@ class RolloutLoss(eqx.Module):
         total = jnp.zeros(())
         for series, batch in parts:
             total = total + self._sum(parameters, series, batch, after, until)
-        return factor * total + jnp.asarray(self.ridge.value(jnp.asarray(parameters.head)))
+        return factor * total + self.penalty(parameters)
+
+    def penalty(self, parameters: Parameters) -> Array:
+        """What does not depend on the data: the ridge penalty and priors."""
+        starts = parameters.starts * self.units
+        x = jnp.concatenate([jnp.asarray(parameters.head), jnp.ravel(starts)])
+        total = jnp.zeros(())
+        for term in self.penalties:
+            total = total + jnp.asarray(term.value(x))
+        return total
 
     def _sum(
         self, parameters: Parameters, series: Series, batch: Any, after: Array, until: Array
@@ -132,15 +142,24 @@ def start_columns(nlp: NLP) -> Int[np.ndarray, "traj state"]:
 
 
 def all_rollouts(
-    nlp: NLP, ridge: Quadratic, stepping: Stepping
+    nlp: NLP, penalties: tuple[PriorTerm, ...], stepping: Stepping
 ) -> tuple[RolloutLoss, tuple[Part, ...]]:
-    """The loss of the NLP's data, and all of its trajectories; to be called inside `x64()`."""
-    function = PointLoss(nlp.layout.model, nlp.observe, nlp.settings.loss)
+    """The loss of the NLP's data, and all of its trajectories; to be called inside `x64()`.
+
+    `penalties` are terms of the NLP, of weights, unknowns and initial states.
+    """
+    # Where these stand, one behind the other.
+    places = np.append(np.arange(nlp.layout.num_head), start_columns(nlp).ravel())
+    penalties = tuple(
+        dataclasses.replace(term, at=np.searchsorted(places, np.asarray(term.at)))
+        for term in penalties
+    )
+    function = PointLoss.of(nlp.layout.model, nlp.observe, nlp.settings.loss, nlp.model)
     units = nlp.units[start_columns(nlp)[0]]
-    series = [Series.of(nlp, group) for group in nlp.groups]
+    series = [Series.of(nlp, group, function) for group in nlp.groups]
     parts = tuple((item, jnp.arange(len(item.members))) for item in series)
     stepping = dataclasses.replace(stepping, unit=units)
-    return to_float64(RolloutLoss(function, ridge, units, stepping)), parts
+    return to_float64(RolloutLoss(function, penalties, units, stepping)), parts
 
 
 @eqx.filter_jit

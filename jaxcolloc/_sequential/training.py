@@ -60,8 +60,9 @@ class Training:
     def __init__(self, nlp: NLP, tuning: FineTuning, key: Any):
         self.nlp, self.tuning = nlp, tuning
         self.columns = start_columns(nlp)
-        ridge = nlp.compiled.host.quadratics[0]
-        self.loss, parts = all_rollouts(nlp, ridge, tuning.stepping)
+        core = nlp.compiled.host
+        penalties = (core.quadratics[0], *core.priors)
+        self.loss, parts = all_rollouts(nlp, penalties, tuning.stepping)
         self.schedule = Schedule(
             parts, tuning.steps, tuning.windows, tuning.batch, 1.0 - tuning.held_out, key
         )
@@ -166,7 +167,7 @@ class Training:
             problem = (self.schedule.parts, after, until, 1 / max(count, 1))
             value = float(self._timed(rollout_value, self.loss, parameters, arrays(problem)))
             if tuning.held_out:
-                value -= float(self.loss.ridge.value(jnp.asarray(parameters.head)))
+                value -= float(self.loss.penalty(parameters))
         self.looks.append((number, value))
         self.since = 0 if self.best.offer(0.0, value, parameters) else self.since + 1
         return tuning.patience is None or self.since < tuning.patience

@@ -12,7 +12,9 @@ from .._check import function, integer, refuse_traced
 from .._constraints import as_constraints
 from .._data import Trajectory, as_trajectories
 from .._grid import Grid, as_grids
+from .._likelihoods import check_data, loss_form
 from .._precision import x64
+from .._priors import check_noise_known, prior_factor
 from .._ridge import ridge_factors
 from .._settings import Settings
 from .blocks import Points
@@ -25,6 +27,7 @@ from .layout import Layout
 from .objective_terms import Quadratic, data_losses, residual_penalties
 from .parameters import Weighted
 from .point_functions import PointLoss, Sensor, VectorField
+from .prior_terms import prior_terms
 from .sparse import Pattern
 from .terms import Equations, Penalty
 from .units import Units, with_weights
@@ -63,7 +66,10 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
     """
     function("model", model, "f(t, y, args)")
     refuse_traced("model", model)
-    trajectories = with_weights(as_trajectories(data))
+    trajectories = as_trajectories(data)
+    check_noise_known(settings.loss, settings.priors, trajectories)
+    trajectories = with_weights(trajectories, settings.loss)
+    check_data(settings.loss, trajectories)
     if like is not None:
         _check_channels(trajectories, like)
     grids = as_grids(grid, trajectories)
@@ -87,11 +93,13 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
             as_constraints(settings.constraints, len(trajectories)),
         )  # fmt: skip
         check_freedom(bounds, (rows.lower, rows.upper))
-        penalties = _penalties(layout, observe, groups, trajectories, grids, units, settings)
+        penalties = _penalties(layout, observe, groups, trajectories, grids, units, settings, model)
         ridge = _ridge(layout, model, trajectories, settings.l2)
+        factor = prior_factor(settings.loss, trajectories)
+        priors = prior_terms(layout, model, settings.priors, trajectories, factor)
         variables = units.variables(layout)
         core, patterns = Core.build(
-            layout, rows.terms, penalties, (ridge,), (variables, rows.factors),
+            layout, rows.terms, penalties, (ridge,), priors, (variables, rows.factors),
             None if like is None else like.compiled.host,
         )  # fmt: skip
         if like is not None and patterns is None:
@@ -223,10 +231,11 @@ def _penalties(
     grids: tuple[Grid, ...],
     units: Units,
     settings: Settings,
+    model: Any,
 ) -> tuple[Penalty, ...]:
     """The losses of the data, and the residual between the nodes if it is asked for."""
-    loss = PointLoss(layout.model, observe, settings.loss)
-    with explained("loss", "loss(residual, weights)"):
+    loss = PointLoss.of(layout.model, observe, settings.loss, model)
+    with explained("loss", loss_form(settings.loss)):
         penalties = data_losses(loss, layout, groups, trajectories, grids)
     if settings.residual_penalty:
         penalties += residual_penalties(

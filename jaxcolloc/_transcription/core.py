@@ -17,6 +17,7 @@ from .._precision import AnyArray, Number, is_array, x64
 from .layout import Layout
 from .objective_terms import Quadratic
 from .pieces import HostBlocks, Static
+from .prior_terms import PriorTerm
 from .sparse import Assembly, Pattern
 from .terms import Defects, Equations, Penalty, Pointwise, Structure
 
@@ -64,6 +65,7 @@ class Core:
     equations: tuple[Equations, ...]
     penalties: tuple[Penalty, ...]
     quadratics: tuple[Quadratic, ...]
+    priors: tuple[PriorTerm, ...]
     order: Int[AnyArray, " constraint"]
     jacobian_assembly: Assembly
     hessian_assembly: Assembly
@@ -78,6 +80,7 @@ class Core:
         equations: tuple[Equations, ...],
         penalties: tuple[Penalty, ...],
         quadratics: tuple[Quadratic, ...],
+        priors: tuple[PriorTerm, ...],
         scales: tuple[np.ndarray, np.ndarray],
         like: "Core | None" = None,
     ) -> tuple["Core", Patterns | None]:
@@ -88,8 +91,9 @@ class Core:
         """
         if like is not None:
             same = dataclasses.replace(
-                like, equations=equations, penalties=penalties, quadratics=quadratics
-            )
+                like, equations=equations, penalties=penalties, quadratics=quadratics,
+                priors=priors,
+            )  # fmt: skip
             if layout == like.layout and same.has_structure_of(like):
                 return same, None
         variables, num_constraints = layout.num_variables, len(scales[1])
@@ -102,9 +106,9 @@ class Core:
         for penalty in penalties:
             curved += penalty.hessian_structure(layout, gauss_newton=False)
             flat += penalty.hessian_structure(layout, gauss_newton=True)
-        for quadratic in quadratics:
-            curved += quadratic.hessian_structure()
-            flat += quadratic.hessian_structure()
+        for small in (*quadratics, *priors):
+            curved += small.hessian_structure()
+            flat += small.hessian_structure()
         jacobian, jacobian_assembly = Assembly.build(first, (num_constraints, variables))
         hessian, hessian_assembly = Assembly.build(curved, (variables, variables))
         gauss_newton, gn_assembly = Assembly.build(flat, (variables, variables))
@@ -114,6 +118,7 @@ class Core:
             equations=equations,
             penalties=penalties,
             quadratics=quadratics,
+            priors=priors,
             order=_order(equations, num_constraints),
             jacobian_assembly=jacobian_assembly,
             hessian_assembly=hessian_assembly,
@@ -180,7 +185,7 @@ class Core:
         """The data's losses plus the penalties."""
         head, states = self._parts(z)
         values: list[Any] = [penalty.value(head, states) for penalty in self.penalties]
-        values += [quadratic.value(self._caller(z)) for quadratic in self.quadratics]
+        values += [term.value(self._caller(z)) for term in self._small]
         return sum(values, start=module(z).zeros(()))
 
     def gradient(self, z: Vector) -> Vector:
@@ -196,9 +201,9 @@ class Core:
             value, of_head, of_states = penalty.first_order(head, states)
             total, in_head, in_states = total + value, in_head + of_head, in_states + of_states
         gradient = xp.concatenate([in_head, in_states.ravel()])
-        for quadratic in self.quadratics:
-            value, entries = quadratic.first_order(self._caller(z))
-            total, gradient = total + value, driver(z).add_to(gradient, quadratic.at, entries)
+        for term in self._small:
+            value, entries = term.first_order(self._caller(z))
+            total, gradient = total + value, driver(z).add_to(gradient, term.at, entries)
         return total, gradient if self.scaling is None else gradient * self.scaling.variables
 
     def constraints(self, z: Vector) -> Float[AnyArray, " constraint"]:
@@ -235,8 +240,8 @@ class Core:
             entries += term.second_order(head, states, multipliers)
         for penalty in self.penalties:
             entries += penalty.second_order(head, states, factor, gauss_newton=False)
-        for quadratic in self.quadratics:
-            entries += quadratic.second_order(factor)
+        for small in self._small:
+            entries += small.second_order(self._caller(z), factor, gauss_newton=False)
         values = self.hessian_assembly.values(driver(z), entries)
         return values if self.scaling is None else values * self.scaling.hessian
 
@@ -246,10 +251,15 @@ class Core:
         entries: list[AnyArray] = []
         for penalty in self.penalties:
             entries += penalty.second_order(head, states, factor, gauss_newton=True)
-        for quadratic in self.quadratics:
-            entries += quadratic.second_order(factor)
+        for small in self._small:
+            entries += small.second_order(self._caller(z), factor, gauss_newton=True)
         values = self.gauss_newton_assembly.values(driver(z), entries)
         return values if self.scaling is None else values * self.scaling.gauss_newton
+
+    @property
+    def _small(self) -> tuple[PriorTerm, ...]:
+        """The terms that concern single variables and no model."""
+        return (*self.quadratics, *self.priors)
 
     def _parts(self, z: Vector) -> tuple[AnyArray, AnyArray]:
         """Head and states, in the caller's units."""
@@ -266,12 +276,12 @@ class Core:
 
 
 def _terms(core: Core) -> tuple[Any, ...]:
-    return core.equations, core.penalties, core.quadratics
+    return core.equations, core.penalties, core.quadratics, core.priors
 
 
 def _positions(core: Core) -> list[AnyArray]:
     """The arrays that tell where the terms' derivatives stand."""
-    found = [quadratic.at for quadratic in core.quadratics]
+    found = [at for term in (*core.quadratics, *core.priors) for at in term.positions]
     for term in core.equations:
         found += term.positions
     for penalty in core.penalties:

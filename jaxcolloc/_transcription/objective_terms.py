@@ -22,7 +22,7 @@ class Quadratic:
     r"""$\sum_i \mathtt{factor}_i (x_i - c_i)^2$ over some of the variables, in the caller's units.
 
     The ridge penalty on weights and unknowns is one, the pull of consensus training on a batch's
-    weights another. `at` are positions in $z$.
+    weights another, and so are most priors. `at` are positions in $z$.
     """
 
     at: Int[AnyArray, " entry"]
@@ -48,9 +48,18 @@ class Quadratic:
         """Rows and columns: the diagonal of its entries."""
         return [(np.asarray(self.at), np.asarray(self.at))]
 
-    def second_order(self, factor: Any) -> list[AnyArray]:
+    def second_order(self, x: AnyArray, factor: Any, gauss_newton: bool) -> list[AnyArray]:
         """The values of the Hessian's contribution."""
         return [2 * factor * self.factor]
+
+    @property
+    def positions(self) -> list[AnyArray]:
+        """The arrays that tell where its derivatives stand."""
+        return [self.at]
+
+    def scaled(self, factor: Float[np.ndarray, " entry"]) -> "Quadratic":
+        """The same with its factors multiplied by these."""
+        return Quadratic(self.at, self.factor * factor, self.center)
 
 
 def data_losses(
@@ -90,7 +99,7 @@ def _data_loss(
         weights=np.where(measured, np.stack([item.weights[at] for item, at in own]), 0.0),
         measured=measured,
         factor=real / num_times,
-    )
+    ).for_loss(function)
     points = Points.at(
         np.stack([item.ts[at] for item, at in own]), group.args, group.unknowns, data
     )
@@ -98,7 +107,7 @@ def _data_loss(
         function, points, layout.num_states, layout,
         nodes=nodes.astype(np.int32),
         basis=padded([item.basis for item in slots], None)[:, :, :, None],
-        curved=function.observe is not None,
+        curved=function.curved,
     )  # fmt: skip
 
 

@@ -43,8 +43,9 @@ class Weighted(eqx.Module):
         """Take `tree` apart; `name` is what errors call it."""
         mask = _mask(tree, trainable)
         scales = broadcast(
-            "weight_scale", scale, tree, is_scale, '"linear", "log", "softplus" or a number'
-        )
+            "weight_scale", scale, tree, is_scale,
+            '"linear", "log", "softplus", "reciprocal" or a number',
+        )  # fmt: skip
         weights, rest = _partition(tree, mask)
         leaves, treedef = jtu.tree_flatten(weights)
         for leaf in leaves:

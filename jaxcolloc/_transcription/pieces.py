@@ -16,7 +16,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._loss import squared_error
+from .._likelihoods import Gaussian
 from .._precision import AnyArray, Number, is_array, x64
 from .blocks import Blocks, Points
 from .point_functions import PointLoss
@@ -111,12 +111,8 @@ class HostBlocks:
     def of(cls, blocks: Blocks, points: Points) -> "HostBlocks":
         """For these blocks, which nothing is compiled for if they are those of a squared error."""
         function = blocks.function
-        if (
-            isinstance(function, PointLoss)
-            and function.observe is None
-            and function.loss is squared_error
-            and SquaredError.fits(blocks, points)
-        ):
+        squared = isinstance(function, PointLoss) and function.squared
+        if squared and SquaredError.fits(blocks, points):
             return SquaredError(blocks, points)
         return cls(blocks, points)
 
@@ -263,7 +259,10 @@ def _piece(
 
 
 class SquaredError(HostBlocks):
-    r"""$\mathtt{factor} \sum_c \mathtt{weights}_c (y_c - \mathtt{ys}_c)^2$ in closed form."""
+    r"""$\mathtt{factor} \sum_c \mathtt{weights}_c (y_c - \mathtt{ys}_c)^2$ in closed form.
+
+    That of normal errors of known standard deviations as well, with its constant.
+    """
 
     def __init__(self, blocks: Blocks, points: Points):
         self.num_outputs, self.num_states = blocks.num_outputs, blocks.num_states
@@ -274,6 +273,13 @@ class SquaredError(HostBlocks):
         data = points.data
         self._ys, self._measured = np.asarray(data.ys), np.asarray(data.measured)
         self._factor = np.asarray(data.factor)[..., None] * np.asarray(data.weights)
+        self._constant = np.zeros((*points.t.shape, 1))
+        loss = blocks.function.loss  # type: ignore[attr-defined]
+        if isinstance(loss, Gaussian):
+            square = np.asarray(loss.std) ** 2 + loss.min_std**2
+            logarithms = self._factor * (0.5 * np.log(2 * np.pi * square))
+            self._constant = np.sum(logarithms * self._measured, axis=-1, keepdims=True)
+            self._factor = self._factor / (2 * square)
 
     @staticmethod
     def fits(blocks: Blocks, points: Points) -> bool:
@@ -289,7 +295,8 @@ class SquaredError(HostBlocks):
         return np.where(self._measured, y[..., : self._ys.shape[-1]] - self._ys, 0.0)
 
     def value(self, head: AnyArray, points: Points, y: AnyArray) -> AnyArray:
-        return np.sum(self._factor * self._residual(y) ** 2, axis=-1, keepdims=True)
+        squares = np.sum(self._factor * self._residual(y) ** 2, axis=-1, keepdims=True)
+        return self._constant + squares
 
     def gradient(
         self, head: AnyArray, points: Points, y: AnyArray, weight: AnyArray
@@ -298,7 +305,8 @@ class SquaredError(HostBlocks):
         factor = weight[..., None] * self._factor
         in_y = np.zeros(y.shape)
         in_y[..., : residual.shape[-1]] = 2 * factor * residual
-        return np.sum(factor * residual**2), np.zeros(len(head)), in_y
+        constant = np.sum(weight[..., None] * self._constant)
+        return constant + np.sum(factor * residual**2), np.zeros(len(head)), in_y
 
     def second(
         self, head: AnyArray, points: Points, y: AnyArray, multipliers: AnyArray

@@ -11,10 +11,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .._callables import OfModel, as_floats
-from .._loss import Loss
+from .._likelihoods import Gaussian, LocationScale, Own, loss_of_model
+from .._loss import Loss, squared_error
 from .._precision import AnyArray
 from .parameters import Weighted
 
@@ -75,12 +77,38 @@ class Observed(eqx.Module):
     measured: Bool[AnyArray, "traj point obs"]
     factor: Float[AnyArray, "traj point"]
 
+    def for_loss(self, function: "PointLoss") -> "Observed":
+        """The same as the loss of `function` may see it, in arrays of NumPy.
+
+        A caller's likelihood gets another point's sample where nothing was measured that has a
+        weight, with a factor of zero: what it returns there may be no number otherwise.
+        """
+        if not isinstance(function.loss, Own):
+            return self
+        there: np.ndarray = np.asarray(self.measured) & (np.asarray(self.weights) > 0)
+        some: np.ndarray = np.asarray(there.any(axis=-1))
+        if some.all():
+            return dataclasses.replace(self, measured=there)
+        if not some.any():
+            ones = np.ones(there.shape)
+            return Observed(ones, ones, ones > 0, np.zeros(some.shape))
+        # The first one of the trajectory that has any, or of another trajectory.
+        of_row = np.where(some.any(axis=1), np.argmax(some, axis=1), -1)
+        row = np.arange(len(some))
+        row = np.where(of_row < 0, int(np.argmax(of_row >= 0)), row)
+        at = np.where(some, np.arange(some.shape[1]), of_row[row][:, None])
+        source = np.where(some, np.arange(len(some))[:, None], row[:, None])
+        ys, weights = (np.asarray(part)[source, at] for part in (self.ys, self.weights))
+        return Observed(ys, weights, there[source, at], np.where(some, self.factor, 0.0))
+
 
 class PointLoss(eqx.Module):
     """The loss of one observation time as a point function of one output.
 
     With `linearise`, the residual is replaced by its first-order expansion at the point, which
-    leaves value and gradient as they are and makes the Hessian the Gauss-Newton one.
+    leaves value and gradient as they are and makes the Hessian the Gauss-Newton one. Of a
+    likelihood, the parameters of the distribution are expanded, and the Hessian in these is the
+    expected one. That of a caller's likelihood is not known: it stays as it is.
     """
 
     model: Weighted
@@ -88,23 +116,85 @@ class PointLoss(eqx.Module):
     loss: Loss
     linearise: bool = eqx.field(static=True, default=False)
 
-    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
-        def residual(w: Array, y: Array) -> Array:
-            if self.observe is None:
-                predicted = y[: data.ys.shape[-1]]
-            else:
-                model, known = self.model.apply(w, args)
-                predicted = _seen(self.observe, t, y, known, model)
-            return jnp.where(data.measured, predicted - data.ys, 0.0)
+    @classmethod
+    def of(cls, weighted: Weighted, observe: OfModel | None, loss: Loss, model: Any) -> "PointLoss":
+        """From the option `loss` of a problem of `model`, whose weights `weighted` has."""
+        return cls(weighted, observe, loss_of_model(loss, model))
 
-        difference = _expanded(residual, w, y) if self.linearise else residual(w, y)
-        loss = self.loss(difference, jnp.asarray(data.weights))
+    @property
+    def curved(self) -> bool:
+        """Whether the Gauss-Newton Hessian is another one than the exact one."""
+        if isinstance(self.loss, Own):
+            return False
+        likelihood = isinstance(self.loss, LocationScale) and not self.squared
+        return likelihood or self.observe is not None
+
+    @property
+    def squared(self) -> bool:
+        """Whether it is a sum of squares of the states' errors, up to factors and a constant."""
+        squared = isinstance(self.loss, Gaussian) and self.loss.fixed
+        return self.observe is None and (squared or self.loss is squared_error)
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
+        if isinstance(self.loss, LocationScale):
+            loss: Any = self._of_distribution(w, t, y, args, data)
+        elif isinstance(self.loss, Own):
+            loss = self._of_callers_own(w, t, y, args, data)
+        else:
+            loss = self._of_residual(w, t, y, args, data)
         value = as_floats("loss", loss, "a scalar", y.dtype)
         if value.shape != ():
             raise ValueError(
                 f"`loss` must return a scalar, the sum over channels; got shape {value.shape}."
             )
         return (jnp.asarray(data.factor) * value)[None]
+
+    def _predicted(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
+        """What would be measured."""
+        if self.observe is None:
+            return y[: data.ys.shape[-1]]
+        model, known = self.model.apply(w, args)
+        return _seen(self.observe, t, y, known, model)
+
+    def _of_residual(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Any:
+        def residual(w: Array, y: Array) -> Array:
+            predicted = self._predicted(w, t, y, args, data)
+            return jnp.where(data.measured, predicted - data.ys, 0.0)
+
+        difference = _expanded(residual, w, y) if self.linearise else residual(w, y)
+        return self.loss(difference, jnp.asarray(data.weights))
+
+    def _of_distribution(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
+        loss: LocationScale = self.loss  # type: ignore[assignment]
+        measured, weights = jnp.asarray(data.measured), jnp.asarray(data.weights)
+
+        def parameters(w: Array, y: Array) -> tuple[Array, Array]:
+            model, known = self.model.apply(w, args)
+            predicted = self._predicted(w, t, y, args, data)
+            return loss.parameters(predicted, measured, t, y, known, model)
+
+        def total(location: Array, logarithm: Array) -> Array:
+            values = loss.values(location, logarithm, jnp.asarray(data.ys), measured)
+            return jnp.sum(weights * values)
+
+        if not self.linearise:
+            return total(*parameters(w, y))
+        here = jax.lax.stop_gradient(parameters(w, y))
+        there = _expanded(parameters, w, y)
+        value, slopes = jax.value_and_grad(total, argnums=(0, 1))(*here)
+        of_location, of_logarithm = loss.information
+        curvatures: tuple[Any, Any] = (of_location * jnp.exp(-2 * here[1]), of_logarithm)
+        for slope, curvature, old, new in zip(slopes, curvatures, here, there, strict=True):
+            step = jnp.where(measured, new - old, 0.0)
+            value = value + jnp.sum(slope * step + 0.5 * weights * curvature * step**2)
+        return value
+
+    def _of_callers_own(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
+        model, known = self.model.apply(w, args)
+        observed = jnp.where(data.measured, data.ys, jnp.nan)
+        value = self.loss(t, y, observed, known, model)
+        # The same for all channels that have any.
+        return jnp.max(jnp.asarray(data.weights)) * as_floats("loss", value, "a scalar", y.dtype)
 
 
 class PointResidual(eqx.Module):
@@ -133,8 +223,8 @@ def linearised(function: PointLoss | PointResidual) -> PointLoss | PointResidual
     return dataclasses.replace(function, linearise=True)
 
 
-def _expanded(residual: Callable[[Array, Array], Array], w: Array, y: Array) -> Array:
-    """The residual expanded to first order about where it is."""
+def _expanded(function: Callable[[Array, Array], Any], w: Array, y: Array) -> Any:
+    """What the function returns, expanded to first order about where it is."""
     here = jax.lax.stop_gradient((w, y))
-    value, change = jax.jvp(residual, here, (w - here[0], y - here[1]))
-    return value + change
+    value, change = jax.jvp(function, here, (w - here[0], y - here[1]))
+    return jax.tree.map(jnp.add, value, change)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from .._check import describe, real_numbers
 from .._data import Trajectory, changed, counted
 from .._grid import Grid
+from .._likelihoods import is_likelihood
 from .layout import Layout
 
 
@@ -44,13 +45,13 @@ class Units(eqx.Module):
         return layout.join(np.ones(layout.num_head), states)
 
 
-def with_weights(trajectories: tuple[Trajectory, ...]) -> tuple[Trajectory, ...]:
+def with_weights(trajectories: tuple[Trajectory, ...], loss: Any) -> tuple[Trajectory, ...]:
     """The trajectories, weighted by their channels' magnitudes if these are extreme.
 
     Only where no weights are given at all: a channel in units of 1e6 beside one of 1e-6 would be
-    all that is fitted.
+    all that is fitted. A likelihood knows its own units.
     """
-    if any(item.weighted for item in trajectories):
+    if is_likelihood(loss) or any(item.weighted for item in trajectories):
         return trajectories
     magnitude = _magnitudes(trajectories)
     if np.all((magnitude >= 1 / _EXTREME) & (magnitude <= _EXTREME)):
