@@ -12,20 +12,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 
-# Eigenvalues below this share of the largest are rounding.
-ROUNDING = 1e-12
-# What is lost when the Schur complement is formed: this share of what is subtracted counts.
-_LOST, _MARGIN = 1e10, 30.0
-# Where the smallest eigenvalue is no more than this share of the largest, an optimum found to a
-# tolerance cannot tell it from zero: the Gauss-Newton Hessian decides.
-DOUBTFUL = 1e-5
+# Eigenvalues below this share of the largest are rounding, and what is left of a direction that is
+# free at the optimum where it was found to a tolerance.
+ROUNDING = 1e-11
+# The exact Hessian feels that tolerance to first order: what it says of directions with smaller
+# eigenvalues than this share of the largest is not relied on.
+DOUBTFUL = 1e-4
 
 
 class Reduced(NamedTuple):
-    """A reduced Hessian, and the rounding that its diagonal carries."""
+    """A reduced Hessian, and for each entry the size of what it was subtracted from."""
 
     matrix: Float[np.ndarray, "head head"]
-    noise: Float[np.ndarray, " head"]
+    size: Float[np.ndarray, " head"]
 
 
 class Gaussian(NamedTuple):
@@ -66,8 +65,7 @@ def is_doubtful(reduced: Reduced, held: Bool[np.ndarray, " head"]) -> bool:
     """Whether the reduced Hessian has directions that may be free."""
     if held.all():
         return False
-    matrix = _scaled(reduced, held, _units(reduced, held))
-    values = np.linalg.eigvalsh(matrix)
+    values = np.linalg.eigvalsh(_scaled(reduced, held, _units(reduced, held)))
     return bool(values[0] <= DOUBTFUL * values[-1])
 
 
@@ -77,40 +75,61 @@ def gaussian(
     """The Gaussian of a reduced Hessian.
 
     Which directions are free is decided by `sight`, the Gauss-Newton one, if it is given: it is
-    what the data see to first order, and exact wherever the solver has stopped.
+    what the data see to first order, and feels the solver's tolerance to second order only. It also
+    stands for the exact one where that is doubtful.
     """
     judge = reduced if sight is None else sight
-    count = len(held)
-    free_rows = np.flatnonzero(~held)
-    if not len(free_rows):
+    count, rows = len(held), np.flatnonzero(~held)
+    if not len(rows):
         return Gaussian(np.zeros((count, 0)), np.zeros((count, 0)))
     units = _units(judge, held)
-    values, vectors = np.linalg.eigh(_scaled(judge, held, units))
-    lost = float((judge.noise[free_rows] * units**2).sum())
-    floor = max(ROUNDING * float(values[-1]), _MARGIN * lost, np.finfo(float).tiny)
+    seen_by = _scaled(judge, held, units)
+    values, vectors = np.linalg.eigh(seen_by)
+    floor = max(ROUNDING * float(values[-1]), float(np.finfo(float).tiny))
     blind = values <= floor
     seen, dark = vectors[:, ~blind], vectors[:, blind]
-    inner = seen.T @ _scaled(reduced, held, units) @ seen
-    values, vectors = np.linalg.eigh((inner + inner.T) / 2)
-    good = values > floor
-    kept = seen @ (vectors[:, good] / np.sqrt(values[good]))
-    dark = np.concatenate([dark, seen @ vectors[:, ~good]], axis=1) / np.sqrt(floor)
+    values, bent = values[~blind], np.zeros(seen.shape[1], bool)
+    if sight is not None:
+        values, turn, bent = _exact(
+            _inner(_scaled(reduced, held, units), seen), _inner(seen_by, seen), floor
+        )
+        seen = seen @ turn
+    kept = seen[:, ~bent] / np.sqrt(values[~bent])
+    dark = np.concatenate([dark, seen[:, bent]], axis=1) / np.sqrt(floor)
 
     def spread(directions: np.ndarray) -> np.ndarray:
-        rows = np.zeros((count, directions.shape[1]))
-        rows[free_rows] = units[:, None] * directions
-        return rows
+        every = np.zeros((count, directions.shape[1]))
+        every[rows] = units[:, None] * directions
+        return every
 
-    return Gaussian(spread(kept), spread(dark), int(np.sum(~good)))
+    return Gaussian(spread(kept), spread(dark), int(np.sum(bent)))
+
+
+def _exact(
+    exact: np.ndarray, first_order: np.ndarray, floor: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Eigenvalues and vectors of the exact Hessian, with the other one where it is doubtful.
+
+    And which of them are clearly negative.
+    """
+    values, vectors = np.linalg.eigh(exact)
+    bound = DOUBTFUL * max(float(values[-1]), 0.0) if len(values) else 0.0
+    bent = values < -bound
+    doubtful = (values <= bound) & ~bent
+    part = vectors[:, doubtful]
+    found, turn = np.linalg.eigh(_inner(first_order, part))
+    vectors[:, doubtful], values[doubtful] = part @ turn, np.maximum(found, floor)
+    return values, vectors, bent
+
+
+def _inner(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    inner = vectors.T @ matrix @ vectors
+    return np.asarray((inner + inner.T) / 2)
 
 
 def _units(reduced: Reduced, held: np.ndarray) -> np.ndarray:
-    """A unit for each entry that is not held, in which its own precision is one.
-
-    Where rounding is all that is left of a precision, the unit is that of the rounding.
-    """
-    own = np.diag(reduced.matrix)[~held]
-    size = np.abs(own) + _LOST * reduced.noise[~held]
+    """A unit for each entry that is not held, in which what it was subtracted from is one."""
+    size = reduced.size[~held]
     return np.asarray(1 / np.sqrt(np.where(size > 0, size, 1.0)))
 
 

@@ -166,8 +166,9 @@ def _with_shift(
             matrix = factor.cholesky @ factor.cholesky.T - np.diag(shift)
             held = optimum.held[:head]
             matrix = np.where(held[:, None] | held, 0.0, matrix)
-            noise = _EPS * (_subtracted(structure, factor.stages) + np.abs(np.diag(matrix)) + shift)
-            reduced = Reduced(matrix, np.where(held, 0.0, noise))
+            total = _subtracted(structure, factor.stages) + np.abs(np.diag(matrix))
+            # The shift itself leaves its own rounding.
+            reduced = Reduced(matrix, np.where(held, 0.0, total + _EPS * shift))
             return _System(structure, blocks, eliminated, factor.stages, reduced, scale, prior)
         shift = _MORE * shift
     return None
