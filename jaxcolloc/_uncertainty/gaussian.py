@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.linalg import lapack
 
 
 # Eigenvalues below this share of the largest are rounding, and what is left of a direction that is
@@ -65,8 +66,14 @@ def is_doubtful(reduced: Reduced, held: Bool[np.ndarray, " head"]) -> bool:
     """Whether the reduced Hessian has directions that may be free."""
     if held.all():
         return False
-    values = np.linalg.eigvalsh(_scaled(reduced, held, _units(reduced, held)))
-    return bool(values[0] <= DOUBTFUL * values[-1])
+    matrix = _scaled(reduced, held, _units(reduced, held))
+    _, failed = lapack.dpotrf(matrix - DOUBTFUL * _most(matrix) * np.eye(len(matrix)))
+    return bool(failed)
+
+
+def _most(matrix: np.ndarray) -> float:
+    """What no eigenvalue is larger than."""
+    return float(np.abs(matrix).sum(axis=1).max())
 
 
 def gaussian(
@@ -84,16 +91,24 @@ def gaussian(
         return Gaussian(np.zeros((count, 0)), np.zeros((count, 0)))
     units = _units(judge, held)
     seen_by = _scaled(judge, held, units)
-    values, vectors = np.linalg.eigh(seen_by)
-    floor = max(ROUNDING * float(values[-1]), float(np.finfo(float).tiny))
-    blind = values <= floor
-    seen, dark = vectors[:, ~blind], vectors[:, blind]
-    values, bent = values[~blind], np.zeros(seen.shape[1], bool)
+    floor = max(ROUNDING * _most(seen_by), float(np.finfo(float).tiny))
+    root, failed = lapack.dpotrf(seen_by - floor * np.eye(len(rows)))
+    bent = np.zeros(len(rows), bool)
+    if failed:
+        values, vectors = np.linalg.eigh(seen_by)
+        blind = values <= floor
+        seen, dark, values, bent = vectors[:, ~blind], vectors[:, blind], values[~blind], bent[~blind]
+    else:
+        seen, dark = np.eye(len(rows)), np.zeros((len(rows), 0))
     if sight is not None:
         values, turn, bent = _exact(
             _inner(_scaled(reduced, held, units), seen), _inner(seen_by, seen), floor
         )
         seen = seen @ turn
+    elif not failed:
+        # All is well determined: no eigenvalues are needed.
+        root, _ = lapack.dpotrf(seen_by)
+        seen, values = lapack.dtrtri(root)[0], np.ones(len(rows))
     kept = seen[:, ~bent] / np.sqrt(values[~bent])
     dark = np.concatenate([dark, seen[:, bent]], axis=1) / np.sqrt(floor)
 

@@ -23,6 +23,9 @@ class Prediction(NamedTuple):
         self, nlp: NLP, head: Gaussian, raw: np.ndarray, local: np.ndarray, args: Any, ts: np.ndarray
     ) -> "Prediction":
         """What is measured of states. `local` are the head's entries that `args` and model use."""
+        if nlp.observe is None:
+            count = nlp.trajectories[0].num_channels
+            return Prediction(self.value[:, :count], Along(*(part[:, :count] for part in self.along)))
         value, by_state, by_weight = seen(nlp, raw[local], args, ts, self.value)
         kept, free, own, own_free = (by_state @ part for part in self.along)
         kept = kept + by_weight @ head.kept[local]

@@ -14,8 +14,7 @@ from jaxtyping import Float
 
 from .._interior_point import kkt
 from .._interior_point.blocks import Chain, Structure, curvature, slopes
-from .._interior_point.problem import host_problem_of
-from .._precision import x64
+from .._interior_point.problem import _host_structure
 from .along import Along
 from .gaussian import Gaussian, Reduced, gaussian, is_doubtful
 from .optimum import Optimum
@@ -26,10 +25,12 @@ _GROWTH = 1e3
 # What is added to the head's precision so that it can be factorised, in units of the data's; it is
 # subtracted again.
 _SHIFT, _MORE, _TRIES = 1e-6, 1e4, 4
-# The least precision of an initial state that is told from none, and the prior that stands for
-# none, both as shares of the data's.
-_BLIND, _PRIOR = 1e-12, 1e-9
-_EPS = float(np.finfo(float).eps)
+# The least precision of an initial state that is told from none, and the priors that stand for
+# none, as shares of the data's.
+_BLIND = 1e-12
+_PRIORS = (0.0, 1e-9, 1e-6, 1e-3)
+# Of the shift so much counts as subtracted, so that its own rounding is no precision.
+_LEFT = 1e-4
 
 
 class NotConvex(Exception):
@@ -81,7 +82,7 @@ class Structured:
         held = optimum.held[: optimum.nlp.layout.num_head]
         sight = None
         if not gauss_newton and is_doubtful(self._system.reduced, held):
-            sight = _factorised(optimum, True).reduced
+            sight = _factorised(optimum, True, (self._system.prior,)).reduced
         self.head = gaussian(self._system.reduced, held, sight)
         self._chains = [
             _Course(optimum, self._system, number)
@@ -114,11 +115,15 @@ class Structured:
         )
 
 
-def _factorised(optimum: Optimum, gauss_newton: bool) -> _System:
-    """The system of an optimum, with a prior on initial states where these are free."""
+def _factorised(
+    optimum: Optimum, gauss_newton: bool, priors: tuple[float, ...] = _PRIORS
+) -> _System:
+    """The system of an optimum, with a prior on initial states where these are free.
+
+    `priors` are tried in turn, as shares of the data's precision.
+    """
     nlp = optimum.nlp
-    with x64():
-        structure = host_problem_of(nlp, optimum.z, gauss_newton).structure
+    structure = _host_structure(nlp, gauss_newton)
     ones = np.ones(nlp.num_constraints)
     blocks = slopes(structure, optimum.jacobian, ones)
     eliminated = kkt.eliminate(structure, blocks)
@@ -131,9 +136,9 @@ def _factorised(optimum: Optimum, gauss_newton: bool) -> _System:
     size = np.maximum(np.abs(optimum.z), 1e-3)
     scale = float((diagonal * size**2)[nlp.layout.num_head :].sum())
     scale = scale if scale > 0 else 1.0
-    for prior in (0.0, _PRIOR, 1e-6, 1e-3):
+    for prior in priors:
         found = _with_shift(optimum, structure, blocks, eliminated, hessian, scale, prior)
-        if found is not None and (prior or not _starts_are_free(found, optimum)):
+        if found is not None and (prior or len(priors) == 1 or not _starts_are_free(found, optimum)):
             return found
     raise NotConvex
 
@@ -167,8 +172,7 @@ def _with_shift(
             held = optimum.held[:head]
             matrix = np.where(held[:, None] | held, 0.0, matrix)
             total = _subtracted(structure, factor.stages) + np.abs(np.diag(matrix))
-            # The shift itself leaves its own rounding.
-            reduced = Reduced(matrix, np.where(held, 0.0, total + _EPS * shift))
+            reduced = Reduced(matrix, np.where(held, 0.0, total + _LEFT * shift))
             return _System(structure, blocks, eliminated, factor.stages, reduced, scale, prior)
         shift = _MORE * shift
     return None

@@ -4,15 +4,18 @@ import numpy as np
 
 from .._check import choice
 from .._interior_point import InteriorPoint
+from .._loss import PseudoHuber
 from .._nlp import NLP
 from .._solution import Solution, check_solution
 from . import structured
 from .along import Factorised
 from .identifiability import Parameters
 from .names import Named, named_leaves, theta_values
-from .noise import noise_of, precision_factor
+from .noise import is_profiled, noise_of, precision_factor
 from .optimum import Optimum
+from .predictions import Prediction
 from .result import Uncertainty
+from .sensitivities import local_args, local_head
 from .sparse import Sparse
 from .structured import NotConvex, Structured
 
@@ -67,8 +70,7 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     optimum = Optimum.of(sol, precision_factor(nlp))
     factorised = _factorised(optimum, curvature == "gauss_newton")
     leaves = named_leaves(nlp)
-    prior = _prior_share(optimum, factorised)
-    noise = noise_of(sol, max(factorised.num_kept - prior, 0.0))
+    noise = noise_of(sol, _num_parameters(sol, optimum, factorised))
     return Uncertainty(
         solution=sol,
         curvature=curvature,
@@ -111,19 +113,31 @@ def _factorised(optimum: Optimum, gauss_newton: bool) -> Factorised:
         ) from error
 
 
-def _prior_share(optimum: Optimum, factorised: Factorised) -> float:
-    """How many of the parameters the penalties determine: the trace of covariance times prior."""
-    nlp, head = optimum.nlp, optimum.nlp.layout.num_head
-    prior = np.zeros(nlp.num_variables)
-    for quadratic in nlp.compiled.host.quadratics:
-        at = np.asarray(quadratic.at)
-        np.add.at(prior, at, 2 * optimum.factor * np.asarray(quadratic.factor))
-    prior = prior * nlp.units**2
-    share = float((factorised.head.kept**2).sum(axis=1) @ prior[:head])
-    starts = prior[optimum.starts.ravel()]
-    if starts.any():
-        share += float(factorised.starts().variance().kept @ starts)
-    return share
+def _num_parameters(sol: Solution, optimum: Optimum, factorised: Factorised) -> float:
+    r"""How many parameters the data determine, in effect.
+
+    Where nothing is penalised, all that are not free; else the sum of the leverages
+    $\partial \hat y_i / \partial y_i$, the share that each measurement has in its own prediction.
+    """
+    nlp = optimum.nlp
+    penalised = any(np.any(np.asarray(item.factor) > 0) for item in nlp.compiled.host.quadratics)
+    if not (penalised and is_profiled(nlp)):
+        return float(factorised.num_kept)
+    total = 0.0
+    for k, item in enumerate(nlp.trajectories):
+        along = factorised.along(k, item.ts).times(nlp.parts.scale.state)
+        states = nlp.grids[k].interpolate(sol.paths[k].states, item.ts)
+        local, args = local_head(nlp, k), local_args(nlp, k)
+        seen = Prediction(states, along).seen(
+            nlp, factorised.head, theta_values(nlp, optimum.z), local, args, item.ts
+        )
+        weights = np.where(item.measured, item.weights, 0.0)
+        leverage = weights * seen.along.variance().kept
+        if isinstance(nlp.settings.loss, PseudoHuber):
+            miss = np.where(item.measured, seen.value - item.ys, 0.0)
+            leverage = leverage * (1 + (miss / nlp.settings.loss.delta) ** 2) ** -1.5
+        total += float(leverage.sum())
+    return min(total, float(factorised.num_kept))
 
 
 def _parameters(nlp: NLP, leaves: list[Named], z: np.ndarray) -> Parameters:
