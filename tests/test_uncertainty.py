@@ -249,9 +249,7 @@ def test_both_factorisations_invert_the_kkt_matrix(gauss_newton, scale):
             atol=1e-8 * covariance[:head, :head].max(),
         )
         along = found.along(1, times)
-        np.testing.assert_allclose(
-            along.variance().value(), variances, atol=1e-8 * variances.max()
-        )
+        np.testing.assert_allclose(along.variance().value(), variances, atol=1e-8 * variances.max())
         assert found.num_kept == 5
 
 
@@ -267,7 +265,9 @@ def test_tables_and_names_agree():
     assert float(u.stderr(".half")) == pytest.approx(float(half))
     own = u.stderr(lambda args: args["activity"], trajectory=1)
     assert table.loc["args[1]['activity']", "stderr"] == pytest.approx(float(own))
-    assert table.loc["args[1]['activity']", "value"] == pytest.approx(float(sol.args[1]["activity"]))
+    assert table.loc["args[1]['activity']", "value"] == pytest.approx(
+        float(sol.args[1]["activity"])
+    )
     # A known initial state has no error; the other one has.
     assert table.loc["y0[0][0]", "stderr"] == 0
     assert table.loc["y0[0][1]", "stderr"] > 0
@@ -412,11 +412,11 @@ def test_a_sloppy_model_is_told():
         return -p["a"] * y - 1e-5 * p["b"] * y**2
 
     ts = np.linspace(0.0, 4.0, 30)
-    truth = np.asarray(
-        jc.simulate(Law(law, a=0.7, b=1.0), ts, [1.0])
-    )
+    truth = np.asarray(jc.simulate(Law(law, a=0.7, b=1.0), ts, [1.0]))
     ys = truth + 1e-6 * np.random.default_rng(0).normal(size=truth.shape)
-    sol = solved(Law(law, a=0.5, b=0.8), jc.Trajectory(ts, ys), jc.Grid.uniform(0, 4, 20, jc.Radau(4)))
+    sol = solved(
+        Law(law, a=0.5, b=0.8), jc.Trajectory(ts, ys), jc.Grid.uniform(0, 4, 20, jc.Radau(4))
+    )
     u = jc.uncertainty(sol)
     assert any("Sloppy" in text and ".p['b']" in text for text in u.sentences)
     assert np.log10(u.spectrum[-1] / u.spectrum[0]) > 6
@@ -429,7 +429,9 @@ def test_strong_correlations_are_told():
 
     ts = np.linspace(0.0, 0.2, 20)
     ys = 1 - 0.1 * ts[:, None] + 1e-3 * np.random.default_rng(0).normal(size=(20, 1))
-    sol = solved(Law(law, a=0.3, b=0.2), jc.Trajectory(ts, ys), jc.Grid.uniform(0, 0.2, 4, jc.Radau(3)))
+    sol = solved(
+        Law(law, a=0.3, b=0.2), jc.Trajectory(ts, ys), jc.Grid.uniform(0, 0.2, 4, jc.Radau(3))
+    )
     u = jc.uncertainty(sol)
     first, second, number = u.correlations[0]
     assert {first, second} == {".p['a']", ".p['b']"}
@@ -471,9 +473,7 @@ def test_states_at_bounds_and_constraints_are_held():
     design = affine_design() @ np.array([[1, 0, 0], [0, 1, 0], [-2, 0, 0], [0, 0, 1.0]])
     shifted = ys.T.ravel() - np.concatenate([np.full(9, top), np.zeros(9)])
     covariance = least_squares(design, shifted)[1]
-    np.testing.assert_allclose(
-        u.stderr(lambda m: m.w), np.sqrt(np.diag(covariance))[:2], rtol=1e-7
-    )
+    np.testing.assert_allclose(u.stderr(lambda m: m.w), np.sqrt(np.diag(covariance))[:2], rtol=1e-7)
     assert u.bands().stderr[-1, 0] == pytest.approx(0.0, abs=1e-9)
 
 
@@ -560,9 +560,7 @@ def test_surplus_weights_without_a_ridge_are_free():
 def test_a_robust_loss_has_the_same_errors_where_there_are_no_outliers():
     plain = jc.uncertainty(affine())
     robust = jc.uncertainty(affine(loss=jc.PseudoHuber(1e3)))
-    np.testing.assert_allclose(
-        robust.stderr(lambda m: m.w), plain.stderr(lambda m: m.w), rtol=1e-6
-    )
+    np.testing.assert_allclose(robust.stderr(lambda m: m.w), plain.stderr(lambda m: m.w), rtol=1e-6)
 
 
 def test_a_likelihood_knows_its_noise():

@@ -97,7 +97,12 @@ def gaussian(
     if failed:
         values, vectors = np.linalg.eigh(seen_by)
         blind = values <= floor
-        seen, dark, values, bent = vectors[:, ~blind], vectors[:, blind], values[~blind], bent[~blind]
+        seen, dark, values, bent = (
+            vectors[:, ~blind],
+            vectors[:, blind],
+            values[~blind],
+            bent[~blind],
+        )
     else:
         seen, dark = np.eye(len(rows)), np.zeros((len(rows), 0))
     if sight is not None:

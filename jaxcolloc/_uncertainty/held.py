@@ -1,54 +1,100 @@
-"""Which variables and constraints an optimum holds: those at active bounds."""
+r"""Which variables and constraints an optimum holds: those at active bounds.
+
+An interior-point method ends at some distance $s$ from a bound, with a multiplier $\mu$ that says
+how hard it presses. It acts like a measurement of precision $\mu / s$: where that is more than all
+else says of the variable, the bound is active. So the share $(\mu / s) \operatorname{Var}$ is
+computed, with the variance that includes the bounds, of those that are near; it is near one or
+near zero.
+"""
+
+from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Bool, Float
+from scipy.sparse.linalg import splu
 
 from .._nlp import NLP
 from .._trace import Multipliers
 
 
-# A bound farther away than this share of a variable's size is not active.
+# Bounds farther away than this, in the optimizer's units and as a share of a value's size, are not
+# active.
 _NEAR = 1e-2
+_TOGETHER = 256
 
 
-def held_variables(
-    nlp: NLP, z: Float[np.ndarray, " variable"], multipliers: Multipliers, objective: float
-) -> Bool[np.ndarray, " variable"]:
-    """Which variables are fixed, or at a bound that keeps them from a lower objective."""
-    lower, upper = nlp.bounds
-    held = lower == upper
-    for side, force in ((lower, multipliers.lower), (upper, multipliers.upper)):
-        held = held | _active(z, side, np.abs(force), objective)
-    return held
+class _Bounds(NamedTuple):
+    """Bounds as measurements: their precision, zero for those that are far, and what is equal."""
+
+    precision: Float[np.ndarray, " _"]
+    equal: Bool[np.ndarray, " _"]
+
+    @classmethod
+    def of(
+        cls,
+        value: np.ndarray,
+        bounds: tuple[np.ndarray, np.ndarray],
+        forces: tuple[np.ndarray, np.ndarray],
+    ) -> "_Bounds":
+        """From values between bounds, and the forces of the lower and the upper ones."""
+        precision = np.zeros(len(value))
+        equal = bounds[0] == bounds[1]
+        for side, force in zip(bounds, forces, strict=True):
+            finite = np.isfinite(side) & ~equal
+            distance = np.abs(value - np.where(finite, side, 0.0))
+            near = finite & (distance <= _NEAR * np.maximum(np.abs(value), 1.0)) & (force > 0)
+            precision[near] += force[near] / np.maximum(distance[near], 1e-300)
+        return cls(precision, equal)
 
 
-def held_rows(
+def held(
     nlp: NLP,
+    z: Float[np.ndarray, " variable"],
     values: Float[np.ndarray, " constraint"],
     multipliers: Multipliers,
-    objective: float,
-) -> Bool[np.ndarray, " constraint"]:
-    """Which constraints are equations, or inequalities that keep from a lower objective."""
-    lower, upper = nlp.constraint_bounds
-    force = np.abs(multipliers.constraints)
-    held = lower == upper
-    for side in (lower, upper):
-        held = held | _active(values, side, force, objective)
-    return held
+    jacobian: Float[np.ndarray, " slope"],
+    hessian: Float[np.ndarray, " entry"],
+) -> tuple[Bool[np.ndarray, " variable"], Bool[np.ndarray, " constraint"]]:
+    """Which variables are fixed or at active bounds; which constraints are equations or active.
 
-
-def _active(
-    value: np.ndarray, bound: np.ndarray, force: np.ndarray, objective: float
-) -> Bool[np.ndarray, " _"]:
-    """Whether a bound is as good as reached, and its multiplier is more than the barrier's.
-
-    An interior-point method ends with distance times multiplier at its last barrier parameter, so
-    one of the two is small. Both are compared in units: the distance in that of the value's size,
-    the multiplier in that of the objective per size.
+    `jacobian` and `hessian` are the non-zeros of the constraints' Jacobian and of the Lagrangian's
+    Hessian, whose scale is that of the multipliers.
     """
-    finite = np.isfinite(bound)
-    distance = np.abs(value - np.where(finite, bound, 0.0))
-    size = np.maximum(np.maximum(np.abs(value), np.abs(np.where(finite, bound, 0.0))), 1e-3)
-    near = finite & (distance <= _NEAR * size)
-    pressed = force * size / max(abs(objective), 1e-300) > distance / size
-    return near & pressed
+    force = multipliers.constraints
+    sides = np.abs(np.minimum(force, 0.0)), np.maximum(force, 0.0)
+    of_z = _Bounds.of(z, nlp.bounds, (multipliers.lower, multipliers.upper))
+    of_rows = _Bounds.of(values, nlp.constraint_bounds, sides)
+    variables, rows = of_z.equal.copy(), of_rows.equal.copy()
+    if not (of_z.precision.any() or of_rows.precision.any()):
+        return variables, rows
+    count = len(z)
+    lower = sp.coo_matrix((hessian, nlp.hessian_structure), (count, count)).tocsc()
+    curvature = lower + sp.tril(lower, -1).T
+    slopes = sp.coo_matrix((jacobian, nlp.jacobian_structure), (len(values), count)).tocsr()
+    near = np.flatnonzero(of_rows.precision)
+    pressed = slopes[near].T @ sp.diags(of_rows.precision[near]) @ slopes[near]
+    matrix = (curvature + sp.diags(of_z.precision) + pressed).tocsr()
+    free = np.flatnonzero(~of_z.equal)
+    equations = slopes[np.flatnonzero(of_rows.equal)][:, free]
+    # Free directions are no matter here.
+    weak = 1e-12 * max(float(np.abs(hessian).max(initial=0.0)), 1e-300)
+    inner = matrix[free][:, free] + weak * sp.identity(len(free))
+    lu = splu(sp.bmat([[inner, equations.T], [equations, None]], format="csc"))
+    at = np.flatnonzero(of_z.precision)
+    ones = sp.coo_matrix((np.ones(len(at)), (np.arange(len(at)), at)), (len(at), count)).tocsr()
+    variables[at] = of_z.precision[at] * _variances(lu, ones[:, free]) > 0.5
+    rows[near] = of_rows.precision[near] * _variances(lu, slopes[near][:, free]) > 0.5
+    return variables, rows
+
+
+def _variances(lu: object, functionals: sp.csr_matrix) -> np.ndarray:
+    """The variances of some linear functions."""
+    found = [np.zeros(0)]
+    for first in range(0, functionals.shape[0], _TOGETHER):
+        some = functionals[first : first + _TOGETHER].toarray().T
+        right = np.zeros((lu.shape[0], some.shape[1]))  # type: ignore[attr-defined]
+        right[: len(some)] = some
+        solved = lu.solve(right)[: len(some)]  # type: ignore[attr-defined]
+        found.append((some * solved).sum(axis=0))
+    return np.concatenate(found)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+
 # Shares of a free direction below this are none.
 _SHARE = 1e-4
 CORRELATED = 0.99

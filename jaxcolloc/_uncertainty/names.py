@@ -1,4 +1,4 @@
-"""Names: what the entries of the head and the initial states are called, and how they are chosen."""
+"""Names: what weights, unknowns and initial states are called, and how they are chosen."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -49,11 +49,11 @@ def named_leaves(nlp: NLP) -> list[Named]:
     paths = [jtu.keystr(path) for path, _ in jtu.tree_flatten_with_path(nlp.model)[0]]
     trained = [path for path, used in zip(paths, weighted.mask, strict=True) if used]
     found, first = [], 0
-    for path, shape, size, scale in zip(
+    for name, shape, size, scale in zip(
         trained, weighted.shapes, weighted.sizes, weighted.scales, strict=True
     ):
         at = np.arange(first, first + size)
-        found.append(Named(path or "model", at, shape, scale, of_net[at]))
+        found.append(Named(name or "model", at, shape, scale, of_net[at]))
         first += size
     for k, item in enumerate(nlp.trajectories):
         first = int(layout.num_weights + sum(layout.unknown_counts[:k]))
@@ -112,6 +112,7 @@ def chosen(
     placed = jtu.tree_map_with_path(place, tree)
     with explained("where", "where(model)" if trajectory is None else "where(args)"):
         selected = where(placed)
+    treedef: Any
     found, treedef = jtu.tree_flatten(selected, is_leaf=lambda leaf: isinstance(leaf, _Places))
     found = [item for item in found if isinstance(item, _Places)]
     if len(found) != treedef.num_leaves:

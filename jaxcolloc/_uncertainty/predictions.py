@@ -20,12 +20,20 @@ class Prediction(NamedTuple):
     along: Along
 
     def seen(
-        self, nlp: NLP, head: Gaussian, raw: np.ndarray, local: np.ndarray, args: Any, ts: np.ndarray
+        self,
+        nlp: NLP,
+        head: Gaussian,
+        raw: np.ndarray,
+        local: np.ndarray,
+        args: Any,
+        ts: np.ndarray,
     ) -> "Prediction":
         """What is measured of states. `local` are the head's entries that `args` and model use."""
         if nlp.observe is None:
             count = nlp.trajectories[0].num_channels
-            return Prediction(self.value[:, :count], Along(*(part[:, :count] for part in self.along)))
+            return Prediction(
+                self.value[:, :count], Along(*(part[:, :count] for part in self.along))
+            )
         value, by_state, by_weight = seen(nlp, raw[local], args, ts, self.value)
         kept, free, own, own_free = (by_state @ part for part in self.along)
         kept = kept + by_weight @ head.kept[local]
@@ -50,7 +58,7 @@ class Prediction(NamedTuple):
         none = np.zeros((len(local), sizes[2] + sizes[3]))
         columns = np.concatenate([head.kept[local], head.free[local], none], axis=1)
         at_start = np.concatenate(along, axis=1)
-        used = columns.any(axis=0) | at_start.any(axis=0)
+        used = np.asarray(columns.any(axis=0) | at_start.any(axis=0))
         states, slopes = rolled(
             nlp, raw[local], columns[:, used], Start(start, at_start[:, used]), args, ts, spread
         )

@@ -112,9 +112,9 @@ def screen(u: "Uncertainty") -> str:
         )
     constants = np.flatnonzero(~parameters.of_net)
     shown = rows(u, constants[:_MOST_ROWS])
-    cells = [("", "value", "stderr", "lower", "upper", "")]
+    cells = [["", "value", "stderr", "lower", "upper", ""]]
     cells += [
-        (name, *(f"{number:.5g}" for number in numbers), note) for name, *numbers, note in shown
+        [name, *(f"{number:.5g}" for number in numbers), note] for name, *numbers, note in shown
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(6)]
     for row in cells:
@@ -127,7 +127,8 @@ def screen(u: "Uncertainty") -> str:
     nets = int(parameters.of_net.sum())
     if nets:
         lines.append(
-            f"  nets        {nets} weights, not known one by one: `bands`, `function_band`{_ridge(u)}"
+            f"  nets        {nets} weights, not known one by one: `bands`, `function_band`"
+            + _ridge(u)
         )
     lines += [f"  {sentence}" for sentence in u.sentences]
     return "\n".join(lines)

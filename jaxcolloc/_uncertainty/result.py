@@ -287,7 +287,9 @@ class Uncertainty(eqx.Module):
         )  # fmt: skip
         if noise:
             own = np.sqrt(self._noise_variance())
-            draws = draws + own * np.asarray(jax.random.normal(jax.random.fold_in(key, 1), draws.shape))
+            draws = draws + own * np.asarray(
+                jax.random.normal(jax.random.fold_in(key, 1), draws.shape)
+            )
         return _sampled(band, draws)
 
     def _start(

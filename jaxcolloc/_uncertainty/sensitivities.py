@@ -23,9 +23,12 @@ def local_args(nlp: NLP, trajectory: int) -> Any:
     """The `args` of one trajectory as point functions take them, with slots for its unknowns."""
     for group in nlp.groups:
         if trajectory in group.members:
-            place = list(group.members).index(trajectory)
-            return jtu.tree_map(lambda leaf: leaf[place], group.args)
+            return _one_of(group.args, list(group.members).index(trajectory))
     raise AssertionError(trajectory)
+
+
+def _one_of(args: Any, place: int) -> Any:
+    return jtu.tree_map(lambda leaf: leaf[place], args)
 
 
 def local_head(nlp: NLP, trajectory: int) -> np.ndarray:
@@ -57,9 +60,7 @@ def seen(
         by_state[:, np.arange(count), np.arange(count)] = 1.0
         return states[:, :count], by_state, np.zeros((len(ts), count, len(w)))
     sensor = Sensor(nlp.layout.model, nlp.observe)
-    value, by_state, by_weight = in_chunks(
-        lambda t, y: _seen(sensor, w, args, t, y), ts, states
-    )
+    value, by_state, by_weight = in_chunks(lambda t, y: _seen(sensor, w, args, t, y), ts, states)
     return value, by_state, by_weight
 
 
@@ -122,7 +123,9 @@ class _Tangents(eqx.Module):
             return self.field(w, t, y, self.args, None)
 
         slope, along = jax.linearize(value, w, y)
-        return jnp.concatenate([slope, jax.vmap(along)(jnp.asarray(self.columns).T, tangents).ravel()])
+        return jnp.concatenate(
+            [slope, jax.vmap(along)(jnp.asarray(self.columns).T, tangents).ravel()]
+        )
 
 
 def rolled(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .._interior_point import kkt
-from .._interior_point.blocks import Chain, Structure, curvature, slopes
+from .._interior_point.blocks import Chain, Curvature, Slopes, Structure, curvature, slopes
 from .._interior_point.problem import _host_structure
 from .along import Along
 from .gaussian import Gaussian, Reduced, gaussian, is_doubtful
@@ -53,7 +53,7 @@ class _System(NamedTuple):
     """The factorised equations with one Hessian."""
 
     structure: Structure
-    slopes: tuple[kkt.Slopes, ...]
+    slopes: tuple[Slopes, ...]
     eliminated: tuple[kkt.Eliminated, ...]
     stages: tuple[kkt.Stage, ...]
     reduced: Reduced
@@ -67,9 +67,7 @@ class _System(NamedTuple):
         fixed[:head] = True
         factor = kkt.Factor(self.stages, np.eye(head), np.True_)
         none = np.zeros(self.structure.num_constraints)
-        z, _ = kkt.solve(
-            self.structure, self.slopes, self.eliminated, factor, dual, none, fixed
-        )
+        z, _ = kkt.solve(self.structure, self.slopes, self.eliminated, factor, dual, none, fixed)
         return np.asarray(z)
 
 
@@ -88,7 +86,7 @@ class Structured:
             _Course(optimum, self._system, number)
             for number in range(len(self._system.structure.chains))
         ]
-        where = {}
+        where: dict[int, tuple[int, int]] = {}
         for number, course in enumerate(self._chains):
             where |= {k: (number, member) for member, k in enumerate(course.trajectories)}
         self._where = where
@@ -138,7 +136,9 @@ def _factorised(
     scale = scale if scale > 0 else 1.0
     for prior in priors:
         found = _with_shift(optimum, structure, blocks, eliminated, hessian, scale, prior)
-        if found is not None and (prior or len(priors) == 1 or not _starts_are_free(found, optimum)):
+        if found is not None and (
+            prior or len(priors) == 1 or not _starts_are_free(found, optimum)
+        ):
             return found
     raise NotConvex
 
@@ -146,9 +146,9 @@ def _factorised(
 def _with_shift(
     optimum: Optimum,
     structure: Structure,
-    blocks: tuple[kkt.Slopes, ...],
+    blocks: tuple[Slopes, ...],
     eliminated: tuple[kkt.Eliminated, ...],
-    hessian: kkt.Curvature,
+    hessian: Curvature,
     scale: float,
     prior: float,
 ) -> _System | None:
@@ -212,10 +212,10 @@ def _square_at(
     chain: Chain = system.structure.chains[number]
     d = chain.first.shape[1]
     if boundary == 0:
-        at, there = chain.first, np.ones(len(chain.first), bool)
+        at, there = np.asarray(chain.first), np.ones(len(chain.first), bool)
     else:
-        at = chain.inner[:, boundary - 1, chain.inner.shape[2] - d :]
-        there = ~chain.padding[:, boundary - 1]
+        at = np.asarray(chain.inner[:, boundary - 1, chain.inner.shape[2] - d :])
+        there = ~np.asarray(chain.padding[:, boundary - 1])
     at = np.where(there[:, None], at, 0)
     square = np.zeros((len(at), d, d))
     for state in range(d):
@@ -244,16 +244,15 @@ class _Course:
         count, length = t_l.shape[:2]
         self.roots = np.zeros((count, length, self.d, self.d))
         self.roots_free = np.zeros_like(self.roots)
-        grown = np.inf
-        self.num_kept = 0
+        unit = np.broadcast_to(np.eye(self.d), (count, self.d, self.d))
+        product, self.num_kept = unit, 0
         for boundary in range(length):
             if boundary:
                 product = last[:, boundary - 1] @ product
-                grown = np.abs(product).max(initial=0.0)
-            if boundary == 0 or not grown <= _GROWTH:
+            if boundary == 0 or not np.abs(product).max(initial=0.0) <= _GROWTH:
                 square, size = _square_at(system, optimum, number, boundary)
                 anchor, anchor_free, kept = _roots(square, size, system)
-                product = np.broadcast_to(np.eye(self.d), square.shape).copy()
+                product = unit
                 self.num_kept = self.num_kept if boundary else kept
             self.roots[:, boundary] = product @ anchor
             self.roots_free[:, boundary] = product @ anchor_free
@@ -269,8 +268,8 @@ class _Course:
         parts = []
         for left, factor in zip(from_head, (head.kept, head.free), strict=True):
             parts.append(np.concatenate([left, t_l @ left + t_w @ factor[local]], axis=1))
-        for left in (self.roots[member, here], self.roots_free[member, here]):
-            parts.append(np.concatenate([left, t_l @ left], axis=1))
+        own = (self.roots[member, here], self.roots_free[member, here])
+        parts += [np.concatenate([left, t_l @ left], axis=1) for left in own]
         nodes = rows.shape[1]
         inside = grid.interval_nodes[interval]  # type: ignore[attr-defined]
         # On a node the interpolant is the node's state.
