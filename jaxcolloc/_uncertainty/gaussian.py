@@ -18,7 +18,7 @@ from scipy.linalg import lapack
 ROUNDING = 1e-11
 # The exact Hessian feels that tolerance to first order: what it says of directions with smaller
 # eigenvalues than this share of the largest is not relied on.
-DOUBTFUL = 1e-4
+DOUBTFUL = 3e-6
 
 
 class Reduced(NamedTuple):

@@ -24,6 +24,8 @@ _BLIND = 1e-9
 _TOGETHER = 256
 # Variances below this share of the largest are rounding.
 _TINY = 1e-14
+# Negative ones are, down to this share.
+_NEGATIVE = 1e-8
 
 
 class Sparse:
@@ -36,7 +38,7 @@ class Sparse:
         self._at = np.full(len(optimum.z), -1)
         self._at[self._free] = np.arange(len(self._free))
         self._theta = np.concatenate([np.arange(head), optimum.starts.ravel()])
-        size = np.maximum(np.abs(optimum.z), 1e-3)
+        size = np.maximum(np.abs(optimum.z), 1.0)
         structure = nlp.gauss_newton_structure if gauss_newton else nlp.hessian_structure
         values = optimum.precision(gauss_newton)
         own = structure[0] == structure[1]
@@ -77,7 +79,7 @@ class Sparse:
         variances, vectors = np.linalg.eigh((scaled + scaled.T) / 2)
         largest = 1 / (_BLIND * self._scale)
         if not prior and (
-            variances[-1] > largest or variances[0] < -1e-8 * max(abs(variances[-1]), 1e-300)
+            variances[-1] > largest or variances[0] < -_NEGATIVE * max(abs(variances[-1]), 1e-300)
         ):
             return False
         self._split(variances, vectors, 0.5 * largest)
@@ -86,7 +88,7 @@ class Sparse:
     def _split(self, variances: np.ndarray, vectors: np.ndarray, most: float) -> None:
         """Sort the directions into those that are kept, free, and none at all."""
         # A negative variance is a curvature that is not positive: no number either.
-        negative = variances < -_TINY * np.abs(variances).max(initial=0.0)
+        negative = variances < -_NEGATIVE * np.abs(variances).max(initial=0.0)
         dark = (variances > most) | negative
         kept = ~dark & (variances > _TINY * np.abs(variances[~dark]).max(initial=0.0))
         theta = self._size[:, None] * vectors
