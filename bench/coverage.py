@@ -248,7 +248,12 @@ def run(name: str, draws: int, l2: float, curvature: str) -> dict[str, Any]:
         return float(np.mean([np.mean(row[key]) for row in good if key in row]))
 
     each = np.mean([row["constants"] for row in good], axis=0) if good else np.array([np.nan])
-    found = {"system": name, "draws": draws, "solved": len(good), "start": experiment.start.result.name}
+    found = {
+        "system": name,
+        "draws": draws,
+        "solved": len(good),
+        "start": experiment.start.result.name,
+    }
     if good:
         found |= {key: mean(key) for key in ("constants", "band", "noisy", "parameters")}
         found |= {"least": float(each.min()), "most": float(each.max())}

@@ -1,9 +1,9 @@
 """What the data leave free, said by the names of leaves; correlations, and the spectrum."""
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+
+from .parameters import Parameters
 
 
 # Shares of a free direction below this are none.
@@ -12,22 +12,6 @@ CORRELATED = 0.99
 # Eigenvalues over so many decades are called sloppy.
 SLOPPY = 6.0
 _MOST_NAMES = 6
-
-
-class Parameters(NamedTuple):
-    """All that is estimated but states within trajectories: the head, then initial states.
-
-    `value`: in the caller's units, and `rate` its derivative by the optimizer's variable, of which
-    `size` is the size; `positive`: whether that is on a scale of positive values; `of_net`: whether
-    it is a weight of a net.
-    """
-
-    names: list[str]
-    value: Float[np.ndarray, " parameter"]
-    rate: Float[np.ndarray, " parameter"]
-    positive: Bool[np.ndarray, " parameter"]
-    of_net: Bool[np.ndarray, " parameter"]
-    size: Float[np.ndarray, " parameter"]
 
 
 def free_sentences(

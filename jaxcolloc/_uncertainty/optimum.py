@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from .._nlp import NLP
 from .._precision import x64
@@ -16,7 +16,7 @@ class Optimum(NamedTuple):
 
     `factor`: what turns the objective's Hessian into the precision, for a noise of one.
     `jacobian`, `hessian`: the non-zeros of the constraints' Jacobian and of the Lagrangian's
-    Hessian, lower triangle.
+    Hessian, lower triangle. `starts`: the positions in `z` of the initial states.
     """
 
     nlp: NLP
@@ -26,6 +26,7 @@ class Optimum(NamedTuple):
     rows: Bool[np.ndarray, " constraint"]
     jacobian: Float[np.ndarray, " entry"]
     hessian: Float[np.ndarray, " entry"]
+    starts: Int[np.ndarray, "traj state"]
 
     @classmethod
     def of(cls, sol: Solution, factor: float) -> "Optimum":
@@ -37,7 +38,9 @@ class Optimum(NamedTuple):
             force = np.asarray(sol.multipliers.constraints)
             hessian = np.asarray(nlp.compiled.function("hessian")(z, force, 1.0))
         variables, rows = held(nlp, z, values, sol.multipliers, jacobian, hessian)
-        return cls(nlp, z, factor, variables, rows, jacobian, hessian)
+        first = nlp.layout.columns(np.asarray(nlp.layout.first_nodes))
+        starts = first[:, None] + np.arange(nlp.num_states)
+        return cls(nlp, z, factor, variables, rows, jacobian, hessian, starts)
 
     def precision(self, gauss_newton: bool) -> Float[np.ndarray, " entry"]:
         """The non-zeros of the precision's lower triangle."""
@@ -46,10 +49,3 @@ class Optimum(NamedTuple):
         with x64():
             values = self.nlp.compiled.function("gauss_newton")(self.z, 1.0)
             return self.factor * np.asarray(values)
-
-    @property
-    def starts(self) -> np.ndarray:
-        """The positions in `z` of the initial states, shape `(traj, state)`."""
-        layout = self.nlp.layout
-        first = layout.columns(np.asarray(layout.first_nodes))
-        return np.asarray(first[:, None] + np.arange(layout.num_states))

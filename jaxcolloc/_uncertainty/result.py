@@ -18,9 +18,9 @@ from . import identifiability, printing, sensitivities
 from .along import Along, Factorised
 from .bands import Band
 from .gaussian import Variance
-from .identifiability import Parameters
-from .names import Named, Where, chosen
+from .names import Named, Where, chosen, named_leaves, theta_values
 from .noise import Noise
+from .parameters import Parameters, parameters_of
 from .predictions import Prediction
 
 
@@ -45,13 +45,21 @@ class Uncertainty(eqx.Module):
     curvature: str = eqx.field(static=True)
     noise: Noise
     factorised: Factorised
-    leaves: list[Named]
-    parameters: Parameters
     held: Bool[np.ndarray, " parameter"]
 
     @property
     def _nlp(self) -> NLP:
         return self.solution.nlp
+
+    @functools.cached_property
+    def leaves(self) -> list[Named]:
+        """The leaves that are trained, unknowns and initial states, with their names."""
+        return named_leaves(self._nlp)
+
+    @functools.cached_property
+    def parameters(self) -> Parameters:
+        """All of their entries: names, values, sizes."""
+        return parameters_of(self._nlp, self.leaves, np.asarray(self.solution.z, np.float64))
 
     @functools.cached_property
     def _all(self) -> Along:
@@ -122,8 +130,6 @@ class Uncertainty(eqx.Module):
 
     @functools.cached_property
     def _raw(self) -> Float[np.ndarray, " parameter"]:
-        from .names import theta_values
-
         return theta_values(self._nlp, np.asarray(self.solution.z, np.float64))
 
     def covariance(self, *where: Where, trajectory: int | None = None) -> Any:
@@ -401,7 +407,7 @@ class Uncertainty(eqx.Module):
         return printing.screen(self)
 
     def __repr__(self) -> str:
-        return f"Uncertainty({len(self.parameters.names)} parameters, {self.curvature} curvature)"
+        return f"Uncertainty({len(self.held)} parameters, {self.curvature} curvature)"
 
 
 def _sampled(band: Band, draws: np.ndarray) -> Band:

@@ -7,6 +7,7 @@ so close that no sensitivity between them grows beyond a thousand, whatever it d
 trajectory.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,11 @@ def takes(optimum: Optimum) -> bool:
 
 
 class _System(NamedTuple):
-    """The factorised equations with one Hessian."""
+    """The factorised equations with one Hessian.
+
+    `scale`: the size of the data's precision. `prior`: what was added for initial states, as a
+    share of it. `firsts`: for each chain the covariances of its initial states for a given head.
+    """
 
     structure: Structure
     slopes: tuple[Slopes, ...]
@@ -59,6 +64,7 @@ class _System(NamedTuple):
     reduced: Reduced
     scale: float
     prior: float
+    firsts: tuple[np.ndarray, ...]
 
     def own(self, dual: np.ndarray, optimum: Optimum) -> np.ndarray:
         """The variables for a right-hand side, with the head held."""
@@ -80,7 +86,9 @@ class Structured:
         held = optimum.held[: optimum.nlp.layout.num_head]
         sight = None
         if not gauss_newton and is_doubtful(self._system.reduced, held):
-            sight = _factorised(optimum, True, (self._system.prior,)).reduced
+            # Without it the exact Hessian judges itself.
+            with contextlib.suppress(NotConvex):
+                sight = _factorised(optimum, True, (self._system.prior,)).reduced
         self.head = gaussian(self._system.reduced, held, sight)
         self._chains = [
             _Course(optimum, self._system, number)
@@ -135,7 +143,9 @@ def _factorised(
     scale = float((diagonal * size**2)[nlp.layout.num_head :].sum())
     scale = scale if scale > 0 else 1.0
     for prior in priors:
-        found = _with_shift(optimum, structure, blocks, eliminated, hessian, scale, prior)
+        found = _with_shift(
+            optimum, structure, blocks, eliminated, hessian, scale, prior, len(priors) > 1
+        )
         if found is not None and (
             prior or len(priors) == 1 or not _starts_are_free(found, optimum)
         ):
@@ -151,6 +161,7 @@ def _with_shift(
     hessian: Curvature,
     scale: float,
     prior: float,
+    with_firsts: bool,
 ) -> _System | None:
     """The system with a prior on initial states; None where the curvature is not positive."""
     head = structure.num_head
@@ -173,7 +184,13 @@ def _with_shift(
             matrix = np.where(held[:, None] | held, 0.0, matrix)
             total = _subtracted(structure, factor.stages) + np.abs(np.diag(matrix))
             reduced = Reduced(matrix, np.where(held, 0.0, total + _LEFT * shift))
-            return _System(structure, blocks, eliminated, factor.stages, reduced, scale, prior)
+            found = _System(structure, blocks, eliminated, factor.stages, reduced, scale, prior, ())
+            if not with_firsts:
+                return found
+            firsts = [
+                _square_at(found, optimum, number, 0)[0] for number in range(len(structure.chains))
+            ]
+            return found._replace(firsts=tuple(firsts))
         shift = _MORE * shift
     return None
 
@@ -189,8 +206,8 @@ def _subtracted(structure: Structure, stages: tuple[kkt.Stage, ...]) -> np.ndarr
 
 def _starts_are_free(system: _System, optimum: Optimum) -> bool:
     """Whether data leave initial states free for a given head."""
-    for number in range(len(system.structure.chains)):
-        square, size = _square_at(system, optimum, number, 0)
+    for number, chain in enumerate(system.structure.chains):
+        square, size = system.firsts[number], _sizes(optimum, np.asarray(chain.first))
         if not np.all(np.isfinite(square)):
             return True
         scaled = square / (size[:, :, None] * size[:, None])
@@ -222,8 +239,11 @@ def _square_at(
         dual = np.zeros(len(optimum.z))
         dual[at[there, state]] = 1.0
         square[there, :, state] = system.own(dual, optimum)[at[there]]
-    size = np.maximum(np.abs(optimum.z[at]), 1e-3)
-    return (square + square.swapaxes(1, 2)) / 2, size
+    return (square + square.swapaxes(1, 2)) / 2, _sizes(optimum, at)
+
+
+def _sizes(optimum: Optimum, at: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(np.abs(optimum.z[at]), 1e-3))
 
 
 class _Course:
@@ -250,7 +270,13 @@ class _Course:
             if boundary:
                 product = last[:, boundary - 1] @ product
             if boundary == 0 or not np.abs(product).max(initial=0.0) <= _GROWTH:
-                square, size = _square_at(system, optimum, number, boundary)
+                if boundary:
+                    square, size = _square_at(system, optimum, number, boundary)
+                else:
+                    square, size = (
+                        system.firsts[number],
+                        _sizes(optimum, np.asarray(self.chain.first)),
+                    )
                 anchor, anchor_free, kept = _roots(square, size, system)
                 product = unit
                 self.num_kept = self.num_kept if boundary else kept

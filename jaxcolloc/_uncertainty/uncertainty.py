@@ -5,12 +5,10 @@ import numpy as np
 from .._check import choice
 from .._interior_point import InteriorPoint
 from .._loss import PseudoHuber
-from .._nlp import NLP
 from .._solution import Solution, check_solution
 from . import structured
 from .along import Factorised
-from .identifiability import Parameters
-from .names import Named, named_leaves, theta_values
+from .names import theta_values
 from .noise import is_profiled, noise_of, precision_factor
 from .optimum import Optimum
 from .predictions import Prediction
@@ -30,12 +28,12 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
         bands = u.bands(ts)
 
     The negative log-posterior is taken for its second-order expansion at the optimum, so that all
-    is Gaussian with the covariance
+    is Gaussian. The covariance is the block of the variables in the inverse of the KKT matrix,
 
-    $$\Sigma = \begin{pmatrix} P & A^T \\ A & 0 \end{pmatrix}^{-1}_{zz}, \qquad
+    $$\mathrm{Cov} = P^{-1} - P^{-1} A^T (A P^{-1} A^T)^{-1} A P^{-1}, \qquad
       P = c \, \nabla^2 L, \quad c = \frac{N}{2 \hat\sigma^2} \text{ or } N,$$
 
-    where $L$ is the Lagrangian, $A$ the Jacobian of the model's equations and of the active
+    (written for a $P$ that has an inverse), where $L$ is the Lagrangian, $A$ the Jacobian of the model's equations and of the active
     constraints, and $N$ the number of observation times. Under `jc.squared_error` measurements with
     weight $w$ have the variance $\sigma^2 / w$ with one unknown $\sigma$, estimated as
     $\hat\sigma^2 = \sum w r^2 / (n - p)$ from $n$ measured values and $p$ effective parameters, and
@@ -69,15 +67,12 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     nlp = sol.nlp
     optimum = Optimum.of(sol, precision_factor(nlp))
     factorised = _factorised(optimum, curvature == "gauss_newton")
-    leaves = named_leaves(nlp)
     noise = noise_of(sol, _num_parameters(sol, optimum, factorised))
     return Uncertainty(
         solution=sol,
         curvature=curvature,
         noise=noise,
         factorised=factorised,
-        leaves=leaves,
-        parameters=_parameters(nlp, leaves, optimum.z),
         held=np.concatenate(
             [optimum.held[: nlp.layout.num_head], optimum.held[optimum.starts].ravel()]
         ),
@@ -138,29 +133,3 @@ def _num_parameters(sol: Solution, optimum: Optimum, factorised: Factorised) -> 
             leverage = leverage * (1 + (miss / nlp.settings.loss.delta) ** 2) ** -1.5
         total += float(leverage.sum())
     return min(total, float(factorised.num_kept))
-
-
-def _parameters(nlp: NLP, leaves: list[Named], z: np.ndarray) -> Parameters:
-    """All parameters with their names and sizes."""
-    raw = theta_values(nlp, z)
-    head = nlp.layout.num_head
-    units = np.concatenate([np.ones(head), np.tile(nlp.parts.scale.state, len(nlp.grids))])
-    value, rate, size = np.zeros(len(raw)), np.ones(len(raw)), np.ones(len(raw))
-    positive, of_net = np.zeros(len(raw), bool), np.zeros(len(raw), bool)
-    names = [""] * len(raw)
-    for leaf in leaves:
-        at = leaf.at
-        value[at] = leaf.outward(raw[at], units[at]).ravel()
-        rate[at] = units[at] if leaf.scale is None else leaf.scale.rate(raw[at])
-        own = np.abs(value[at] / rate[at])
-        if leaf.of_net.all() and len(at):
-            own = np.maximum(own, np.sqrt(np.mean(own**2)))
-        if leaf.scale is not None:
-            positive[at] = leaf.scale.positive
-        size[at], of_net[at] = np.where(own > 0, own, 1.0), leaf.of_net
-        for place, name in zip(at, leaf.entries, strict=True):
-            names[place] = name
-    for k, states in enumerate(nlp.states_at(z)):
-        at = head + k * nlp.num_states + np.arange(nlp.num_states)
-        size[at] = np.maximum(size[at], states.std(axis=0) / rate[at])
-    return Parameters(names, value, rate, positive, of_net, size)
