@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.linalg import lapack
 
 
 # Eigenvalues below this share of the largest are rounding, and what is left of a direction that is
@@ -56,19 +55,20 @@ class Variance(NamedTuple):
         return np.where(self.free > self.kept, np.inf, self.kept)
 
 
-def sum_of_squares(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The squared length of each row of `rows @ columns`."""
-    product = rows @ columns
-    return np.asarray((product**2).sum(axis=-1))
-
-
 def is_doubtful(reduced: Reduced, held: Bool[np.ndarray, " head"]) -> bool:
     """Whether the reduced Hessian has directions that may be free."""
     if held.all():
         return False
     matrix = _scaled(reduced, held, _units(reduced, held))
-    _, failed = lapack.dpotrf(matrix - DOUBTFUL * _most(matrix) * np.eye(len(matrix)))
-    return bool(failed)
+    return not _is_positive(matrix - DOUBTFUL * _most(matrix) * np.eye(len(matrix)))
+
+
+def _is_positive(matrix: np.ndarray) -> bool:
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def _most(matrix: np.ndarray) -> float:
@@ -92,7 +92,7 @@ def gaussian(
     units = _units(judge, held)
     seen_by = _scaled(judge, held, units)
     floor = max(ROUNDING * _most(seen_by), float(np.finfo(float).tiny))
-    root, failed = lapack.dpotrf(seen_by - floor * np.eye(len(rows)))
+    failed = not _is_positive(seen_by - floor * np.eye(len(rows)))
     bent = np.zeros(len(rows), bool)
     if failed:
         values, vectors = np.linalg.eigh(seen_by)
@@ -112,8 +112,7 @@ def gaussian(
         seen = seen @ turn
     elif not failed:
         # All is well determined: no eigenvalues are needed.
-        root, _ = lapack.dpotrf(seen_by)
-        seen, values = lapack.dtrtri(root)[0], np.ones(len(rows))
+        seen, values = np.linalg.inv(np.linalg.cholesky(seen_by)).T, np.ones(len(rows))
     kept = seen[:, ~bent] / np.sqrt(values[~bent])
     dark = np.concatenate([dark, seen[:, bent]], axis=1) / np.sqrt(floor)
 

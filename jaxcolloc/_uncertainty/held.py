@@ -7,12 +7,10 @@ computed, with the variance that includes the bounds, of those that are near; it
 near zero.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Bool, Float
-from scipy.sparse.linalg import splu
 
 from .._nlp import NLP
 from .._trace import Multipliers
@@ -68,6 +66,9 @@ def held(
     variables, rows = of_z.equal.copy(), of_rows.equal.copy()
     if not (of_z.precision.any() or of_rows.precision.any()):
         return variables, rows
+    import scipy.sparse as sp
+    from scipy.sparse.linalg import splu
+
     count = len(z)
     lower = sp.coo_matrix((hessian, nlp.hessian_structure), (count, count)).tocsc()
     curvature = lower + sp.tril(lower, -1).T
@@ -88,13 +89,13 @@ def held(
     return variables, rows
 
 
-def _variances(lu: object, functionals: sp.csr_matrix) -> np.ndarray:
+def _variances(lu: Any, functionals: Any) -> np.ndarray:
     """The variances of some linear functions."""
     found = [np.zeros(0)]
     for first in range(0, functionals.shape[0], _TOGETHER):
         some = functionals[first : first + _TOGETHER].toarray().T
-        right = np.zeros((lu.shape[0], some.shape[1]))  # type: ignore[attr-defined]
+        right = np.zeros((lu.shape[0], some.shape[1]))
         right[: len(some)] = some
-        solved = lu.solve(right)[: len(some)]  # type: ignore[attr-defined]
+        solved = lu.solve(right)[: len(some)]
         found.append((some * solved).sum(axis=0))
     return np.concatenate(found)

@@ -8,10 +8,10 @@ states together determine all states, so that the directions in which they are f
 the problem; where there are some, a weak prior makes the matrix invertible.
 """
 
+from typing import Any
+
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float
-from scipy.sparse.linalg import splu
 
 from .along import Along
 from .gaussian import Gaussian
@@ -53,6 +53,9 @@ class Sparse:
         self, structure: tuple[np.ndarray, np.ndarray], values: np.ndarray, prior: float
     ) -> bool:
         """Factorise with this prior; whether that shows no free direction, or stands for them."""
+        import scipy.sparse as sp
+        from scipy.sparse.linalg import splu
+
         optimum, count = self.optimum, len(self.optimum.z)
         lower = sp.coo_matrix((values, structure), (count, count)).tocsc()
         precision = lower + sp.tril(lower, -1).T
@@ -65,7 +68,7 @@ class Sparse:
         precision = (precision + sp.diags(weak)).tocsr()[self._free][:, self._free]
         self._num_rows = jacobian.shape[0]
         matrix = sp.bmat([[precision, jacobian.T], [jacobian, None]], format="csc")
-        self._matrix = matrix
+        self._matrix: Any = matrix
         try:
             self._lu = splu(matrix)
         except RuntimeError:

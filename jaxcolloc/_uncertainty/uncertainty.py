@@ -33,11 +33,12 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     $$\mathrm{Cov} = P^{-1} - P^{-1} A^T (A P^{-1} A^T)^{-1} A P^{-1}, \qquad
       P = c \, \nabla^2 L, \quad c = \frac{N}{2 \hat\sigma^2} \text{ or } N,$$
 
-    (written for a $P$ that has an inverse), where $L$ is the Lagrangian, $A$ the Jacobian of the model's equations and of the active
-    constraints, and $N$ the number of observation times. Under `jc.squared_error` measurements with
-    weight $w$ have the variance $\sigma^2 / w$ with one unknown $\sigma$, estimated as
-    $\hat\sigma^2 = \sum w r^2 / (n - p)$ from $n$ measured values and $p$ effective parameters, and
-    intervals are those of Student's t; a loss that is a negative log-likelihood knows the noise.
+    written here for a $P$ that has an inverse, where $L$ is the Lagrangian, $A$ the Jacobian of the
+    model's equations and of the active constraints, and $N$ the number of observation times. Under
+    `jc.squared_error` measurements with weight $w$ have the variance $\sigma^2 / w$ with one
+    unknown $\sigma$, estimated as $\hat\sigma^2 = \sum w r^2 / (n - p)$ from $n$ measured values
+    and $p$ effective parameters, and intervals are those of Student's t; a loss that is a negative
+    log-likelihood knows the noise.
 
     A ridge acts as a prior: a Gaussian about zero with the variance $\sigma^2 / (N \mathtt{l2})$
     (of unknowns: about their start), or $1 / (2 N \mathtt{l2})$ under a likelihood. Where the data
@@ -45,7 +46,8 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     prior determine has infinite standard errors; `print(u)` names it. Variables at active bounds
     are held: their error is zero.
 
-    It costs less than two iterations of the solve.
+    It costs one to two iterations of `jc.InteriorPoint`, and one more where a second Hessian must
+    say what is free.
 
     **Arguments:**
 
