@@ -94,6 +94,9 @@ from ._trace import Trace as Trace
 from ._trace import TrainingStep as TrainingStep
 from ._transcribe import transcribe as transcribe
 from ._transform import Linear, Log, Reciprocal, Softplus
+from ._uncertainty import Band as Band
+from ._uncertainty import Uncertainty as Uncertainty
+from ._uncertainty import uncertainty as uncertainty
 from ._verification import LATER as _LATER
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
@@ -108,6 +111,7 @@ __all__ = [
     "VERDICT",
     "AbstractScheme",
     "AbstractSolver",
+    "Band",
     "Chebyshev",
     "Conserving",
     "Constraint",
@@ -138,6 +142,7 @@ __all__ = [
     "Trace",
     "TrainingStep",
     "Trajectory",
+    "Uncertainty",
     "Unknown",
     "Verification",
     "datasets",
@@ -162,6 +167,7 @@ __all__ = [
     "solve_growing",
     "squared_error",
     "transcribe",
+    "uncertainty",
     "verify",
     "windows",
     "xavier",
