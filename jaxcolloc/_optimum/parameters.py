@@ -34,11 +34,11 @@ class Part(NamedTuple):
         return sum(map(math.prod, self.shapes))
 
     def leaves(self, p: Any) -> list[Any]:
-        """Its leaves, read from the flat vector of all parameters, whose last axis that is."""
+        """Its leaves, read from the flat vector of all parameters."""
         leaves, first = [], self.first
         for shape in self.shapes:
             size = math.prod(shape)
-            leaves.append(p[..., first : first + size].reshape(*p.shape[:-1], *shape))
+            leaves.append(p[first : first + size].reshape(shape))
             first += size
         return leaves
 
