@@ -128,15 +128,15 @@ class Host:
         found = self._found.pop(key, None)
         if found is None:
             with x64():
-                found = self._solved(p, key)
+                found = self._solved(p)
         self._found[key] = found
         while len(self._found) > _KEPT:
             self._found.popitem(last=False)
         return found
 
-    def _solved(self, p: np.ndarray, key: bytes) -> Found:
+    def _solved(self, p: np.ndarray) -> Found:
         nlp = self.places.nlp_at(p)
-        outcome = self._ends.get(key)
+        outcome = self._ends.get(p.tobytes())
         if outcome is None:
             outcome = self._run(self.solver, nlp, *self.start)
         if not outcome.result.ok:
@@ -159,15 +159,15 @@ class Host:
             return Found(outcome.z, multipliers, None, False, _NOT_REGULAR)
         self._mixed = Mixed(self.places) if self._mixed is None else self._mixed
         linear = Linearised(self.places, self._mixed, p, point)
-        self._remember(key, outcome, point)
-        return Found(point.z, point.multipliers, linear, point.weak, "")
-
-    def _remember(self, key: bytes, outcome: Outcome, point: Point) -> None:
-        """Keep the optimum to come back to, without its factorisation."""
         forces = point.forces
         end = Multipliers(point.multipliers, np.maximum(-forces, 0.0), np.maximum(forces, 0.0))
-        self._ends[key] = dataclasses.replace(outcome, z=point.z, multipliers=end, steps=())
-        most = max(_KEPT, _REMEMBERED // (3 * len(point.z) + len(point.multipliers)))
+        self.remember(p, dataclasses.replace(outcome, z=point.z, multipliers=end, steps=()))
+        return Found(point.z, point.multipliers, linear, point.weak, "")
+
+    def remember(self, p: np.ndarray, outcome: Outcome) -> None:
+        """Keep what solves for these parameters, to come back to, without a factorisation."""
+        self._ends[p.tobytes()] = outcome
+        most = max(_KEPT, _REMEMBERED // (3 * self.nlp.num_variables + self.nlp.num_constraints))
         while len(self._ends) > most:
             self._ends.popitem(last=False)
 

@@ -25,8 +25,9 @@ from .._nlp import NLP
 
 Solved = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-# Refinement ends at this relative residual, or after so many rounds.
-_PRECISE, _MOST_ROUNDS = 1e-14, 8
+# Refinement ends at this relative residual, or after so many rounds; a larger one than the last
+# number is no solution.
+_PRECISE, _MOST_ROUNDS, _ROUGH = 1e-14, 8, 1e-8
 # A matrix of entries near one is singular where a right-hand side is magnified by more than this:
 # with sixteen digits, four of a derivative's would be left.
 _SINGULAR = 1e12
@@ -100,6 +101,9 @@ class System:
             dx, dl = method.solve(left + method.stiffness * gap, missing)
             x, l = x + dx, l + dl
             force = force + np.where(method.soft, method.stiffness * (dx - gap), 0.0)
+        if not least <= _ROUGH * size:
+            # Not solved: the matrix is singular, or as good as that.
+            return np.full(len(dual), np.nan), np.full(len(primal), np.nan)
         return np.where(self.held, 0.0, best[0]), best[1]
 
     def _norm(self, dual: np.ndarray, primal: np.ndarray) -> float:
