@@ -17,7 +17,6 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from .._interior_point import blocks, kkt
-from .._interior_point.options import LOOSE_REGULARISATION
 from .._interior_point.problem import host_problem_of
 from .._interior_point.solver import InteriorPoint
 from .._nlp import NLP
@@ -27,7 +26,10 @@ Solved = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 # Refinement ends at this relative residual, or after so many rounds; a larger one than the last
 # number is no solution.
-_PRECISE, _MOST_ROUNDS, _ROUGH = 1e-14, 8, 1e-8
+_PRECISE, _MOST_ROUNDS, _ROUGH = 1e-14, 20, 1e-8
+# What holds a variable or an equation in the blockwise factorisation, until refinement has made it
+# hard: more loses digits of all else, less takes more rounds.
+_STIFFNESS = 1e6
 # A matrix of entries near one is singular where a right-hand side is magnified by more than this:
 # with sixteen digits, four of a derivative's would be left.
 _SINGULAR = 1e12
@@ -62,12 +64,15 @@ class System:
         finite = np.isfinite(hessian).all() and np.isfinite(jacobian).all()
         self._method: _Method | None = None
         if finite:
+            blockwise = InteriorPoint.takes(nlp)
             self._method = (
-                _Blockwise(nlp, z, hessian, jacobian, self)
-                if InteriorPoint.takes(nlp)
-                else _General(self)
+                _Blockwise(nlp, z, hessian, jacobian, self) if blockwise else _General(self)
             )
-        self.regular = bool(self._method is not None and self._method.good and self._determined())
+        self.regular = self._determined()
+        if not self.regular and isinstance(self._method, _Blockwise) and self._method.good:
+            # It has pivots inside blocks only.
+            self._method = _General(self)
+            self.regular = self._determined()
 
     def solve(self, r: np.ndarray, c: np.ndarray, h: np.ndarray) -> Solved:
         r"""$x$, $\lambda$ and $\nu$; entries of `c` and `h` where nothing is held do not count."""
@@ -135,6 +140,8 @@ class System:
 
     def _determined(self) -> bool:
         """Whether the matrix is far from singular: one right-hand side of noise tells."""
+        if self._method is None or not self._method.good:
+            return False
         n = len(self.held)
         noise = np.random.default_rng(0).uniform(0.5, 1.0, len(self.scale))
         noise *= np.where(np.arange(len(noise)) % 2 == 0, 1.0, -1.0)
@@ -150,7 +157,7 @@ class _Method(abc.ABC):
 
     good: bool
     soft: np.ndarray
-    stiffness = 1 / LOOSE_REGULARISATION
+    stiffness = _STIFFNESS
 
     @abc.abstractmethod
     def solve(self, dual: np.ndarray, primal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
