@@ -106,6 +106,10 @@ class Host:
                 result[index] = np.nan if linear is None else linear.backward(of_z, of_rows)
         return (result,)
 
+    def outcome(self, p: np.ndarray) -> Outcome | None:
+        """What solves for these parameters, as far as it is remembered."""
+        return self._ends.get(p.tobytes())
+
     @property
     def sizes(self) -> tuple[int, int]:
         """The numbers of variables and of constraints."""
@@ -139,6 +143,7 @@ class Host:
         outcome = self._ends.get(p.tobytes())
         if outcome is None:
             outcome = self._run(self.solver, nlp, *self.start)
+            self.remember(p, outcome)
         if not outcome.result.ok:
             reason = f"`optimum`: {_NOT_SOLVED.format(outcome.result.name)}"
             warnings.warn(f"{reason} {outcome.result.value}", stacklevel=2)
