@@ -72,7 +72,7 @@ _Picked = list[tuple[tuple[int, ...], np.ndarray, np.ndarray]]
 
 def _states(nlp: NLP) -> tuple[_Picked, Any]:
     layout, d = nlp.layout, nlp.num_states
-    picked = []
+    picked: _Picked = []
     for first, count in zip(layout.first_nodes, layout.node_counts, strict=True):
         at = layout.columns(first) + np.arange(count * d)
         picked.append(((count, d), at, nlp.units[at]))

@@ -1,4 +1,4 @@
-"""Derivatives of the optimum: finite differences of re-solved optima, closed forms, both solvers."""
+"""Derivatives of the optimum: finite differences of re-solved ones, closed forms, both solvers."""
 
 import dataclasses
 import importlib
@@ -15,6 +15,7 @@ import jaxcolloc as jc
 
 
 optimum = importlib.import_module("jaxcolloc._optimum").optimum
+held_out_gradient = importlib.import_module("jaxcolloc._optimum.held_out").held_out_gradient
 sensitivity = importlib.import_module("jaxcolloc._sensitivity").sensitivity
 SOLVERS = [jc.InteriorPoint(), jc.Ipopt()]
 BY_KIND = pytest.mark.parametrize("solver", SOLVERS, ids=["interior_point", "ipopt"])
@@ -414,3 +415,32 @@ def test_bad_parameters_are_refused(nlp, sol):
         sensitivity(sol, "data")
     with pytest.raises(ValueError, match="`where` must pick"):
         sensitivity(sol, "ys", lambda m: 3.0)
+
+
+def test_the_ridge_by_the_gradient_of_a_held_out_error():
+    """An error whose least is known: three solves come close to it."""
+    noise = np.random.default_rng(1).normal(size=(11, 2))
+    data = jc.Trajectory(LINE, np.stack([0.5 * LINE, 0.15 * LINE**2], axis=1) + 0.1 * noise, 2.0)
+    grid = jc.Grid.uniform(0, 2, 4, jc.Radau(3))
+    nlp = jc.transcribe(Affine(jnp.ones(2)), data, grid, l2=1e-2)
+    start = jc.guess(nlp, weights="as_given")
+    wanted = jc.solve(nlp.with_l2(6e-2), jc.Ipopt(tol=1e-10), start).model.w
+
+    def error(sol):
+        return float(1e-3 + np.sum((nlp.head(sol.z) - np.asarray(wanted)) ** 2))
+
+    tried = held_out_gradient(nlp, error, jc.InteriorPoint(), start)
+    assert len(tried) == 3
+    logs = [np.log10(item.l2) for item in tried]
+    np.testing.assert_allclose(logs, [item.decades - 2 for item in tried], atol=1e-12)
+    assert logs[:2] == [-2.0, -1.0]
+    assert abs(logs[2] - np.log10(6e-2)) < 0.25
+    assert tried[2].error < min(tried[0].error, tried[1].error)
+    for item in tried:
+        ends = []
+        for sign in (1, -1):
+            other = nlp.with_l2(item.l2 * 10 ** (1e-4 * sign))
+            ends.append(np.log(error(jc.solve(other, jc.Ipopt(tol=1e-10), item.solution))))
+        assert item.slope == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-3, abs=1e-6)
+    flat = held_out_gradient(nlp, lambda sol: 1.0, jc.Ipopt(), start)
+    assert [item.slope for item in flat] == [0.0]

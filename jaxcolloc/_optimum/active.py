@@ -95,13 +95,13 @@ def polished(nlp: NLP, z: np.ndarray, multipliers: Multipliers) -> Point | None:
     values = np.asarray(nlp.compiled.function("constraints")(z))
     hessian = np.asarray(nlp.compiled.function("hessian")(z, multipliers.constraints, 1.0))
     unit = float(np.max(np.abs(hessian), initial=0.0)) or 1.0
-    l = np.asarray(multipliers.constraints)
+    duals = np.asarray(multipliers.constraints)
     held = variables.first(z, np.asarray(multipliers.lower), np.asarray(multipliers.upper), unit)
-    rows = constraints.first(values, np.maximum(-l, 0), np.maximum(l, 0), unit)
+    rows = constraints.first(values, np.maximum(-duals, 0), np.maximum(duals, 0), unit)
     z, before = z.copy(), np.inf
     for _ in range(_MOST_STEPS):
-        l = np.where(rows == FREE, 0.0, l)
-        system = System(nlp, z, l, held != FREE, rows != FREE)
+        duals = np.where(rows == FREE, 0.0, duals)
+        system = System(nlp, z, duals, held != FREE, rows != FREE)
         if not system.regular:
             return None
         dz, new, force = system.solve(
@@ -110,16 +110,16 @@ def polished(nlp: NLP, z: np.ndarray, multipliers: Multipliers) -> Point | None:
             variables.target(held) - z,
         )
         z = np.where(held != FREE, variables.target(held), z + dz)
-        change = max(_relative(dz, z, 1e-6), _relative(new - l, l, 1e-6 * system.unit))
-        l = new
+        change = max(_relative(dz, z, 1e-6), _relative(new - duals, duals, 1e-6 * system.unit))
+        duals = new
         values = np.asarray(nlp.compiled.function("constraints")(z))
         next_held = variables.corrected(held, z, force, system.unit)
-        next_rows = constraints.corrected(rows, values, l, system.unit)
+        next_rows = constraints.corrected(rows, values, duals, system.unit)
         same = np.array_equal(next_held, held) and np.array_equal(next_rows, rows)
         if same and (change < _STEP or (change < _ROUGH and change > 0.3 * before)):
             weak = variables.weak(held, z, force, system.unit)
-            weak |= constraints.weak(rows, values, l, system.unit)
-            return Point(z, l, force, held, rows, system, weak)
+            weak |= constraints.weak(rows, values, duals, system.unit)
+            return Point(z, duals, force, held, rows, system, weak)
         if not np.isfinite(change):
             return None
         before = change if same else np.inf

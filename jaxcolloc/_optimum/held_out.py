@@ -75,7 +75,8 @@ def held_out_gradient(
     place: float | None = 0.0
     while place is not None and len(tried) < solves:
         if tried:
-            near = min(tried, key=lambda item: abs(item.decades - place)).solution
+            distances = [abs(item.decades - place) for item in tried]
+            near = tried[int(np.argmin(distances))].solution
             host.start = near.z, near.multipliers
         tried.append(_solved(host, first, place, error))
         place = _next(tried)

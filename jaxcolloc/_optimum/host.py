@@ -30,11 +30,12 @@ _REMEMBERED = 20_000_000
 # A solve whose end does not lead to the optimum is tightened to this once.
 _TIGHT = 1e-9
 
-_NOT_SOLVED = "the solver has not converged ({}), so the optimum's derivatives are NaN."
+_NOT_SOLVED = "The solver has not converged, so that the optimum's derivatives are NaN ({}): "
 _NOT_REGULAR = (
-    "The optimum has no derivative: its optimality conditions are singular. Either the data leave "
-    "directions of weights or states free (raise `l2`, give priors, or take fewer weights), or "
-    "active constraints repeat one another. Derivatives are NaN."
+    "The optimum has no derivative, so that NaN is returned: its optimality conditions are "
+    "singular or not those of a minimum. The data may leave directions of weights or states free "
+    "(raise `l2`, or take fewer weights), active constraints may repeat one another, or the solver "
+    "may have stopped at a saddle point (start it elsewhere)."
 )
 _WEAKLY = (
     "Some bounds or constraints are only weakly active (at the bound with a multiplier near zero, "
@@ -145,8 +146,8 @@ class Host:
             outcome = self._run(self.solver, nlp, *self.start)
             self.remember(p, outcome)
         if not outcome.result.ok:
-            reason = f"`optimum`: {_NOT_SOLVED.format(outcome.result.name)}"
-            warnings.warn(f"{reason} {outcome.result.value}", stacklevel=2)
+            reason = _NOT_SOLVED.format(outcome.result.name) + outcome.result.value
+            warnings.warn(reason, stacklevel=2)
             multipliers = np.full(nlp.num_constraints, np.nan)
             return Found(outcome.z, multipliers, None, False, reason)
         point = self._point(nlp, outcome)
@@ -219,5 +220,3 @@ def _pairs(*arrays: Any) -> tuple[tuple[int, ...], Iterator[tuple[Any, list[np.n
 def _taken(item: np.ndarray, index: tuple[int, ...]) -> np.ndarray:
     lead = item.shape[:-1]
     return item[tuple(0 if size == 1 else i for i, size in zip(index, lead, strict=True))]
-
-

@@ -16,6 +16,11 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 
+# What mypy has no types for.
+_shape: Any = jax.ShapeDtypeStruct
+_zeros: Any = ad
+
+
 class Differentiable(Protocol):
     """What the host offers; arrays may have axes in front, of length one for what is the same."""
 
@@ -30,7 +35,7 @@ def implicit(host: Differentiable) -> Callable[[Any], tuple[Array, Array]]:
     """Variables and multipliers as a function of the flat parameters."""
 
     def values(p: Any) -> tuple[Array, Array]:
-        shapes = tuple(jax.ShapeDtypeStruct((size,), p.dtype) for size in host.sizes)
+        shapes = tuple(_shape((size,), p.dtype) for size in host.sizes)
         z, multipliers = jax.pure_callback(host.values, shapes, p, vmap_method="expand_dims")
         return z, multipliers
 
@@ -47,22 +52,20 @@ def implicit(host: Differentiable) -> Callable[[Any], tuple[Array, Array]]:
 
 # Takes `(p, dp)` to changes of variables and multipliers, or `(p, z, multipliers)` to the cotangent
 # of the parameters. All axes but the last are batches; those of `p` may have length one.
-_derivative = Primitive("derivative_of_optimum")
+_derivative: Any = Primitive("derivative_of_optimum")
 _derivative.multiple_results = True
 
 
 def _shapes(p: Any, *vectors: Any, host: Differentiable, forward: bool) -> list[Any]:
     batch = vectors[0].shape[:-1]
     sizes = host.sizes if forward else (p.shape[-1],)
-    return [jax.ShapeDtypeStruct((*batch, size), p.dtype) for size in sizes]
+    return [_shape((*batch, size), p.dtype) for size in sizes]
 
 
-@_derivative.def_abstract_eval
 def _abstract(p: Any, *vectors: Any, **way: Any) -> list[Any]:
     return [jax.core.ShapedArray(item.shape, item.dtype) for item in _shapes(p, *vectors, **way)]
 
 
-@_derivative.def_impl
 def _evaluate(p: Any, *vectors: Any, host: Differentiable, forward: bool) -> list[Any]:
     found = (host.forward if forward else host.backward)(p, *vectors)
     return [jax.device_put(item) for item in found]
@@ -97,20 +100,17 @@ def _jvp(primals: Any, tangents: Any, **way: Any) -> tuple[list[Any], list[Any]]
             "need third ones of the model."
         )
     found = _derivative.bind(*primals, **way)
-    if all(type(item) is ad.Zero for item in tangents[1:]):
-        return found, [ad.Zero.from_primal_value(item) for item in found]
-    along = [ad.instantiate_zeros(item) for item in tangents[1:]]
+    along = [_zeros.instantiate_zeros(item) for item in tangents[1:]]
     return found, _derivative.bind(primals[0], *along, **way)
 
 
 def _transposed(cotangents: Any, p: Any, *vectors: Any, host: Any, forward: bool) -> list[Any]:
-    given = [
-        jnp.zeros(item.aval.shape, item.aval.dtype) if type(item) is ad.Zero else item
-        for item in cotangents
-    ]
+    given = [_zeros.instantiate_zeros(item) for item in cotangents]
     return [None, *_derivative.bind(p, *given, host=host, forward=not forward)]
 
 
+_derivative.def_abstract_eval(_abstract)
+_derivative.def_impl(_evaluate)
 ad.primitive_jvps[_derivative] = _jvp
 ad.primitive_transposes[_derivative] = _transposed
 batching.primitive_batchers[_derivative] = _batched

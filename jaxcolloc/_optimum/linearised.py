@@ -32,9 +32,7 @@ class Mixed:
         self._forward = jax.jit(self._along)
         self._backward = jax.jit(self._gradient)
 
-    def forward(
-        self, p: np.ndarray, point: Point, dp: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, p: np.ndarray, point: Point, dp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The changes of the Lagrangian's gradient and of the constraints with the parameters."""
         found = self._forward(p, point.z, point.multipliers, dp)
         return np.asarray(found[0]), np.asarray(found[1])
@@ -92,6 +90,4 @@ class Linearised:
         u, v, w = self._point.system.solve(z, multipliers, np.zeros(len(z)))
         found = -self._mixed.backward(self._p, self._point, u, v)
         at = self._moves
-        return found + np.bincount(
-            self._source[at], (self._slope * w)[at], minlength=len(found)
-        )
+        return found + np.bincount(self._source[at], (self._slope * w)[at], minlength=len(found))

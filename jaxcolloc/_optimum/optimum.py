@@ -20,7 +20,7 @@ from .._solve import start_of
 from .._solver import AbstractSolver, check_solver
 from .host import Host
 from .implicit import implicit
-from .parameters import NAMES, Form, current, flatten
+from .parameters import NAMES, Form, current, flatten, flattened
 
 
 def optimum(nlp: NLP, solver: AbstractSolver, guess: Guess | Solution | Any) -> "Optimum":
@@ -170,8 +170,8 @@ class Optimum:
             p = jnp.concatenate([*flat, jnp.zeros(0)])
             z, multipliers = self._call(form)(p)
         else:
-            flat = [np.ravel(leaf) for leaf in leaves]
-            found = self.host(form).at(np.concatenate([*flat, np.zeros(0)]))
+            wide = [np.ravel(leaf) for leaf in leaves]
+            found = self.host(form).at(np.concatenate([*wide, np.zeros(0)]))
             dtype = caller_float()
             z, multipliers = jax.device_put(
                 (found.z.astype(dtype), found.multipliers.astype(dtype))
@@ -218,7 +218,7 @@ def _known(args: Any) -> Any:
 
 def _with_values(args: Any, known: Any, unknowns: Array) -> Any:
     """What `_known` has left of `args`, with fitted values for the unknowns."""
-    leaves, treedef = jtu.tree_flatten(args)
+    leaves, treedef = flattened(args)
     filled, first = [], 0
     for own, other in zip(leaves, treedef.flatten_up_to(known), strict=True):
         if not _is_unknown(own):

@@ -79,9 +79,7 @@ def flatten(nlp: NLP, given: dict[str, Any]) -> tuple[Form, list[Any]]:
         if name not in given:
             continue
         leaves, shapes, treedef = _READ[name](nlp, name, given[name])
-        leaves = [
-            _fitting(name, leaf, shape) for leaf, shape in zip(leaves, shapes, strict=True)
-        ]
+        leaves = [_fitting(name, leaf, shape) for leaf, shape in zip(leaves, shapes, strict=True)]
         part = Part(name, treedef, tuple(shapes), first)
         parts.append(part)
         every += leaves
@@ -104,6 +102,12 @@ def current(nlp: NLP, name: str) -> Any:
     if value is None:
         raise ValueError(f"`{name}` must be set in the NLP to be a parameter; it is None.")
     return value
+
+
+def flattened(tree: Any) -> tuple[list[Any], Any]:
+    """The leaves of a tree and its structure, for which mypy has no type."""
+    leaves, treedef = jtu.tree_flatten(tree)
+    return leaves, treedef
 
 
 def differentiable(leaf: Any) -> bool:
@@ -148,8 +152,8 @@ def _starts(nlp: NLP, name: str, value: Any) -> _Leaves:
 
 def _inputs(nlp: NLP, name: str, value: Any) -> _Leaves:
     values = _listed(nlp, name, value)
-    own, own_treedef = jtu.tree_flatten([item.args for item in nlp.trajectories])
-    found, treedef = jtu.tree_flatten(values)
+    own, own_treedef = flattened([item.args for item in nlp.trajectories])
+    found, treedef = flattened(values)
     if treedef != own_treedef:
         raise ValueError(
             "`args` must have the structure of those in the NLP: change leaves of "

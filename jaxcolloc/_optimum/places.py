@@ -23,7 +23,7 @@ from .._transcription.core import Compiled, Core
 from .._transcription.objective_terms import Quadratic
 from .._transcription.terms import Defects
 from .._transform import LINEAR
-from .parameters import Form
+from .parameters import Form, flattened
 
 
 # Marks are numbers from here on, each exact in float64; none of the caller's is so likely.
@@ -69,31 +69,24 @@ class Places:
         core = self._with_terms(nlp.compiled.host, p)
         ridge, others = self._ridge(p), core.quadratics[1:]
         at = nlp.compiled.host.quadratics[0].at
-        held = {"bounds": tuple(self.sides(p).value)}
+        bounds = self.sides(p).value
+        lower, upper = bounds[0], bounds[1]
         if set(np.flatnonzero(ridge.factor)) <= set(at.tolist()):
             chosen = Quadratic(at, ridge.factor[at], ridge.center[at])
             core = dataclasses.replace(core, quadratics=(chosen, *others))
-            return NLP(
-                dataclasses.replace(
-                    nlp.parts, compiled=Compiled(core, nlp.compiled), **held
-                )  # type: ignore[arg-type]
-            )
-        chosen = Quadratic.ridge(ridge.factor, ridge.center)
-        core, patterns = Core.build(
-            nlp.layout, core.equations, core.penalties, (chosen, *others),
-            (nlp.units, nlp.row_factors),
-        )  # fmt: skip
-        assert patterns is not None
-        return NLP(
-            dataclasses.replace(
-                nlp.parts,
-                compiled=Compiled(core, nlp.compiled),
-                jacobian_pattern=patterns[0],
-                hessian_pattern=patterns[1],
-                gauss_newton_pattern=patterns[2],
-                **held,  # type: ignore[arg-type]
-            )
+            patterns = None
+        else:
+            chosen = Quadratic.ridge(np.asarray(ridge.factor), np.asarray(ridge.center))
+            core, patterns = Core.build(
+                nlp.layout, core.equations, core.penalties, (chosen, *others),
+                (nlp.units, nlp.row_factors),
+            )  # fmt: skip
+        names = ("jacobian_pattern", "hessian_pattern", "gauss_newton_pattern")
+        changes: dict[str, Any] = (
+            {} if patterns is None else dict(zip(names, patterns, strict=True))
         )
+        changes |= {"compiled": Compiled(core, nlp.compiled), "bounds": (lower, upper)}
+        return NLP(dataclasses.replace(nlp.parts, **changes))
 
     def core_at(self, core: Core, p: AnyArray) -> Core:
         """A core with these parameters, for values and derivatives by `p`, in either driver.
@@ -147,7 +140,7 @@ class Places:
             if "weights" in trees:
                 changes["weights"] = trees["weights"][k]
             if "args" in trees:
-                leaves, treedef = jtu.tree_flatten(item.args)
+                leaves, treedef = flattened(item.args)
                 shown = treedef.flatten_up_to(trees["args"][k])
                 kept = [
                     own if mark is None else mark for own, mark in zip(leaves, shown, strict=True)

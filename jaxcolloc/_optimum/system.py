@@ -13,8 +13,6 @@ import abc
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from .._interior_point import blocks, kkt
 from .._interior_point.problem import host_problem_of
@@ -47,6 +45,9 @@ class System:
     def __init__(
         self, nlp: NLP, z: np.ndarray, multipliers: np.ndarray, held: np.ndarray, rows: np.ndarray
     ):
+        # It takes long to import.
+        from scipy import sparse
+
         call = nlp.compiled.function
         hessian = np.asarray(call("hessian")(z, multipliers, 1.0))
         _, gradient, constraints, jacobian = map(np.asarray, call("point")(z))
@@ -90,21 +91,21 @@ class System:
         """The solution with nothing moving that is held, in units of the Hessian."""
         method = self._method
         assert method is not None
-        x, l, force = np.zeros(len(dual)), np.zeros(len(primal)), np.zeros(len(dual))
-        best, least = (x, l), np.inf
+        x, y, force = np.zeros(len(dual)), np.zeros(len(primal)), np.zeros(len(dual))
+        best, least = (x, y), np.inf
         size = self._norm(dual, primal)
         for _ in range(_MOST_ROUNDS):
-            left = np.where(self.held & ~method.soft, 0.0, dual - self.w @ x - self.a.T @ l - force)
+            left = np.where(self.held & ~method.soft, 0.0, dual - self.w @ x - self.a.T @ y - force)
             missing = np.where(self.rows, primal - self.a @ x, 0.0)
             gap = np.where(method.soft, -x, 0.0)
             error = max(self._norm(left, missing), self._norm(gap, 0 * missing))
             if not error < 0.5 * least:
                 break
-            best, least = (x, l), error
+            best, least = (x, y), error
             if error <= _PRECISE * size:
                 break
             dx, dl = method.solve(left + method.stiffness * gap, missing)
-            x, l = x + dx, l + dl
+            x, y = x + dx, y + dl
             force = force + np.where(method.soft, method.stiffness * (dx - gap), 0.0)
         if not least <= _ROUGH * size:
             # Not solved: the matrix is singular, or as good as that.
@@ -147,8 +148,8 @@ class System:
         noise *= np.where(np.arange(len(noise)) % 2 == 0, 1.0, -1.0)
         noise = np.where(np.concatenate([~self.held, self.rows]), noise / self.scale, 0.0)
         with np.errstate(all="ignore"):
-            x, l = self._refined(noise[:n], noise[n:])
-            found = np.concatenate([x, l]) / self.scale
+            x, y = self._refined(noise[:n], noise[n:])
+            found = np.concatenate([x, y]) / self.scale
         return bool(np.all(np.isfinite(found)) and np.max(np.abs(found)) < _SINGULAR)
 
 
@@ -197,22 +198,23 @@ class _Blockwise(_Method):
 
     def solve(self, dual: np.ndarray, primal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(all="ignore"):
-            x, l = kkt.solve(
+            x, y = kkt.solve(
                 self.structure, self.slopes, self.eliminated, self.factor, dual,
                 primal * self.row_scale, self.hard,
             )  # fmt: skip
-        return x, l * self.row_scale
+        return x, y * self.row_scale
 
 
 class _General(_Method):
     """A sparse LU factorisation of all that is free."""
 
     def __init__(self, system: System):
+        from scipy import sparse
+        from scipy.sparse.linalg import splu
+
         self.free, self.rows = np.flatnonzero(~system.held), np.flatnonzero(system.rows)
         self.soft = np.zeros(len(system.held), bool)
-        self.scale = system.scale[
-            np.concatenate([self.free, len(system.held) + self.rows])
-        ]
+        self.scale = system.scale[np.concatenate([self.free, len(system.held) + self.rows])]
         w = system.w[self.free][:, self.free]
         a = system.a[self.rows][:, self.free]
         every = sparse.block_array([[w, a.T], [a, None]], format="coo")
@@ -229,15 +231,15 @@ class _General(_Method):
     def solve(self, dual: np.ndarray, primal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         right = np.concatenate([dual[self.free], primal[self.rows]])
         found = self.factor.solve(right * self.scale) * self.scale
-        x, l = np.zeros(len(dual)), np.zeros(len(primal))
-        x[self.free], l[self.rows] = np.split(found, [len(self.free)])
-        return x, l
+        x, y = np.zeros(len(dual)), np.zeros(len(primal))
+        x[self.free], y[self.rows] = np.split(found, [len(self.free)])
+        return x, y
 
 
-def _symmetric(
-    structure: tuple[np.ndarray, np.ndarray], values: np.ndarray, size: int
-) -> sparse.csr_array:
+def _symmetric(structure: tuple[np.ndarray, np.ndarray], values: np.ndarray, size: int) -> Any:
     """The matrix with this lower triangle."""
+    from scipy import sparse
+
     rows, columns = structure
     off = rows != columns
     every = np.concatenate([values, values[off]])
