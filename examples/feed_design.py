@@ -14,7 +14,6 @@ gradient steps in the levels of the feed, of which the total is given.
 """
 
 import time
-import warnings
 from typing import Any
 
 import equinox as eqx
@@ -54,6 +53,28 @@ class Hybrid(eqx.Module):
         return jnp.stack([growth - self.k * y[0], args(t) - growth / 0.5])
 
 
+def integrated(model: Any, ts: np.ndarray, y0: np.ndarray, args: Any, steps: int = 8) -> Any:
+    """The states at equally spaced times by Runge and Kutta's method, quick to differentiate."""
+    h = (ts[1] - ts[0]) / steps
+
+    def step(y: Any, t: Any) -> tuple[Any, None]:
+        # Within the step: the feed may jump at its start.
+        begin, end = t + 1e-9 * h, t + h
+        a = model(begin, y, args)
+        b = model(t + h / 2, y + h / 2 * a, args)
+        c = model(t + h / 2, y + h / 2 * b, args)
+        d = model(end, y + h * c, args)
+        return y + h / 6 * (a + 2 * b + 2 * c + d), None
+
+    def sample(y: Any, t: Any) -> tuple[Any, Any]:
+        y, _ = jax.lax.scan(step, y, t + h * jnp.arange(steps))
+        return y, y
+
+    first = jnp.asarray(y0)
+    _, rest = jax.lax.scan(sample, first, jnp.asarray(ts[:-1]))
+    return jnp.concatenate([first[None], rest])
+
+
 class Design:
     """The error of the fitted rate as a function of the feed's levels."""
 
@@ -72,7 +93,7 @@ class Design:
         nlp = jc.transcribe(model, data, grid, l2=l2)
         start = jc.solve(nlp, jc.InteriorPoint(), jc.guess(nlp, key=jax.random.key(1)))
         self.best = optimum(nlp, jc.InteriorPoint(), start)
-        self.slope = jax.value_and_grad(self.error)
+        self.slope = jax.jit(jax.value_and_grad(self.error))
 
     def inputs(self, logits: Any) -> jc.Input:
         """The feed: levels above zero with the given total."""
@@ -81,12 +102,12 @@ class Design:
 
     def run(self, logits: Any) -> Any:
         """What the samples would be without noise."""
-        return jc.simulate(Monod(), self.ts, START, self.inputs(logits))
+        return integrated(Monod(), self.ts, START, self.inputs(logits))
 
     def rates(self, logits: Any, noise: Any) -> Any:
         """The fitted rate for each draw of the noise."""
         feed, ys = self.inputs(logits), self.run(logits)
-        return jnp.stack([self.best(ys=ys + each, args=feed).model.k for each in noise])
+        return jax.vmap(lambda each: self.best(ys=ys + each, args=feed).model.k)(noise)
 
     def error(self, logits: Any) -> Any:
         """The logarithm of the rate's root mean square error."""
@@ -162,5 +183,4 @@ def draw(design: Design, found: dict[str, np.ndarray], logits: np.ndarray, outpu
 
 
 if __name__ == "__main__":
-    with warnings.catch_warnings():
-        main()
+    main()

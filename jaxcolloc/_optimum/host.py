@@ -30,7 +30,7 @@ _REMEMBERED = 20_000_000
 # A solve whose end does not lead to the optimum is tightened to this once.
 _TIGHT = 1e-9
 
-_NOT_SOLVED = "The solver has not converged, so that the optimum's derivatives are NaN ({}): "
+_NOT_SOLVED = "The solver has not converged, so that the optimum and its derivatives are NaN ({}): "
 _NOT_REGULAR = (
     "The optimum has no derivative, so that NaN is returned: its optimality conditions are "
     "singular or not those of a minimum. The data may leave directions of weights or states free "
@@ -149,7 +149,7 @@ class Host:
             reason = _NOT_SOLVED.format(outcome.result.name) + outcome.result.value
             warnings.warn(reason, stacklevel=2)
             multipliers = np.full(nlp.num_constraints, np.nan)
-            return Found(outcome.z, multipliers, None, False, reason)
+            return Found(np.full(len(outcome.z), np.nan), multipliers, None, False, reason)
         point = self._point(nlp, outcome)
         if point is None and outcome.multipliers is not None:
             solver = tightened(self.solver, _TIGHT)
