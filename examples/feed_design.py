@@ -137,7 +137,7 @@ def main() -> None:
     quick = chosen.quick
     begin = time.perf_counter()
     design = Design(windows=6, samples=13, draws=4 if quick else 16, width=3)
-    logits, errors = optimise(design, 6 if quick else 40, 0.3 if quick else 0.15)
+    logits, errors = optimise(design, 6 if quick else 20, 0.3 if quick else 0.15)
     rng = np.random.default_rng(1)
     fresh = jnp.asarray(NOISE * rng.normal(size=(20 if quick else 200, len(design.ts), 2)))
     found = {}
@@ -145,11 +145,11 @@ def main() -> None:
         rates = np.asarray(design.rates(each, fresh))
         found[name] = rates
         print(
-            f"{name}: k = {rates.mean():.4f} with standard deviation {rates.std():.4f} "
+            f"{name}: k = {rates.mean():.4f} with standard deviation {rates.std():.5f} "
             f"over {len(rates)} simulated experiments, truth {Monod().k}"
         )
     print(
-        f"{len(errors)} gradient steps, error {errors[0]:.4f} to {min(errors):.4f}, "
+        f"{len(errors)} gradient steps, error {errors[0]:.5f} to {min(errors):.5f}, "
         f"{time.perf_counter() - begin:.1f} s"
     )
     draw(design, found, logits, chosen.output)

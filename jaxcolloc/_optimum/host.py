@@ -27,8 +27,10 @@ from .places import Places
 _KEPT = 16
 # So many numbers are kept of optima before them, which spare the solve.
 _REMEMBERED = 20_000_000
-# A solve whose end does not lead to the optimum is tightened to this once.
+# A solve whose end does not lead to the optimum is tightened to this.
 _TIGHT = 1e-9
+# How far weights are moved, on the optimizer's scale, to leave a saddle point.
+_SHAKE = 1e-3
 
 _NOT_SOLVED = "The solver has not converged, so that the optimum and its derivatives are NaN ({}): "
 _NOT_REGULAR = (
@@ -150,12 +152,7 @@ class Host:
             warnings.warn(reason, stacklevel=2)
             multipliers = np.full(nlp.num_constraints, np.nan)
             return Found(np.full(len(outcome.z), np.nan), multipliers, None, False, reason)
-        point = self._point(nlp, outcome)
-        if point is None and outcome.multipliers is not None:
-            solver = tightened(self.solver, _TIGHT)
-            again = self._run(solver, nlp, outcome.z, outcome.multipliers)
-            outcome = again if again.result.ok else outcome
-            point = self._point(nlp, outcome)
+        outcome, point = self._followed(nlp, outcome)
         if point is None:
             multipliers = (
                 np.full(nlp.num_constraints, np.nan)
@@ -169,6 +166,25 @@ class Host:
         end = Multipliers(point.multipliers, np.maximum(-forces, 0.0), np.maximum(forces, 0.0))
         self.remember(p, dataclasses.replace(outcome, z=point.z, multipliers=end, steps=()))
         return Found(point.z, point.multipliers, linear, point.weak, "")
+
+    def _followed(self, nlp: NLP, outcome: Outcome) -> tuple[Outcome, Point | None]:
+        """The optimum that a solve has come near to, after another one where it has not.
+
+        The second is tighter; the third leaves what may have been a saddle point.
+        """
+        point = self._point(nlp, outcome)
+        if point is not None or outcome.multipliers is None:
+            return outcome, point
+        solver = tightened(self.solver, _TIGHT)
+        for shake in (0.0, _SHAKE):
+            z = outcome.z.copy()
+            head = z[: nlp.layout.num_head]
+            head += shake * np.random.default_rng(0).normal(size=len(head))
+            again = self._run(solver, nlp, nlp.inside(z), outcome.multipliers)
+            point = self._point(nlp, again) if again.result.ok else None
+            if point is not None:
+                return again, point
+        return outcome, None
 
     def remember(self, p: np.ndarray, outcome: Outcome) -> None:
         """Keep what solves for these parameters, to come back to, without a factorisation."""
