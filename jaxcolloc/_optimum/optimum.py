@@ -47,8 +47,8 @@ def optimum(nlp: NLP, solver: AbstractSolver, guess: Guess | Solution | Any) -> 
       and stay at the same one of several optima.
 
     **What is assumed:** the optimum is a strict one and no active constraint repeats others. Where
-    directions of weights or states are free, derivatives are NaN, with a warning; so they are where
-    the solver fails. Active bounds and inequalities are held active. At one that is active with no
+    directions of weights or states are free, derivatives are NaN, with a warning; where the solver
+    fails the optimum is NaN too. Second derivatives are refused. Active bounds and inequalities are held active. At one that is active with no
     multiplier the derivatives of both sides differ; those on the side where it stays active are
     returned, with a warning.
 
