@@ -48,9 +48,9 @@ def optimum(nlp: NLP, solver: AbstractSolver, guess: Guess | Solution | Any) -> 
 
     **What is assumed:** the optimum is a strict one and no active constraint repeats others. Where
     directions of weights or states are free, derivatives are NaN, with a warning; where the solver
-    fails the optimum is NaN too. Second derivatives are refused. Active bounds and inequalities are held active. At one that is active with no
-    multiplier the derivatives of both sides differ; those on the side where it stays active are
-    returned, with a warning.
+    fails the optimum is NaN too. Second derivatives are refused. Active bounds and inequalities are
+    held active. At one that is active with no multiplier the derivatives of both sides differ;
+    those on the side where it stays active are returned, with a warning.
 
     **Errors:** `ValueError` for arguments that are no NLP, solver or guess.
     """
