@@ -64,6 +64,9 @@ from ._loss import squared_error as squared_error
 from ._nlp import NLP as NLP
 from ._normalized import Normalized as Normalized
 from ._normalized import normalized as normalized
+from ._optimum import Optimum as Optimum
+from ._optimum import Solved as Solved
+from ._optimum import optimum as optimum
 from ._path import Path as Path
 from ._plot import plot as plot
 from ._plot import plot_trace as plot_trace
@@ -75,6 +78,7 @@ from ._scheme import Chebyshev as Chebyshev
 from ._scheme import GaussLegendre as GaussLegendre
 from ._scheme import Lobatto as Lobatto
 from ._scheme import Radau as Radau
+from ._sensitivity import sensitivity as sensitivity
 from ._sequential import fine_tune as fine_tune
 from ._settings import Settings as Settings
 from ._simulate import simulate as simulate

@@ -55,6 +55,15 @@ def test_lynx_hare(tmp_path):
     assert float(re.search(r"neural.*all 21 years ([\d.]+)", printed).group(1)) < 8.0
 
 
+@pytest.mark.slow
+def test_feed_design(tmp_path):
+    printed = run("feed_design.py", tmp_path, "--quick")
+    spread = [float(text) for text in re.findall(r"deviation ([\d.]+)", printed)]
+    assert spread[1] < 0.95 * spread[0]
+    first, last = map(float, re.search(r"error ([\d.]+) to ([\d.]+)", printed).groups())
+    assert last < 0.9 * first
+
+
 def write(path, header, rows):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
