@@ -25,7 +25,7 @@ from .._transcription.point_functions import VectorField
 
 Head = Float[np.ndarray, " head"]
 
-MATCHING_STEPS = 60
+MATCHING_STEPS = 30
 MATCHING_L2 = 1e-4
 _MATCHING_POINTS = 1000
 _POINTS_PER_GAP = 4
