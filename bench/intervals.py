@@ -13,9 +13,9 @@ the authors' code (github.com/MathBioCU/WENDy); the protein model is from Vyshem
 "Bayesian ranking of biochemical system models" (Bioinformatics 24, 2008), its Michaelis constant
 held at 0.3. Noise is Gaussian, 5% of each state's root mean square, 128 samples.
 
-    python bench/coverage.py                       # 200 draws of each
-    python bench/coverage.py --draws 20 --only logistic,hybrid
-    python bench/coverage.py --quick
+    python bench/intervals.py                       # 200 draws of each
+    python bench/intervals.py --draws 20 --only logistic,hybrid
+    python bench/intervals.py --quick
 """
 
 import argparse
