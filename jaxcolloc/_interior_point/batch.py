@@ -66,16 +66,18 @@ def run_in_threads(
 ) -> list[Outcome]:
     """Many NLPs of one shape, as many at a time as there are cores; the result of each."""
     with x64():
+        begin = time.perf_counter()
         problems = _problems(numbers, nlps, starts)
         # Compiles for all of them.
-        first = TracedIteration(numbers, problems[0], starts[0], warm[0])
+        first = TracedIteration(numbers, problems[0], starts[0], warm[0], begin)
     # The limit of time is that of them all.
     begin = time.perf_counter()
     runs = [Run(max_seconds=max_seconds, begin=begin) for _ in nlps]
 
     def one(k: int) -> Outcome:
         with x64():
-            own = TracedIteration(numbers, problems[k], starts[k], warm[k]) if k else first
+            new = (numbers, problems[k], starts[k], warm[k], begin)
+            own = TracedIteration(*new) if k else first
             return own.outcome(runs[k]).ended_by(runs[k])
 
     with concurrent.futures.ThreadPoolExecutor(min(cores(), len(nlps))) as pool:

@@ -53,15 +53,21 @@ class Numbers(NamedTuple):
 class _Iteration(abc.ABC):
     """One solve; to be used inside `x64()`.
 
-    `state` is the last one, `compile_seconds` what it took to get ready.
+    `state` is the last one, `compile_seconds` what it took to get ready since `begin`.
     """
 
-    def __init__(self, numbers: Numbers, problem: Problem, z: np.ndarray, warm: Multipliers | None):
+    def __init__(
+        self,
+        numbers: Numbers,
+        problem: Problem,
+        z: np.ndarray,
+        warm: Multipliers | None,
+        begin: float,
+    ):
         self.numbers, self.problem = numbers, problem
-        before = time.perf_counter()
         self.state = self._first(z, warm)
         self.start = time.perf_counter()
-        self.compile_seconds = self.start - before
+        self.compile_seconds = self.start - begin
 
     @abc.abstractmethod
     def _first(self, z: np.ndarray, warm: Multipliers | None) -> State:

@@ -1,6 +1,8 @@
 """InteriorPoint: a structured interior-point method, on the host or as one compiled loop."""
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -90,13 +92,14 @@ class InteriorPoint(AbstractSolver):
         multipliers: Multipliers | None,
         callback: StepCallback,
     ) -> Outcome:
+        on_host = self._on_host(nlp)
+        scaled = host_problem_of if on_host else problem_of
+        kind: Any = HostIteration if on_host else TracedIteration
         with x64():
+            begin = time.perf_counter()
             numbers = self._numbers(nlp)
-            if self._on_host(nlp):
-                problem = host_problem_of(nlp, z, numbers.gauss_newton)
-                return HostIteration(numbers, problem, z, multipliers).outcome(callback)
-            problem = problem_of(nlp, z, numbers.gauss_newton)
-            return TracedIteration(numbers, problem, z, multipliers).outcome(callback)
+            problem = scaled(nlp, z, numbers.gauss_newton)
+            return kind(numbers, problem, z, multipliers, begin).outcome(callback)
 
     def run_many(
         self,
