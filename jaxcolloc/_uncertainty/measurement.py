@@ -111,7 +111,7 @@ def _scales(
     states: AnyArray,
     predicted: AnyArray,
 ) -> Array:
-    model, known = weighted.apply(w, args)
+    model, known = weighted.apply(jnp.asarray(w), args)
 
     def point(t: Any, y: Any, seen: Any) -> Array:
         there = jnp.ones(seen.shape, bool)

@@ -14,6 +14,7 @@ from .._check import choice, flag, float_array, integer, real_numbers, share
 from .._comparison import state_spreads
 from .._nlp import NLP
 from .._solution import Solution
+from .._transform import Reciprocal
 from . import identifiability, printing, sensitivities
 from .along import Along, Factorised
 from .bands import Band
@@ -114,7 +115,7 @@ class Uncertainty(eqx.Module):
 
         Each contains the true value with probability `level`, if the model is true and all is
         Gaussian. On the scales "log" and "softplus" the interval is symmetric there, so that it
-        stays positive.
+        stays positive; on "reciprocal" it is symmetric in the logarithm.
         """
         share("level", level, below=1.0)
         found, treedef = self._chosen(where, trajectory)
@@ -127,6 +128,11 @@ class Uncertainty(eqx.Module):
         units = self.parameters.rate[leaf.at]
         half = quantile * self._deviations[leaf.at]
         with np.errstate(over="ignore"):
+            if isinstance(leaf.scale, Reciprocal):
+                # Its own scale ends at infinity; the logarithm's derivative by it is the value.
+                value = leaf.outward(raw, units)
+                factor = np.exp(half.reshape(leaf.shape) * value)
+                return value / factor, value * factor
             return leaf.outward(raw - half, units), leaf.outward(raw + half, units)
 
     @functools.cached_property
