@@ -392,6 +392,25 @@ def test_free_directions_are_infinite_and_named(law, p, said):
         assert found.head.num_free >= 1
 
 
+def test_free_directions_of_a_callers_likelihood_are_infinite():
+    """At a tolerance at which the exact Hessian's curvature along them is not zero."""
+
+    def law(p, y):
+        return -p["a"] * p["b"] * y
+
+    def likelihood(t, y, observed, args):
+        return 0.5 * jnp.sum(((y - observed) / 0.02) ** 2)
+
+    grid = jc.Grid.uniform(0.0, 4.0, 10, jc.Radau(3))
+    sol = solved(Law(law, a=1.5, b=0.6), decay_data(), grid, loss=likelihood, tol=1e-6)
+    u = jc.uncertainty(sol)
+    assert np.isinf(u.stderr(".p['a']"))
+    assert np.isinf(u.stderr(".p['b']"))
+    assert "only .p['a'] * .p['b'] is seen" in str(u)
+    known = solved(Law(lambda p, y: -p["k"] * y, k=0.5), decay_data(), grid, loss=jc.Gaussian(0.02))
+    np.testing.assert_allclose(u.bands().stderr, jc.uncertainty(known).bands().stderr, rtol=1e-4)
+
+
 def test_an_unseen_state_is_free():
     def law(p, y):
         return jnp.stack([-p["a"] * y[0], -0.3 * y[1]])

@@ -18,7 +18,7 @@ from .._interior_point.blocks import Chain, Curvature, Slopes, Structure, curvat
 from .._interior_point.problem import structure_on_host
 from .._likelihoods import has_information
 from .along import Along
-from .gaussian import Gaussian, Reduced, gaussian, is_doubtful
+from .gaussian import DOUBTFUL, ROUNDING, Gaussian, Reduced, gaussian, is_doubtful
 from .optimum import Optimum
 
 
@@ -91,7 +91,8 @@ class Structured:
             # Without it the exact Hessian judges itself.
             with contextlib.suppress(NotConvex):
                 sight = _factorised(optimum, True, (self._system.prior,)).reduced
-        self.head = gaussian(self._system.reduced, held, sight)
+        below = ROUNDING if known else DOUBTFUL
+        self.head = gaussian(self._system.reduced, held, sight, below)
         self._chains = [
             _Course(optimum, self._system, number)
             for number in range(len(self._system.structure.chains))

@@ -46,8 +46,10 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     (of unknowns: about their start), or $1 / (2 N \mathtt{l2})$ under a likelihood; `jc.Prior` and
     `y0_prior` count as they are stated. Where the data
     say little, this is what intervals say; with `l2=0` nothing is assumed. What neither data nor
-    prior determine has infinite standard errors; `print(u)` names it. Variables at active bounds
-    are held: their error is zero.
+    prior determine has infinite standard errors; `print(u)` names it. A likelihood of your own has
+    no Gauss-Newton Hessian to tell what is free from what is badly known: there, directions that
+    are known some 600 times worse than the best one count as free. Variables at active bounds are
+    held: their error is zero.
 
     It costs one to two iterations of `jc.InteriorPoint`, and one more where a second Hessian must
     say what is free.
