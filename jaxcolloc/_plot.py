@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ._check import integer
+from ._check import describe, integer
 from ._comparison import observed
 from ._solution import Solution, check_solution
+from ._uncertainty import Band, Uncertainty
 from ._verification import Verification
 from ._verify import verify
 
@@ -15,6 +16,10 @@ _MOST_STATES = 8
 _PATH, _ROLLOUT, _DATA, _GRID = "C0", "C3", "0.35", "0.85"
 # Nothing on a logarithmic axis lies below this.
 _FLOOR = 1e-16
+# The level of bands, and how far they may widen a panel, as a share of it.
+_LEVEL, _ROOM = 0.95, 0.3
+
+_Bands = tuple[Band | None, Band | None]
 
 
 def _pyplot() -> Any:
@@ -27,8 +32,11 @@ def _pyplot() -> Any:
     return plt
 
 
-def plot(sol: Solution, trajectory: int = 0) -> Any:
+def plot(sol: Solution, trajectory: int = 0, *, uncertainty: Uncertainty | None = None) -> Any:
     """Draw one trajectory: data, path, rollout, the grid, errors of the intervals, the verdict.
+
+        u = jc.uncertainty(sol)
+        jc.plot(sol, uncertainty=u).savefig("fit.png")
 
     One panel per state (the first eight), with the data where they are states; with `observe` one
     per channel as well, of the data and of what would be measured on path and rollout; and one with
@@ -38,11 +46,14 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
 
     - `sol`: from `jc.fit` or `jc.solve`; it is verified if it was not.
     - `trajectory`: its position.
+    - `uncertainty`: of `sol`, from `jc.uncertainty`: with it, the 95% bands of the path and, paler,
+      of new measurements are drawn.
 
     Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib; `ValueError` for
-    a trajectory that is not there.
+    a trajectory that is not there, and for the uncertainty of another solution.
     """
     check_solution("sol", sol)
+    _check_uncertainty(uncertainty, sol)
     k = integer("trajectory", trajectory, 0)
     if k >= len(sol.paths):
         raise ValueError(f"`trajectory` must be below {len(sol.paths)}; got {k}.")
@@ -58,6 +69,7 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
     )  # fmt: skip
     dense = np.unique(np.concatenate([times, np.linspace(edges[0], edges[-1], 1000)]))
     curve = path.grid.interpolate(path.states, dense)
+    known, new = _bands(uncertainty, k, dense, "states")
     for state in range(count):
         axis = axes[state]
         _draw_grid(axis, edges)
@@ -70,7 +82,9 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
         axis.set_ylabel(f"state {state}")
         measured = sol.nlp.observe is None and state < data.num_channels
         _limit(axis, curve[:, state], data.ys[:, state] if measured else None)
-    _draw_channels(axes[count : count + channels], sol, report, k, dense, curve)
+        _draw_bands(axis, (known, new if measured else None), state)
+    bands = _bands(uncertainty, k, dense, "observations") if channels else (None, None)
+    _draw_channels(axes[count : count + channels], sol, report, k, dense, curve, bands)
     axes[0].legend(loc="best", ncols=3, frameon=False)
     _draw_errors(axes[-1], edges, report, k)
     axes[-1].set_xlabel("time")
@@ -79,7 +93,13 @@ def plot(sol: Solution, trajectory: int = 0) -> Any:
 
 
 def _draw_channels(
-    axes: Any, sol: Solution, report: Verification, k: int, dense: np.ndarray, curve: np.ndarray
+    axes: Any,
+    sol: Solution,
+    report: Verification,
+    k: int,
+    dense: np.ndarray,
+    curve: np.ndarray,
+    bands: _Bands,
 ) -> None:
     """What would be measured on the path, at the times `dense`, and on the rollout; the data."""
     if not len(axes):
@@ -97,7 +117,49 @@ def _draw_channels(
                   label="rollout")  # fmt: skip
         axis.set_ylabel(f"channel {channel}")
         _limit(axis, seen[:, channel], data.ys[:, channel])
+        _draw_bands(axis, bands, channel)
     axes[0].legend(loc="best", ncols=3, frameon=False)
+
+
+def _check_uncertainty(value: Any, sol: Solution) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Uncertainty):
+        raise ValueError(
+            f"`uncertainty` must be what jc.uncertainty(sol) returns; got {describe(value)}."
+        )
+    if not np.array_equal(value.solution.z, sol.z):
+        raise ValueError("`uncertainty` must be that of `sol`; it is that of another solution.")
+
+
+def _bands(u: Uncertainty | None, k: int, dense: np.ndarray, of: str) -> _Bands:
+    """The bands of states or observations at the times `dense`, and that of new measurements."""
+    if u is None:
+        return None, None
+    new = u.bands(dense, k, of="observations", noise=True, level=_LEVEL)
+    return u.bands(dense, k, of=of, level=_LEVEL), new
+
+
+def _draw_bands(axis: Any, bands: _Bands, column: int) -> None:
+    """Bands behind the curves, and more room for them; what is infinite fills the panel."""
+    labels = (f"{_LEVEL:.0%} of the path", f"{_LEVEL:.0%} of new data")
+    bottom, top = axis.get_ylim()
+    far = top - bottom
+    for band, label, alpha in zip(bands, labels, (0.3, 0.12), strict=True):
+        if band is None:
+            continue
+        lower, upper = (
+            np.clip(side[:, column], bottom - far, top + far) for side in (band.lower, band.upper)
+        )
+        axis.fill_between(
+            band.at, lower, upper, color=_PATH, alpha=alpha, lw=0, zorder=1, label=label
+        )
+        low, high = axis.get_ylim()
+        room = _ROOM * far
+        axis.set_ylim(
+            min(low, max(float(np.nanmin(lower, initial=low)), bottom - room)),
+            max(high, min(float(np.nanmax(upper, initial=high)), top + room)),
+        )
 
 
 def _draw_grid(axis: Any, edges: np.ndarray) -> None:

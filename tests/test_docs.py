@@ -97,7 +97,7 @@ def test_the_readmes_example_runs():
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_a_folder")
 def test_the_guides_examples_run():
-    one_call, steps, experiments, noise = code(DOCS / "guide.md")
+    one_call, steps, experiments, noise, said = code(DOCS / "guide.md")
     names = {}
     exec(one_call, names)
     assert names["sol"].verification.verdict.ok
@@ -117,6 +117,15 @@ def test_the_guides_examples_run():
     assert sol.verification.verdict.ok
     assert float(sol.model.rate) == pytest.approx(1.0, abs=0.05)
     np.testing.assert_allclose(sol.model.noise, [0.05, 0.15], rtol=0.3)
+    exec(said, names)
+    u = names["u"]
+    lower, upper = u.interval(lambda m: m.rate)
+    assert lower < 1.0 < upper
+    assert names["forecast"].stderr.shape == (50, 2)
+    expected = np.linspace(0, 5, 20) * float(u.stderr(lambda m: m.rate))
+    np.testing.assert_allclose(names["reaction"].stderr, expected, rtol=1e-6)
+    np.testing.assert_allclose(names["by_sample"], names["same"], rtol=1e-3, atol=1e-7)
+    assert Path("bands.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("path", ["README.md", "bench/README.md", "examples/README.md"])

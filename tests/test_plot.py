@@ -2,6 +2,8 @@
 
 import builtins
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -52,6 +54,66 @@ def test_a_plot_shows_data_path_rollout_and_errors(sol, tmp_path):
     figure.savefig(tmp_path / "fit.png")
     with pytest.raises(ValueError, match="`trajectory` must be below 2"):
         jc.plot(sol, trajectory=2)
+
+
+def shaded(axis):
+    """The lowest and the highest values of each band, by its label."""
+    paths = {item.get_label(): item.get_paths()[0].vertices for item in axis.collections}
+    return {label: (rows[:, 1].min(), rows[:, 1].max()) for label, rows in paths.items()}
+
+
+def test_a_plot_shows_bands(sol, tmp_path):
+    u = jc.uncertainty(sol)
+    figure = jc.plot(sol, 1, uncertainty=u)
+    dense = lines(figure.axes[1])["path"][:, 0]
+    path, new = (
+        u.bands(dense, 1, of="observations", noise=noise) for noise in (False, True)
+    )  # fmt: skip
+    for state in range(2):
+        found = shaded(figure.axes[state])
+        for label, band in (("95% of the path", path), ("95% of new data", new)):
+            ends = band.lower[:, state].min(), band.upper[:, state].max()
+            np.testing.assert_allclose(found[label], ends, rtol=1e-9)
+    figure.savefig(tmp_path / "bands.png")
+    with pytest.raises(ValueError, match="`uncertainty` must be what"):
+        jc.plot(sol, uncertainty=path)
+    with pytest.raises(ValueError, match="`uncertainty` must be that of `sol`"):
+        jc.plot(eqx.tree_at(lambda s: s.z, sol, sol.z + 1.0), uncertainty=u)
+
+
+class Sensed(eqx.Module):
+    """A spiral that is seen through a gain that nothing tells from the states."""
+
+    matrix: jax.Array
+    gain: jax.Array
+
+    def __call__(self, t, y, args):
+        return self.matrix @ y
+
+    def observe(self, t, y, args):
+        return self.gain * y
+
+
+def test_a_band_without_end_fills_its_panel():
+    model = Sensed(jnp.asarray([[-0.1, 1.0], [-1.0, -0.1]]), jnp.asarray(1.0))
+    noise = 0.05 * np.random.default_rng(0).normal(size=(25, 2))
+    nlp = jc.transcribe(
+        model, jc.Trajectory(TS, spiral(TS) + noise), jc.Grid.uniform(0.0, 4.0, 6, jc.Radau(3)),
+        observe=model.observe, num_states=2, l2=0.0,
+    )  # fmt: skip
+    sol = jc.solve(nlp, jc.InteriorPoint(), jc.guess(nlp, weights="as_given"))
+    figure = jc.plot(sol, uncertainty=jc.uncertainty(sol))
+    states, seen = figure.axes[:2], figure.axes[2:4]
+    for axis in states:
+        bottom, top = axis.get_ylim()
+        low, high = shaded(axis)["95% of the path"]
+        assert low < bottom
+        assert high > top
+        assert "95% of new data" not in shaded(axis)
+    for axis in seen:
+        bottom, top = axis.get_ylim()
+        low, high = shaded(axis)["95% of the path"]
+        assert bottom < low < high < top
 
 
 def test_a_trace_shows_the_iterations(sol, tmp_path):

@@ -392,6 +392,25 @@ def test_free_directions_are_infinite_and_named(law, p, said):
         assert found.head.num_free >= 1
 
 
+def test_free_directions_of_a_callers_likelihood_are_infinite():
+    """At a tolerance at which the exact Hessian's curvature along them is not zero."""
+
+    def law(p, y):
+        return -p["a"] * p["b"] * y
+
+    def likelihood(t, y, observed, args):
+        return 0.5 * jnp.sum(((y - observed) / 0.02) ** 2)
+
+    grid = jc.Grid.uniform(0.0, 4.0, 10, jc.Radau(3))
+    sol = solved(Law(law, a=1.5, b=0.6), decay_data(), grid, loss=likelihood, tol=1e-6)
+    u = jc.uncertainty(sol)
+    assert np.isinf(u.stderr(".p['a']"))
+    assert np.isinf(u.stderr(".p['b']"))
+    assert "only .p['a'] * .p['b'] is seen" in str(u)
+    known = solved(Law(lambda p, y: -p["k"] * y, k=0.5), decay_data(), grid, loss=jc.Gaussian(0.02))
+    np.testing.assert_allclose(u.bands().stderr, jc.uncertainty(known).bands().stderr, rtol=1e-4)
+
+
 def test_an_unseen_state_is_free():
     def law(p, y):
         return jnp.stack([-p["a"] * y[0], -0.3 * y[1]])
@@ -563,15 +582,136 @@ def test_a_robust_loss_has_the_same_errors_where_there_are_no_outliers():
     np.testing.assert_allclose(robust.stderr(lambda m: m.w), plain.stderr(lambda m: m.w), rtol=1e-6)
 
 
-def test_a_likelihood_knows_its_noise():
-    def likelihood(residual, weights):
-        return 0.5 * jnp.sum(weights * residual**2 / 0.1**2)
+@pytest.mark.parametrize("loss", [jc.squared_error, jc.PseudoHuber(0.05)])
+def test_the_scale_of_a_loss_of_residuals_does_not_matter(loss):
+    def scaled(residual, weights):
+        return 3.0 * loss(residual, weights)
 
-    u = jc.uncertainty(affine(loss=likelihood))
-    covariance = np.linalg.inv(affine_design().T @ affine_design()) * 0.1**2
-    np.testing.assert_allclose(u.stderr(lambda m: m.w), np.sqrt(np.diag(covariance))[:2], rtol=1e-8)
+    plain, other = jc.uncertainty(affine(loss=loss)), jc.uncertainty(affine(loss=scaled))
+    assert other.noise.sigma == pytest.approx(plain.noise.sigma)
+    np.testing.assert_allclose(other.stderr(lambda m: m.w), plain.stderr(lambda m: m.w), rtol=1e-6)
+
+
+def own_gaussian(t, y, observed, args):
+    return 0.5 * jnp.sum(((y - observed) / jnp.array([0.1, 0.3])) ** 2)
+
+
+@pytest.mark.parametrize("loss", [jc.Gaussian([0.1, 0.3]), own_gaussian])
+def test_a_likelihood_knows_its_noise(loss):
+    u = jc.uncertainty(affine(loss=loss))
+    precision = np.repeat([0.1, 0.3], len(TS)) ** -2.0
+    design = affine_design()
+    covariance = np.linalg.inv(design.T @ (precision[:, None] * design))
+    found = u.covariance(lambda m: m.w, "y0[0]")
+    np.testing.assert_allclose(found, covariance, atol=1e-8 * covariance.max())
     lower, upper = u.interval(".w[0]")
     assert float(upper - lower) == pytest.approx(2 * norm.ppf(0.975) * float(u.stderr(".w[0]")))
+    assert u.noise.sigma is None
+    path, new = u.bands(), u.bands(of="observations", noise=True)
+    own = np.array([0.1, 0.3])
+    if loss is own_gaussian:
+        seen = u.solution.paths[0].evaluate(TS)
+        own = np.sqrt(np.mean((np.asarray(seen) - affine_data()) ** 2, axis=0))
+        assert "mean square of the residuals" in str(u)
+        with pytest.raises(ValueError, match='`curvature` must be "exact" where `loss`'):
+            jc.uncertainty(u.solution, curvature="gauss_newton")
+    np.testing.assert_allclose(new.stderr, np.sqrt(path.stderr**2 + own**2), rtol=1e-5)
+
+
+def test_a_students_t_with_many_degrees_is_normal():
+    normal = jc.uncertainty(affine(loss=jc.Gaussian(0.1)))
+    near = jc.uncertainty(affine(loss=jc.StudentT(0.1, df=1e7)))
+    np.testing.assert_allclose(near.stderr(lambda m: m.w), normal.stderr(lambda m: m.w), rtol=1e-5)
+    heavy = jc.uncertainty(affine(loss=jc.StudentT(0.1, df=3.0)), curvature="gauss_newton")
+    # Fisher's information is 4 / 6 of the normal one.
+    np.testing.assert_allclose(
+        heavy.stderr(lambda m: m.w), np.sqrt(1.5) * normal.stderr(lambda m: m.w), rtol=1e-6
+    )
+    path, new = heavy.bands(), heavy.bands(of="observations", noise=True, level=0.9)
+    np.testing.assert_allclose(new.stderr**2, path.stderr**2 + 3 * 0.1**2, rtol=1e-9)
+    half = np.hypot(norm.ppf(0.95) * path.stderr, t.ppf(0.95, 3.0) * 0.1)
+    np.testing.assert_allclose(new.upper - new.value, half, rtol=1e-9)
+
+
+@pytest.mark.parametrize("known", ["likelihood", "weights"])
+def test_priors_and_data_make_the_posterior(known):
+    options = {"priors": jc.Prior(lambda m: m.w, [0.6, 0.2], [0.05, 0.02])}
+    ys, std = affine_data(), 0.1
+    weights = None if known == "likelihood" else np.full(ys.shape, std**-2.0)
+    data = jc.Trajectory(
+        TS, ys, 1.0, weights=weights, y0_prior=([1.1, np.nan], [0.03, np.nan])
+    )  # fmt: skip
+    if known == "likelihood":
+        options["loss"] = jc.Gaussian(std)
+    u = jc.uncertainty(solved(Affine(jnp.array([0.4, 0.4])), data, **options))
+    design = affine_design()
+    prior = np.diag([0.05**-2, 0.02**-2, 0.03**-2, 0.0])
+    covariance = np.linalg.inv(design.T @ design / std**2 + prior)
+    found = u.covariance(lambda m: m.w, "y0[0]")
+    np.testing.assert_allclose(found, covariance, atol=1e-8 * covariance.max())
+    assert u.noise.quantile(0.95) == pytest.approx(norm.ppf(0.975))
+    new = u.bands(of="observations", noise=True)
+    np.testing.assert_allclose(new.stderr, np.hypot(u.bands().stderr, std), rtol=1e-8)
+
+
+class Sensed(eqx.Module):
+    """Two slopes, and the noise of what is measured."""
+
+    w: jax.Array
+    noise: jax.Array
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.w
+
+    def spread(self, t: Any, y: Any, args: Any) -> Any:
+        return self.noise * (1 + t)
+
+
+def sensed(scale="linear"):
+    model = Sensed(jnp.array([0.4, 0.4]), jnp.array([0.2, 0.2]))
+    clean = np.stack([3 + 0.5 * TS, 2 + 0.3 * TS], axis=1)
+    errors = 0.05 * (1 + TS[:, None]) * np.random.default_rng(2).normal(size=clean.shape)
+    ys = clean * np.exp(errors) if scale == "log" else clean + errors
+    return solved(
+        model,
+        jc.Trajectory(TS, ys),
+        loss=jc.Gaussian(model.spread, scale=scale),
+        weight_scale=jc.leafwise(model, None, (lambda m: m.noise, "reciprocal")),
+    )
+
+
+def test_trained_noise_has_its_error_and_is_that_of_new_measurements():
+    sol = sensed()
+    u = jc.uncertainty(sol)
+    noise = np.asarray(sol.model.noise, float)
+    # Nine samples each say the logarithm of their noise to one over the root of 18.
+    exact = jc.uncertainty(sol, curvature="gauss_newton").stderr(lambda m: m.noise)
+    np.testing.assert_allclose(exact, noise / np.sqrt(2 * len(TS)), rtol=1e-4)
+    np.testing.assert_allclose(u.stderr(lambda m: m.noise), exact, rtol=1e-2)
+    lower, upper = u.interval(lambda m: m.noise)
+    half = norm.ppf(0.975) * u.stderr(lambda m: m.noise) / noise
+    np.testing.assert_allclose(np.log([lower / noise, upper / noise]), [-half, half], rtol=1e-6)
+    times = np.linspace(0.0, 2.0, 5)
+    path, new = u.bands(times), u.bands(times, of="observations", noise=True)
+    own = noise * (1 + times[:, None])
+    np.testing.assert_allclose(new.stderr, np.hypot(path.stderr, own), rtol=1e-6)
+    rolled = u.predict(times, of="observations", noise=True)
+    np.testing.assert_allclose(rolled.stderr, new.stderr, rtol=1e-5)
+    drawn = u.predict(
+        times, of="observations", noise=True, samples=400, key=jax.random.key(0)
+    )  # fmt: skip
+    np.testing.assert_allclose(drawn.stderr, new.stderr, rtol=0.25)
+
+
+def test_the_band_of_log_normal_measurements_is_positive():
+    sol = sensed("log")
+    u = jc.uncertainty(sol)
+    path, new = u.bands(TS), u.bands(TS, of="observations", noise=True)
+    own = np.asarray(sol.model.noise, float) * (1 + TS[:, None])
+    relative = np.hypot(path.stderr / path.value, own)
+    np.testing.assert_allclose(new.stderr, relative * new.value, rtol=1e-6)
+    np.testing.assert_allclose(np.log(new.upper / new.value), norm.ppf(0.975) * relative, rtol=1e-6)
+    np.testing.assert_allclose(new.upper * new.lower, new.value**2, rtol=1e-9)
 
 
 def test_more_parameters_than_data_leave_all_infinite():

@@ -21,7 +21,7 @@ def host_problem_of(nlp: NLP, z: np.ndarray, gauss_newton: bool = False) -> Prob
     nlp.compiled.prepare(gauss_newton)
     functions = HostFunctions(nlp)
     return _scaled(nlp, z, functions, host_box)._replace(
-        core=functions, structure=_host_structure(nlp, gauss_newton)
+        core=functions, structure=structure_on_host(nlp, gauss_newton)
     )
 
 
@@ -49,7 +49,7 @@ def _pattern(nlp: NLP, gauss_newton: bool) -> Any:
     return nlp.parts.gauss_newton_pattern if gauss_newton else nlp.parts.hessian_pattern
 
 
-def _host_structure(nlp: NLP, gauss_newton: bool) -> Structure:
+def structure_on_host(nlp: NLP, gauss_newton: bool) -> Structure:
     """The structure of the KKT system for NumPy; built once for each pattern."""
 
     def widened(item: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def fits(nlp: NLP) -> bool:
     try:
         lower, upper = nlp.bounds
         _refuse_fixed_states(nlp, lower == upper)
-        _host_structure(nlp, False)
+        structure_on_host(nlp, False)
     except ValueError:
         return False
     return True

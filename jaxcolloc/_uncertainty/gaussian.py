@@ -77,13 +77,17 @@ def _most(matrix: np.ndarray) -> float:
 
 
 def gaussian(
-    reduced: Reduced, held: Bool[np.ndarray, " head"], sight: Reduced | None = None
+    reduced: Reduced,
+    held: Bool[np.ndarray, " head"],
+    sight: Reduced | None = None,
+    blind_below: float = ROUNDING,
 ) -> Gaussian:
     """The Gaussian of a reduced Hessian.
 
     Which directions are free is decided by `sight`, the Gauss-Newton one, if it is given: it is
     what the data see to first order, and feels the solver's tolerance to second order only. It also
-    stands for the exact one where that is doubtful.
+    stands for the exact one where that is doubtful. Directions are free whose eigenvalue is below
+    the share `blind_below` of the largest: more than rounding where an exact Hessian judges itself.
     """
     judge = reduced if sight is None else sight
     count, rows = len(held), np.flatnonzero(~held)
@@ -92,11 +96,12 @@ def gaussian(
     units = _units(judge, held)
     seen_by = _scaled(judge, held, units)
     floor = max(ROUNDING * _most(seen_by), float(np.finfo(float).tiny))
-    failed = not _is_positive(seen_by - floor * np.eye(len(rows)))
+    least = floor * blind_below / ROUNDING
+    failed = not _is_positive(seen_by - least * np.eye(len(rows)))
     bent = np.zeros(len(rows), bool)
     if failed:
         values, vectors = np.linalg.eigh(seen_by)
-        blind = values <= floor
+        blind = values <= least
         seen, dark, values, bent = (
             vectors[:, ~blind],
             vectors[:, blind],

@@ -4,10 +4,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 
-from .._comparison import seen_on_paths
-from .._solution import Solution
+from .._likelihoods import has_information
 from . import identifiability
 
 
@@ -73,7 +71,7 @@ def sentences(u: "Uncertainty") -> tuple[str, ...]:
             f"{u.noise.num_parameters:.4g} parameters: nothing is left to estimate the noise from."
         )
     levels = u.noise.levels[u.noise.levels > 0]
-    if u.noise.sigma is not None and len(levels) and levels.max() > _UNLIKE * levels.min():
+    if u.noise.estimated and len(levels) and levels.max() > _UNLIKE * levels.min():
         found.append(
             "Channels leave unlike residuals ("
             + ", ".join(f"{level:.2g}" for level in u.noise.levels)
@@ -105,6 +103,10 @@ def screen(u: "Uncertainty") -> str:
     lines = [f"Uncertainty: Gaussian about the optimum, {curvature} curvature, 95% intervals"]
     if noise.sigma is None:
         lines.append("  noise       as the loss, a negative log-likelihood, says")
+        if not has_information(u.solution.nlp.settings.loss):
+            lines.append("              new measurements, by the mean square of the residuals")
+    elif not noise.estimated and np.isfinite(noise.sigma):
+        lines.append("  noise       as `weights` say, against which the priors count")
     else:
         lines.append(
             f"  noise       sigma {noise.sigma:.4g} at weight one, from {noise.num_values} values "
@@ -145,12 +147,3 @@ def _ridge(u: "Uncertainty") -> str:
     text = f"{spread.min():.3g}"
     text += "" if np.ptp(spread) <= 1e-9 * spread.max() else f" to {spread.max():.3g}"
     return f";\n              the ridge is a Gaussian prior about zero of standard deviation {text}"
-
-
-def residual_variances(sol: Solution) -> Float[np.ndarray, " obs"]:
-    """The mean square of each channel's residuals."""
-    misses = [
-        np.where(item.measured, seen - item.ys, np.nan)
-        for item, seen in zip(sol.nlp.trajectories, seen_on_paths(sol), strict=True)
-    ]
-    return np.asarray(np.nanmean(np.concatenate(misses) ** 2, axis=0))

@@ -14,10 +14,12 @@ from .._check import choice, flag, float_array, integer, real_numbers, share
 from .._comparison import state_spreads
 from .._nlp import NLP
 from .._solution import Solution
+from .._transform import Reciprocal
 from . import identifiability, printing, sensitivities
 from .along import Along, Factorised
 from .bands import Band
 from .gaussian import Variance
+from .measurement import Measurement, measurement
 from .names import Named, Where, chosen, named_leaves, theta_values
 from .noise import Noise
 from .parameters import Parameters, parameters_of
@@ -32,8 +34,8 @@ class Uncertainty(eqx.Module):
 
     - `solution`: whose it is; `curvature`: as it was asked for.
     - `noise`: `sigma`, the standard deviation of a measurement of weight one (None where the loss
-      is a likelihood), its degrees of `freedom`, `num_values` that were measured and the effective
-      `num_parameters`.
+      is a likelihood, one where priors count against `weights`), its degrees of `freedom`,
+      `num_values` that were measured and the effective `num_parameters`.
     - `sentences`: what the data leave free, what is correlated and what is sloppy, as text.
     - `spectrum`: the eigenvalues of the reduced Hessian.
 
@@ -113,7 +115,7 @@ class Uncertainty(eqx.Module):
 
         Each contains the true value with probability `level`, if the model is true and all is
         Gaussian. On the scales "log" and "softplus" the interval is symmetric there, so that it
-        stays positive.
+        stays positive; on "reciprocal" it is symmetric in the logarithm.
         """
         share("level", level, below=1.0)
         found, treedef = self._chosen(where, trajectory)
@@ -126,6 +128,11 @@ class Uncertainty(eqx.Module):
         units = self.parameters.rate[leaf.at]
         half = quantile * self._deviations[leaf.at]
         with np.errstate(over="ignore"):
+            if isinstance(leaf.scale, Reciprocal):
+                # Its own scale ends at infinity; the logarithm's derivative by it is the value.
+                value = leaf.outward(raw, units)
+                factor = np.exp(half.reshape(leaf.shape) * value)
+                return value / factor, value * factor
             return leaf.outward(raw - half, units), leaf.outward(raw + half, units)
 
     @functools.cached_property
@@ -170,8 +177,10 @@ class Uncertainty(eqx.Module):
         - `ts`: times within its grid, shape `(time,)`; the grid's nodes if not given.
         - `trajectory`: its position.
         - `of`: "states", or "observations".
-        - `noise`: whether the band is to contain new measurements, with the mean weight of their
-          channel, and not only what they are measurements of.
+        - `noise`: whether the band is to contain new measurements, and not only what they are
+          measurements of. Their errors are those of `jc.Gaussian` and `jc.StudentT` at each time,
+          with noise levels as they were trained; for a likelihood of your own the mean square of
+          the residuals stands for them, and else the noise at the mean weight of their channel.
         - `level`: the probability of each interval.
 
         Returns a `Band` with arrays of shape `(time, state)` or `(time, obs)`.
@@ -209,24 +218,21 @@ class Uncertainty(eqx.Module):
         share("level", level, below=1.0)
         if of == "states" and noise:
             raise ValueError('`noise` is that of measurements: pass `of="observations"`.')
+        found = prediction
         if of == "observations":
-            prediction = prediction.seen(self._nlp, self.factorised.head, self._raw, local, args,
-                                         times)  # fmt: skip
-        variance = self._scaled(prediction.along.variance().value())
+            found = found.seen(self._nlp, self.factorised.head, self._raw, local, args, times)
+        variance = self._scaled(found.along.variance().value())
+        quantile = self.noise.quantile(level)
         if noise:
-            variance = variance + self._noise_variance()
-        return Band.of(times, prediction.value, variance, self.noise.quantile(level), level)
+            errors = self._measurement(times, prediction.value, found.value, local, args)
+            return errors.band(times, found.value, variance, quantile, level)
+        return Band.of(times, found.value, variance, quantile, level)
 
-    def _noise_variance(self) -> np.ndarray:
-        """The variance of a new measurement of each channel."""
-        if self.noise.sigma is None:
-            # A likelihood knows it; the residuals show it.
-            return printing.residual_variances(self.solution)
-        weights = [np.where(item.measured, item.weights, np.nan) for item in self._nlp.trajectories]
-        every = np.concatenate(weights)
-        every = np.where(every > 0, every, np.nan)
-        with np.errstate(all="ignore"):
-            return self.noise.variance / np.nanmean(every, axis=0)
+    def _measurement(
+        self, ts: np.ndarray, states: np.ndarray, seen: np.ndarray, local: np.ndarray, args: Any
+    ) -> Measurement:
+        """The errors of new measurements of states that are `seen` as this."""
+        return measurement(self.solution, self.noise, self._raw[local], args, ts, states, seen)
 
     def predict(
         self,
@@ -292,10 +298,8 @@ class Uncertainty(eqx.Module):
             integer("samples", samples, 1), key, np.sqrt(self.noise.variance), of == "observations",
         )  # fmt: skip
         if noise:
-            own = np.sqrt(self._noise_variance())
-            draws = draws + own * np.asarray(
-                jax.random.normal(jax.random.fold_in(key, 1), draws.shape)
-            )
+            errors = self._measurement(times, prediction.value, band.value, local, inner)
+            draws = errors.drawn(draws, jax.random.fold_in(key, 1))
         return _sampled(band, draws)
 
     def _start(

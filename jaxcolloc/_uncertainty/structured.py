@@ -15,9 +15,10 @@ from jaxtyping import Float
 
 from .._interior_point import kkt
 from .._interior_point.blocks import Chain, Curvature, Slopes, Structure, curvature, slopes
-from .._interior_point.problem import _host_structure
+from .._interior_point.problem import structure_on_host
+from .._likelihoods import has_information
 from .along import Along
-from .gaussian import Gaussian, Reduced, gaussian, is_doubtful
+from .gaussian import DOUBTFUL, ROUNDING, Gaussian, Reduced, gaussian, is_doubtful
 from .optimum import Optimum
 
 
@@ -85,11 +86,13 @@ class Structured:
         self._system = _factorised(optimum, gauss_newton)
         held = optimum.held[: optimum.nlp.layout.num_head]
         sight = None
-        if not gauss_newton and is_doubtful(self._system.reduced, held):
+        known = has_information(optimum.nlp.settings.loss)
+        if not gauss_newton and known and is_doubtful(self._system.reduced, held):
             # Without it the exact Hessian judges itself.
             with contextlib.suppress(NotConvex):
                 sight = _factorised(optimum, True, (self._system.prior,)).reduced
-        self.head = gaussian(self._system.reduced, held, sight)
+        below = ROUNDING if known else DOUBTFUL
+        self.head = gaussian(self._system.reduced, held, sight, below)
         self._chains = [
             _Course(optimum, self._system, number)
             for number in range(len(self._system.structure.chains))
@@ -129,7 +132,7 @@ def _factorised(
     `priors` are tried in turn, as shares of the data's precision.
     """
     nlp = optimum.nlp
-    structure = _host_structure(nlp, gauss_newton)
+    structure = structure_on_host(nlp, gauss_newton)
     ones = np.ones(nlp.num_constraints)
     blocks = slopes(structure, optimum.jacobian, ones)
     eliminated = kkt.eliminate(structure, blocks)

@@ -4,12 +4,12 @@ import numpy as np
 
 from .._check import choice
 from .._interior_point import InteriorPoint
-from .._loss import PseudoHuber
+from .._likelihoods import has_information
 from .._solution import Solution, check_solution
 from . import structured
 from .along import Factorised
 from .names import theta_values
-from .noise import is_profiled, noise_of, precision_factor
+from .noise import influence, is_profiled, noise_of, precision_factor
 from .optimum import Optimum
 from .predictions import Prediction
 from .result import Uncertainty
@@ -37,14 +37,19 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     model's equations and of the active constraints, and $N$ the number of observation times. Under
     `jc.squared_error` measurements with weight $w$ have the variance $\sigma^2 / w$ with one
     unknown $\sigma$, estimated as $\hat\sigma^2 = \sum w r^2 / (n - p)$ from $n$ measured values
-    and $p$ effective parameters, and intervals are those of Student's t; a loss that is a negative
-    log-likelihood knows the noise.
+    and $p$ effective parameters, and intervals are those of Student's t; so are those of other
+    losses of residuals, with the loss's derivatives for residuals. A likelihood, such as
+    `jc.Gaussian`, knows the noise, and so do `weights` where there are priors: intervals are then
+    normal ones.
 
     A ridge acts as a prior: a Gaussian about zero with the variance $\sigma^2 / (N \mathtt{l2})$
-    (of unknowns: about their start), or $1 / (2 N \mathtt{l2})$ under a likelihood. Where the data
+    (of unknowns: about their start), or $1 / (2 N \mathtt{l2})$ under a likelihood; `jc.Prior` and
+    `y0_prior` count as they are stated. Where the data
     say little, this is what intervals say; with `l2=0` nothing is assumed. What neither data nor
-    prior determine has infinite standard errors; `print(u)` names it. Variables at active bounds
-    are held: their error is zero.
+    prior determine has infinite standard errors; `print(u)` names it. A likelihood of your own has
+    no Gauss-Newton Hessian to tell what is free from what is badly known: there, directions that
+    are known some 600 times worse than the best one count as free. Variables at active bounds are
+    held: their error is zero.
 
     It costs one to two iterations of `jc.InteriorPoint`, and one more where a second Hessian must
     say what is free.
@@ -67,6 +72,11 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     choice("curvature", curvature, ("exact", "gauss_newton"))
     _check_optimum(sol)
     nlp = sol.nlp
+    if curvature == "gauss_newton" and not has_information(nlp.settings.loss):
+        raise ValueError(
+            '`curvature` must be "exact" where `loss` is a likelihood of your own, whose '
+            "Gauss-Newton Hessian is not known; `jc.Gaussian` and `jc.StudentT` have one."
+        )
     optimum = Optimum.of(sol, precision_factor(nlp))
     factorised = _factorised(optimum, curvature == "gauss_newton")
     noise = noise_of(sol, _num_parameters(sol, optimum, factorised))
@@ -129,9 +139,7 @@ def _num_parameters(sol: Solution, optimum: Optimum, factorised: Factorised) -> 
             nlp, factorised.head, theta_values(nlp, optimum.z), local, args, item.ts
         )
         weights = np.where(item.measured, item.weights, 0.0)
-        leverage = weights * seen.along.variance().kept
-        if isinstance(nlp.settings.loss, PseudoHuber):
-            miss = np.where(item.measured, seen.value - item.ys, 0.0)
-            leverage = leverage * (1 + (miss / nlp.settings.loss.delta) ** 2) ** -1.5
-        total += float(leverage.sum())
+        miss = np.where(weights > 0, seen.value - item.ys, 0.0)
+        curvature = influence(nlp.settings.loss, miss, weights)[1]
+        total += float((curvature * seen.along.variance().kept).sum())
     return min(total, float(factorised.num_kept))
