@@ -71,9 +71,10 @@ def follow(line: Line, sign: int, reach: Reach, threshold: float) -> Side:
         if point.deviance < -_LOWER * threshold:
             return Side(point.x, END.lower)
         (outside if point.root >= target else inside).append(point)
-        width = abs(outside[-1].x - inside[-1].x) if outside else np.inf
-        if outside and (abs(point.root - target) <= _CLOSE * target or width < _NARROW * far):
-            break
+        close = abs(point.root - target) <= _CLOSE * target
+        if close or (outside and abs(outside[-1].x - inside[-1].x) < _NARROW * far):
+            crossing = _crossing(start.x, inside, outside, target)
+            return Side(start.x + sign * crossing, END.crossed)
         if not outside and far >= reach.limit:
             return Side(point.x, END.bound if reach.bounded else END.far)
     if outside:
@@ -102,22 +103,20 @@ def _next(
 
 
 def _crossing(origin: float, inside: list[Point], outside: list[Point], target: float) -> float:
-    """The distance at which the root of the deviance is `target`, by interpolation.
+    """The distance at which the root of the deviance is `target`.
 
-    Of the distance as a polynomial in the root, through the three points nearest to it, if that
-    lies between the two that enclose it; else by a line.
+    The distance is taken for a polynomial in the root, through the three points nearest to it; or
+    for a line, where that leaves the interval that is known to hold it.
     """
-    low, high = inside[-1], outside[-1]
+    low, high = (inside[-1], outside[-1]) if outside else inside[-2:]
     below, above = abs(low.x - origin), abs(high.x - origin)
-    line = below + (above - below) * (target - low.root) / (high.root - low.root)
-    third = sorted((*inside[:-1], *outside[:-1]), key=lambda point: abs(point.root - target))
-    if not third:
-        return line
-    one = third[0]
-    d = abs(one.x - origin)
-    if one.root in (low.root, high.root):
-        return line
     slope = (above - below) / (high.root - low.root)
-    bend = ((d - above) / (one.root - high.root) - slope) / (one.root - low.root)
+    line = below + slope * (target - low.root)
+    others = [point for point in (*inside, *outside) if point.root not in (low.root, high.root)]
+    if not others:
+        return line
+    third = min(others, key=lambda point: abs(point.root - target))
+    beyond = (abs(third.x - origin) - above) / (third.root - high.root)
+    bend = (beyond - slope) / (third.root - low.root)
     curve = line + bend * (target - low.root) * (target - high.root)
-    return float(curve) if min(below, above) <= curve <= max(below, above) else line
+    return curve if not outside or below <= curve <= above else line
