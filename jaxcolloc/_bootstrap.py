@@ -264,10 +264,12 @@ def _levels(sol: Solution, loss: LocationScale) -> list[Float[np.ndarray, "time 
     found = []
     for path, item, args in zip(sol.paths, nlp.trajectories, sol.args, strict=True):
         states = path.grid.interpolate(path.states, item.ts)
-        inputs = known(sol.model, args)
+        model, inner = known(sol.model, args)
 
-        def level(t: AnyArray, y: AnyArray, inputs: Any = inputs) -> tuple[AnyArray]:
-            return (_level(of_model, nlp.observe, channels, *inputs, t, y),)
+        def level(
+            t: AnyArray, y: AnyArray, model: Any = model, inner: Any = inner
+        ) -> tuple[AnyArray]:
+            return (_level(of_model, nlp.observe, channels, model, inner, t, y),)
 
         found.append(in_chunks(level, item.ts, states)[0])
     return found

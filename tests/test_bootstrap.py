@@ -1,5 +1,6 @@
 """Data drawn again: the spread of estimates against textbooks."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -44,20 +45,20 @@ def test_the_spread_of_a_linear_problem_is_the_textbooks():
     ys[4, 1] = np.nan
     weights = np.where(TS < 1, 1.0, 4.0)[:, None] * np.ones(2)
     sol = solved(jc.Trajectory(TS, ys, 1.0, weights=weights))
-    b = jc.bootstrap(sol, 400, key=KEY)
+    b = jc.bootstrap(sol, 100, key=KEY)
     u = jc.uncertainty(sol)
-    # The standard deviation of 400 draws is known to 3.5%.
+    # The standard deviation of 100 draws is known to 7%.
     for where in (lambda m: m.w, "y0[0]"):
-        np.testing.assert_allclose(b.stderr(where), u.stderr(where), rtol=0.15)
+        np.testing.assert_allclose(b.stderr(where), u.stderr(where), rtol=0.25)
     values = b.values(lambda m: m.w)
-    assert values.shape == (400, 2)
-    error = u.stderr(lambda m: m.w) / np.sqrt(400)
+    assert values.shape == (100, 2)
+    error = u.stderr(lambda m: m.w) / np.sqrt(100)
     assert np.all(np.abs(values.mean(axis=0) - sol.model.w) < 4 * error)
     lower, upper = b.interval(lambda m: m.w, level=0.5)
     assert np.mean((values > lower) & (values < upper)) == pytest.approx(0.5, abs=0.01)
     np.testing.assert_array_equal(b.model(3).w, values[3].astype(np.float32))
     assert b.num_failed == 0
-    assert "400 draws, parametric" in str(b)
+    assert "100 draws, parametric" in str(b)
     assert ".w[1]" in str(b)
 
 
@@ -71,15 +72,15 @@ def test_a_key_fixes_the_draws():
 def test_trajectories_are_drawn_with_all_that_differs_between_them():
     """Slopes that differ between experiments: the spread of their mean, not that of the noise."""
     rng = np.random.default_rng(0)
-    slopes = 0.5 + 0.2 * rng.normal(size=12)
+    slopes = 0.5 + 0.2 * rng.normal(size=6)
     data = [jc.Trajectory(TS, lines(k, 0.01, slope), 1.0) for k, slope in enumerate(slopes)]
     sol = solved(data)
-    b = jc.bootstrap(sol, 150, key=KEY, kind="trajectories")
+    b = jc.bootstrap(sol, 40, key=KEY, kind="trajectories")
     values = b.values(lambda m: m.w[0])
     expected = slopes.std() / np.sqrt(len(slopes))
-    assert np.std(values) == pytest.approx(expected, rel=0.25)
+    assert np.std(values) == pytest.approx(expected, rel=0.35)
     assert b.stderr(lambda m: m.w[0]) == pytest.approx(np.std(values, ddof=1))
-    parametric = jc.bootstrap(sol, 60, key=KEY)
+    parametric = jc.bootstrap(sol, 10, key=KEY)
     assert parametric.stderr(lambda m: m.w[0]) < 0.7 * expected
 
 
@@ -92,13 +93,13 @@ def test_noise_is_that_of_the_likelihood():
     loss = jc.Gaussian(lambda m: m.noise, scale="log")
     scale = Noisy("linear", "reciprocal")
     sol = solved(jc.Trajectory(ts, ys), model, loss=loss, weight_scale=scale)
-    b = jc.bootstrap(sol, 200, key=KEY)
+    b = jc.bootstrap(sol, 60, key=KEY)
     level = b.values(lambda m: m.noise)
     # Two parameters were fitted; the standard deviation of 60 samples is known to 9%.
-    assert level.mean() == pytest.approx(float(sol.model.noise) * np.sqrt(58 / 60), rel=0.03)
-    assert level.std() == pytest.approx(float(sol.model.noise) / np.sqrt(120), rel=0.25)
+    assert level.mean() == pytest.approx(float(sol.model.noise) * np.sqrt(58 / 60), rel=0.05)
+    assert level.std() == pytest.approx(float(sol.model.noise) / np.sqrt(120), rel=0.35)
     u = jc.uncertainty(sol)
-    assert b.stderr(lambda m: m.rate) == pytest.approx(u.stderr(lambda m: m.rate), rel=0.25)
+    assert b.stderr(lambda m: m.rate) == pytest.approx(u.stderr(lambda m: m.rate), rel=0.35)
 
 
 def test_heavy_tails_are_drawn_from():
@@ -107,29 +108,40 @@ def test_heavy_tails_are_drawn_from():
     model = Noisy(jnp.asarray(0.4), jnp.asarray(0.1))
     trained = Noisy(True, False)
     sol = solved(jc.Trajectory(ts, ys), model, loss=jc.StudentT(0.1, 3), trainable=trained)
-    b = jc.bootstrap(sol, 200, key=KEY)
+    b = jc.bootstrap(sol, 60, key=KEY)
     # Fisher's information of the location is (df + 1) / (df + 3) in units of the scale.
     expected = 0.1 * np.sqrt(6 / 4) / np.sqrt(np.sum((ts - ts.mean()) ** 2))
-    assert b.stderr(lambda m: m.rate) == pytest.approx(expected, rel=0.25)
+    assert b.stderr(lambda m: m.rate) == pytest.approx(expected, rel=0.35)
+
+
+class Fragile(jc.InteriorPoint):
+    """A solver that fails wherever the first weight becomes larger than this."""
+
+    most: float
+
+    def __init__(self, most: float):
+        super().__init__(tol=1e-9)
+        self.most = most
+
+    def run(self, nlp, z, multipliers, callback):
+        outcome = super().run(nlp, z, multipliers, callback)
+        if outcome.z[0] <= self.most:
+            return outcome
+        return dataclasses.replace(outcome, result=jc.RESULTS.small_steps)
 
 
 def test_failures_are_told_and_left_out():
-    """Draws that a solver with too few steps does not get through."""
-    ys = lines(noise=0.3)
-    data = [jc.Trajectory(TS, ys, 1.0), jc.Trajectory(TS, lines(1, 0.3), 1.0)]
-    bounds = eqx.tree_at(lambda m: m.w, Affine(jnp.zeros(2)), (0.0, 0.6))
-    sol = solved(data, weight_bounds=bounds)
-    steps = [jc.solve(sol.nlp.with_data(data[::-1]), sol.solver, sol).stats["num_steps"]]
-    few = eqx.tree_at(lambda s: s.solver, sol, jc.InteriorPoint(max_steps=max(steps)))
+    sol = solved(jc.Trajectory(TS, lines(), 1.0))
+    fragile = dataclasses.replace(sol, solver=Fragile(float(sol.z[0])))
     with pytest.warns(UserWarning, match="failed and are left out"):
-        b = jc.bootstrap(few, 40, key=KEY)
-    assert 0 < b.num_failed < 40
-    assert len(b.zs) == 40 - b.num_failed
-    assert len(b.results) == 40
+        b = jc.bootstrap(fragile, 12, key=KEY)
+    assert 0 < b.num_failed < 12
+    assert len(b.zs) == 12 - b.num_failed
+    assert b.results.count(jc.RESULTS.small_steps) == b.num_failed
+    assert b.values(lambda m: m.w[0]).max() <= sol.z[0]
     assert f"failed  {b.num_failed}, left out" in str(b)
-    none = eqx.tree_at(lambda s: s.solver, sol, jc.InteriorPoint(max_steps=0))
     with pytest.raises(jc.SolveError):
-        jc.bootstrap(none, 3, key=KEY)
+        jc.bootstrap(dataclasses.replace(sol, solver=Fragile(-9.0)), 3, key=KEY)
 
 
 def test_bad_input_is_told():

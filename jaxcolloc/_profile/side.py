@@ -58,10 +58,7 @@ def follow(line: Line, sign: int, reach: Reach, threshold: float) -> Side:
         far = _next(start.x, inside, outside, target, reach)
         if failed <= far:
             far = (abs(inside[-1].x - start.x) + failed) / 2
-        near = min((inside[-1], *outside[-1:]), key=lambda point: abs(point.root - target))
-        other = outside[-1] if near is inside[-1] and outside else inside[-1]
-        if other is near:
-            other = inside[-2] if len(inside) > 1 else None
+        near, other = _neighbours(inside, outside, target)
         point = line.solved(start.x + sign * far, near, other)
         if point is None:
             failed, failures = far, failures + 1
@@ -80,6 +77,18 @@ def follow(line: Line, sign: int, reach: Reach, threshold: float) -> Side:
     if outside:
         return Side(start.x + sign * _crossing(start.x, inside, outside, target), END.crossed)
     return Side(inside[-1].x, END.failed if failures else END.far)
+
+
+def _neighbours(
+    inside: list[Point], outside: list[Point], target: float
+) -> tuple[Point, Point | None]:
+    """The point that the next one is reached from, and another one in line with both."""
+    low = inside[-1]
+    if not outside:
+        return low, inside[-2] if len(inside) > 1 else None
+    high = outside[-1]
+    nearer = target - low.root <= high.root - target
+    return (low, high) if nearer else (high, low)
 
 
 def _next(
