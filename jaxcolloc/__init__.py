@@ -38,6 +38,8 @@ from . import datasets as datasets
 from ._admm import fit_admm as fit_admm
 from ._admm import process_pool as process_pool
 from ._args import Unknown as Unknown
+from ._bootstrap import Bootstrap as Bootstrap
+from ._bootstrap import bootstrap as bootstrap
 from ._constraints import Conserving as Conserving
 from ._constraints import Constraint as Constraint
 from ._constraints import StateBounds as StateBounds
@@ -71,6 +73,9 @@ from ._path import Path as Path
 from ._plot import plot as plot
 from ._plot import plot_trace as plot_trace
 from ._priors import Prior as Prior
+from ._profile import SHAPE as SHAPE
+from ._profile import Profile as Profile
+from ._profile import profile as profile
 from ._refine import refine as refine
 from ._ridge import OnNets as OnNets
 from ._scheme import AbstractScheme as AbstractScheme
@@ -112,10 +117,12 @@ from ._windows import windows as windows
 __all__ = [
     "NLP",
     "RESULTS",
+    "SHAPE",
     "VERDICT",
     "AbstractScheme",
     "AbstractSolver",
     "Band",
+    "Bootstrap",
     "Chebyshev",
     "Conserving",
     "Constraint",
@@ -133,6 +140,7 @@ __all__ = [
     "Outcome",
     "Path",
     "Prior",
+    "Profile",
     "PseudoHuber",
     "Radau",
     "Round",
@@ -149,6 +157,7 @@ __all__ = [
     "Uncertainty",
     "Unknown",
     "Verification",
+    "bootstrap",
     "datasets",
     "fine_tune",
     "fit",
@@ -162,6 +171,7 @@ __all__ = [
     "plot",
     "plot_trace",
     "process_pool",
+    "profile",
     "refine",
     "resample",
     "simulate",

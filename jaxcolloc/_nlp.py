@@ -310,10 +310,19 @@ class NLP(eqx.Module):
 
         To be applied last: other bounds and other data free them again.
         """
+        return self.with_held(np.arange(self.num_weights), weights)
+
+    def with_held(
+        self, at: Int[np.ndarray, " entry"], values: Float[np.ndarray, " entry"]
+    ) -> "NLP":
+        """The same problem with the variables at these positions held, or at the nearest bound.
+
+        Values are in the optimizer's units. Nothing is compiled anew. To be applied last: other
+        bounds and other data free them again.
+        """
         lower, upper = (side.copy() for side in self.bounds)
-        count = self.num_weights
         # A solver takes a variable between equal bounds out of the problem.
-        lower[:count] = upper[:count] = np.clip(weights, lower[:count], upper[:count])
+        lower[at] = upper[at] = np.clip(values, lower[at], upper[at])
         return self._with(bounds=(lower, upper))
 
     def with_ridge_shared(
