@@ -156,6 +156,25 @@ def test_held_weights_stay_where_they_are():
         assert sol.stats["max_defect"] < 1e-6
 
 
+@pytest.mark.parametrize("together", [None, False, True])
+@pytest.mark.parametrize("solver", [jc.Ipopt(), jc.InteriorPoint()])
+def test_a_known_start_is_the_new_one(solver, together):
+    """Where a warm start comes from a problem with another one."""
+    ts = np.linspace(0.0, 2.0, 9)
+
+    def data(start):
+        return jc.Trajectory(ts, np.exp(-ts)[:, None], y0=[start])
+
+    nlp = jc.transcribe(Linear(-jnp.ones((1, 1))), data(1.0), GRID, l2=1e-6)
+    sol = jc.solve(nlp, solver, jc.guess(nlp, weights="as_given"))
+    other = nlp.with_data(data(0.9))
+    if together is None:
+        again = jc.solve(other, solver, sol)
+    else:
+        again = jc.solve_batch([other, other], solver, [sol, sol], vectorize=together)[1]
+    assert again.paths[0].states[0, 0] == pytest.approx(0.9, abs=1e-7)
+
+
 def test_a_pull_moves_the_optimum_to_its_center():
     """An infinitely strong one holds; a weak one changes nothing."""
     ts = np.linspace(0.0, 2.0, 9)

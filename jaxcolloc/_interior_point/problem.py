@@ -102,6 +102,12 @@ def _scaled(
     )
 
 
+def held_at_bounds(nlp: NLP, z: np.ndarray) -> np.ndarray:
+    """`z` with what is fixed at its value: a start may have been made for another one."""
+    lower, upper = nlp.bounds
+    return np.where(lower == upper, lower, z)
+
+
 def fits(nlp: NLP) -> bool:
     """Whether the method takes the problem."""
     try:

@@ -14,7 +14,7 @@ from .._solver import AbstractSolver, Outcome, StepCallback
 from .._trace import Multipliers
 from .batch import are_few, run_in_threads, run_vectorised, vectorizes
 from .driver import HostIteration, Numbers, TracedIteration
-from .problem import fits, host_problem_of, problem_of
+from .problem import fits, held_at_bounds, host_problem_of, problem_of
 
 
 # States times weights up to which the host serves: what each has of the other is held in arrays of
@@ -97,6 +97,7 @@ class InteriorPoint(AbstractSolver):
         kind: Any = HostIteration if on_host else TracedIteration
         with x64():
             begin = time.perf_counter()
+            z = held_at_bounds(nlp, z)
             numbers = self._numbers(nlp)
             problem = scaled(nlp, z, numbers.gauss_newton)
             return kind(numbers, problem, z, multipliers, begin).outcome(callback)
@@ -113,6 +114,7 @@ class InteriorPoint(AbstractSolver):
             vectorize = vectorizes()
         if not vectorize and self._on_host(nlps[0]) and are_few(nlps):
             return super().run_many(nlps, starts, multipliers, vectorize=vectorize)
+        starts = [held_at_bounds(*pair) for pair in zip(nlps, starts, strict=True)]
         run = run_vectorised if vectorize else run_in_threads
         return run(self._numbers(nlps[0]), self.max_seconds, nlps, starts, multipliers)
 
