@@ -98,6 +98,23 @@ class Driven(eqx.Module):
         return inside + outside
 
 
+class Law(eqx.Module):
+    """y' = f(p, y) for a static function of a dictionary of constants, seen through a gain."""
+
+    p: dict[str, jax.Array]
+    f: Any = eqx.field(static=True)
+
+    def __init__(self, f: Any, **p: Any):
+        self.f = f
+        self.p = {name: jnp.asarray(float(value)) for name, value in p.items()}
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.f(self.p, y)
+
+    def observe(self, t: Any, y: Any, args: Any) -> Any:
+        return self.p["gain"] * y
+
+
 class Plant(eqx.Module):
     """A net beside a known law, with a rate, a sensor's gain and a frozen exponent.
 

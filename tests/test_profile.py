@@ -1,13 +1,11 @@
 """Profiles of one parameter, against the quadratic interval and a search by brute force."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Affine
+from helpers import Affine, Law
 from scipy.stats import chi2, f
 
 import jaxcolloc as jc
@@ -15,20 +13,6 @@ import jaxcolloc as jc
 
 GRID = jc.Grid.uniform(0.0, 2.0, 4, jc.Radau(3))
 TS = np.linspace(0.0, 2.0, 9)
-
-
-class Law(eqx.Module):
-    """y' = f(p, y) for a static function of a dictionary of constants."""
-
-    p: dict[str, jax.Array]
-    f: Any = eqx.field(static=True)
-
-    def __init__(self, f: Any, **p: Any):
-        self.f = f
-        self.p = {name: jnp.asarray(float(value)) for name, value in p.items()}
-
-    def __call__(self, t: Any, y: Any, args: Any) -> Any:
-        return self.f(self.p, y)
 
 
 def saturating(p, y):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Affine, Linear, Lorenz, lorenz_data
+from helpers import Affine, Law, Linear, Lorenz, lorenz_data
 from scipy.stats import norm, t
 
 import jaxcolloc as jc
@@ -18,23 +18,6 @@ from jaxcolloc._uncertainty.structured import Structured
 
 GRID = jc.Grid.uniform(0.0, 2.0, 4, jc.Radau(3))
 TS = np.linspace(0.0, 2.0, 9)
-
-
-class Law(eqx.Module):
-    """y' = f(p, y) for a static function of a dictionary of constants."""
-
-    p: dict[str, jax.Array]
-    f: Any = eqx.field(static=True)
-
-    def __init__(self, f: Any, **p: Any):
-        self.f = f
-        self.p = {name: jnp.asarray(float(value)) for name, value in p.items()}
-
-    def __call__(self, t: Any, y: Any, args: Any) -> Any:
-        return self.f(self.p, y)
-
-    def observe(self, t: Any, y: Any, args: Any) -> Any:
-        return self.p["gain"] * y
 
 
 def affine_data(seed=0, noise=0.1, gain=1.0, ts=TS):
