@@ -162,6 +162,7 @@ def drivers(count: int, quick: bool) -> Rows:
                 "compile": [sol.stats["compile_seconds"] for sol in (host, loop)],
                 "apart": float(np.max(np.abs(host.z - loop.z) / (1 + np.abs(loop.z)))),
                 "objective": abs(host.objective / loop.objective - 1),
+                "versions": versions(),
             })  # fmt: skip
             print("#", json.dumps(rows[-1]), flush=True)
     return rows
@@ -327,7 +328,8 @@ def report(found: dict[str, Any]) -> str:
             "largest distance", "same iterations", "host's ms", "loop's ms",
             "host's compile, s", "loop's",
         )  # fmt: skip
-        lines += ["Both drivers:", "", table(header, rows), ""]
+        heading = f"Both drivers ({found['drivers'][0]['versions']}):"
+        lines += [heading, "", table(header, rows), ""]
     if "nodes" in found:
         rows = []
         for row in found["nodes"]:
