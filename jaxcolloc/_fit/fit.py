@@ -100,10 +100,10 @@ def fit(
       intervals; 1 for the plain guess. They differ in the draw of net weights, in the width of the
       smoothing window and, every second one, in physical constants, drawn over decades within their
       bounds, and in hidden states, with the rollout that follows from them. A verified one that
-      explains the data to their noise ends the search; so do two that agree in the objective to 1%,
-      with no lower one known (if their path does not follow the data five, or three while the
-      penalty is yet to be chosen, or then any four that agree). The best verified one wins, and the
-      final solve is not worse than it; `stats["starts"]` lists all.
+      explains the data to their noise ends the search; so do two (of a model without nets four)
+      that agree in the objective to 1%, with no lower one known (if their path does not follow the
+      data five, or three while the penalty is yet to be chosen, or then any four that agree). The
+      best verified one wins, and the final solve is not worse than it; `stats["starts"]` lists all.
     - `states`, `weights`: as in `jc.guess`.
     - `tol`: the distance between rollout and path, as a share of the states' spread, at which
       refinement stops; `refinements`: the largest number of its rounds, 0 for none.

@@ -46,6 +46,8 @@ _COARSENED = 24
 # not follow the data, which may be due to the penalty where this is yet to be chosen. There so many
 # that agree are enough, even if they do not hold in a rollout.
 _COMPANY, _COMPANY_IF_POOR, _COMPANY_IF_PENALISED, _AGREE = 2, 5, 3, 0.01
+# Of a law without nets the right optimum leaves but noise: agreement on another means less.
+_COMPANY_OF_LAWS = 4
 _CROWD = 4
 # An objective lower by this much counts as another optimum.
 _LOWER = 0.05
@@ -177,6 +179,8 @@ class Search:
         trial = self.solver.loosened(_TRIAL_TOL, _TRIAL_STEPS)
         log: list[dict[str, Any]] = []
         best, best_rank = None, (True, True, np.inf)
+        nets = net_weights(nlp.layout.model, nlp.model).any()
+        company = _COMPANY if nets else _COMPANY_OF_LAWS
         for sol in self._tries(coarse, trial):
             self.check()
             row = outcome_of(sol)
@@ -185,8 +189,9 @@ class Search:
             if best is None or rank < best_rank:
                 best, best_rank = sol, rank
                 self.kept = (sol, self.whole, self.holdout)
-            company = _COMPANY_IF_POOR if self.holdout is None else _COMPANY_IF_PENALISED
-            if settled(log, company, nlp.settings.loss, nlp.trajectories[0].num_channels):
+            if_poor = _COMPANY_IF_POOR if self.holdout is None else _COMPANY_IF_PENALISED
+            channels = nlp.trajectories[0].num_channels
+            if settled(log, if_poor, nlp.settings.loss, channels, company):
                 break
             if self.holdout is not None and crowded(log):
                 break
@@ -219,19 +224,20 @@ def settled(
     company_if_poor: int = _COMPANY_IF_POOR,
     loss: Loss = squared_error,
     num_channels: int = 1,
+    company: int = _COMPANY,
 ) -> bool:
     """Whether no more starts need be tried.
 
     One that holds in a rollout and explains the data to their noise is enough. Otherwise the best
-    that hold must agree, two of them, or more where their path does not follow the data, and none
-    have found a clearly lower objective: one that did not hold is a hint that there is a better
-    optimum nearby.
+    that hold must agree, `company` of them, or more where their path does not follow the data, and
+    none have found a clearly lower objective: one that did not hold is a hint that there is a
+    better optimum nearby.
     """
     found = [row for row in log if row["verified"]]
     if any(row["to_noise"] for row in found):
         return True
     best = sorted(row["objective"] for row in found if not row["poor"])
-    needed = _COMPANY if best else company_if_poor
+    needed = company if best else company_if_poor
     best = best or sorted(row["objective"] for row in found)
     if len(best) < needed:
         return False

@@ -128,6 +128,9 @@ def matched_start(
         starts = [called_states(nlp, smooth_curves(nlp, smoothing), states)]
     else:
         starts = [states]
+    if slopes is None:
+        # The slopes are those of guessed states, which takes longer to match.
+        steps = 2 * steps
     points = [nlp.inside(nlp.pack_head(head, item)) for item in starts]
     return _best(nlp, points, slopes, steps)
 
