@@ -59,7 +59,8 @@ def problem(**options):
     options = {
         "l2": 1e-2,
         "state_bounds": ([-1.0, 0.55], [3.0, 5.0]),
-        "weight_bounds": jc.leafwise(model, None, (lambda m: m.loss, (0.0, 0.2))),
+        # So narrow that one side is active, whichever optimum a processor finds.
+        "weight_bounds": jc.leafwise(model, None, (lambda m: m.loss, (0.1, 0.101))),
         "weight_scale": jc.leafwise(model, None, (lambda m: m.rate, "log")),
     } | options
     return jc.transcribe(model, data, grids, **options)
@@ -126,7 +127,7 @@ def parameter(nlp, name):
         return value, ([0.0, 1.0], [0.0, 0.0])
     if name == "weight_bounds":
         value = nlp.settings[name]
-        direction = jc.leafwise(nlp.model, None, (lambda m: m.loss, (0.0, 1.0)))
+        direction = jc.leafwise(nlp.model, None, (lambda m: m.loss, (1.0, 1.0)))
         return value, direction
     values = [getattr(item, name) for item in nlp.trajectories]
     if name == "args":
@@ -174,8 +175,7 @@ NAMES = ["ys", "weights", "args", "y0", "l2", "state_bounds", "weight_bounds"]
 def test_derivatives_are_those_of_resolved_optima(nlp, sol, solver, name):
     lower, upper = nlp.bounds
     free = lower < upper
-    assert np.sum(free & (sol.z < lower + 1e-6)) >= 1
-    assert np.sum(free & (sol.z > upper - 1e-6)) == 1
+    assert np.sum(free & ((sol.z < lower + 1e-6) | (sol.z > upper - 1e-6))) >= 2
     value, direction = parameter(nlp, name)
     dz, defect = along(jc.optimum(nlp, solver, sol), name, value, direction)
     expected = difference(nlp, sol, name, value, direction)

@@ -79,13 +79,9 @@ def _called(p: Any, *vectors: Any, host: Differentiable, forward: bool) -> list[
 
 
 def _batched(inputs: Any, axes: Any, **way: Any) -> tuple[list[Any], list[int]]:
-    size = next(
-        x.shape[axis]
-        for x, axis in zip(inputs, axes, strict=True)
-        if axis is not batching.not_mapped
-    )
+    size = next(x.shape[axis] for x, axis in zip(inputs, axes, strict=True) if axis is not None)
     p, *vectors = (
-        x[None] if axis is batching.not_mapped else jnp.moveaxis(x, axis, 0)
+        x[None] if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in zip(inputs, axes, strict=True)
     )
     vectors = [jnp.broadcast_to(x, (size, *x.shape[1:])) for x in vectors]
