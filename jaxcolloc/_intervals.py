@@ -261,6 +261,6 @@ def growth(sensitivity: Float[np.ndarray, "interval state state"]) -> float:
         if not np.all(np.isfinite(product)):
             return np.inf
         products.append(product)
-        if np.abs(product).max() > _HUGE:
+        if np.max(np.abs(product)) > _HUGE:
             break
-    return float(np.linalg.norm(products, 2, axis=(1, 2)).max())
+    return float(np.max(np.linalg.norm(products, 2, axis=(1, 2))))
