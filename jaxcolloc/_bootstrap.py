@@ -5,24 +5,19 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from ._args import opened
-from ._callables import OfModel
 from ._check import choice, describe, integer, share
 from ._comparison import seen_on_paths
 from ._data import Trajectory, changed
 from ._likelihoods import LocationScale, StudentT
 from ._loss import squared_error
-from ._nlp import NLP
-from ._points import in_chunks, known
-from ._precision import AnyArray
 from ._solution import Solution, SolveError
 from ._solve_batch import solve_batch
 from ._trace import RESULTS
+from ._uncertainty.measurement import path_scales
 from ._uncertainty.names import Where, chosen, named_leaves, theta_values
 from ._uncertainty.uncertainty import uncertainty
 
@@ -225,7 +220,7 @@ class _Parametric:
         self.items, self.loss = nlp.trajectories, loss
         self.seen = seen_on_paths(sol)
         if isinstance(loss, LocationScale):
-            self.levels = _levels(sol, loss)
+            self.levels = [path_scales(sol, k, seen) for k, seen in enumerate(self.seen)]
         elif loss is squared_error:
             assert sigma is not None
             if not np.isfinite(sigma):
@@ -254,42 +249,3 @@ class _Parametric:
         logged = isinstance(self.loss, LocationScale) and self.loss.scale == "log"
         ys = seen * np.exp(noise) if logged else seen + noise
         return changed(item, ys=np.where(item.measured, ys, np.nan), weights=item.weights)
-
-
-def _levels(sol: Solution, loss: LocationScale) -> list[Float[np.ndarray, "time obs"]]:
-    """The standard deviations that a likelihood sees along the fitted paths."""
-    nlp: NLP = sol.nlp
-    of_model = loss.of_model(nlp.model)
-    channels = nlp.trajectories[0].num_channels
-    found = []
-    for path, item, args in zip(sol.paths, nlp.trajectories, sol.args, strict=True):
-        states = path.grid.interpolate(path.states, item.ts)
-        model, inner = known(sol.model, args)
-
-        def level(
-            t: AnyArray, y: AnyArray, model: Any = model, inner: Any = inner
-        ) -> tuple[AnyArray]:
-            return (_level(of_model, nlp.observe, channels, model, inner, t, y),)
-
-        found.append(in_chunks(level, item.ts, states)[0])
-    return found
-
-
-@eqx.filter_jit
-def _level(
-    loss: LocationScale,
-    observe: OfModel | None,
-    channels: int,
-    model: Any,
-    args: Any,
-    ts: AnyArray,
-    states: AnyArray,
-) -> Array:
-    inner = opened(args)
-
-    def one(t: Any, y: Any) -> Array:
-        seen = y[:channels] if observe is None else observe(t, y, inner, model)
-        every = jnp.ones(channels, bool)
-        return jnp.exp(loss.parameters(seen, every, t, y, inner, model)[1])
-
-    return jax.vmap(one)(ts, states)

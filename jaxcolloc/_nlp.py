@@ -101,6 +101,11 @@ class NLP(eqx.Module):
         """The trajectories that are evaluated together."""
         return self.parts.groups
 
+    def group_of(self, trajectory: int) -> Group:
+        """A group of this trajectory alone."""
+        group = next(item for item in self.groups if trajectory in item.members)
+        return group.select([group.members.index(trajectory)])
+
     @property
     def compiled(self) -> Compiled:
         """The functions, to be called inside `x64()`."""

@@ -15,7 +15,7 @@ from .._guess import Guess, guess
 from .._integrate import Stepping
 from .._nlp import NLP
 from .._precision import x64
-from .._sequential.loss import Parameters, all_rollouts, rollout_value, start_columns
+from .._sequential.loss import Parameters, all_rollouts, rollout_value
 from .._settings import Settings
 from .._solution import Solution
 from .._solve import solve
@@ -151,12 +151,9 @@ class Subproblem:
 
     def _gradient(self, sol: Solution) -> np.ndarray:
         """Of the least objective: that of the Lagrangian, zero for what was free."""
-        from scipy.sparse import coo_array
-
         assert sol.multipliers is not None
         nlp = self.nlp
-        shape = (nlp.num_constraints, nlp.num_variables)
-        jacobian = coo_array((np.asarray(nlp.jacobian(sol.z)), nlp.jacobian_structure), shape=shape)
+        jacobian = nlp.parts.jacobian_pattern.matrix(np.asarray(nlp.jacobian(sol.z)))
         gradient = np.asarray(nlp.gradient(sol.z)) + jacobian.T @ sol.multipliers.constraints
         gradient = gradient[self.positions]
         gradient[nlp.num_weights :] = 0.0
@@ -165,7 +162,7 @@ class Subproblem:
     def _rollout(self, job: Job, z: np.ndarray) -> float:
         """Of the consensus model, from the states where the paths in `z` begin."""
         nlp = self.nlp
-        columns = start_columns(nlp)
+        columns = nlp.layout.start_columns
         head = nlp.layout.head(z).copy()
         head[: nlp.num_weights] = job.consensus[: nlp.num_weights]
         with x64():

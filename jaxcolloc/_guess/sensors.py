@@ -27,8 +27,7 @@ class AtTimes:
     """A point function of one trajectory of an NLP, at given times."""
 
     def __init__(self, nlp: NLP, function: PointFunction, position: int, times: np.ndarray):
-        group = next(item for item in nlp.groups if position in item.members)
-        own = group.select([group.members.index(position)])
+        own = nlp.group_of(position)
         self._points = Points.at(times[None], own.args, own.unknowns, None)
         with x64():
             blocks = Blocks.detect(function, self._points, nlp.num_states, nlp.num_weights)

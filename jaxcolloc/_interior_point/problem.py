@@ -121,10 +121,7 @@ def fits(nlp: NLP) -> bool:
 
 def _refuse_fixed_states(nlp: NLP, fixed: np.ndarray) -> None:
     """Refuse fixed states, but for initial ones."""
-    inner = fixed.copy()
-    inner[: nlp.layout.num_head] = False
-    starts = nlp.layout.columns(np.asarray(nlp.layout.first_nodes))
-    inner[starts[:, None] + np.arange(nlp.num_states)] = False
+    inner = fixed & nlp.layout.inner
     if np.any(inner):
         raise ValueError(
             "`nlp` must have no fixed states but initial ones for jc.InteriorPoint; got "

@@ -258,7 +258,7 @@ class _Builder:
         """Where the blocks' unknowns stand among all variables and constraints."""
         nlp, layout, d = self.nlp, self.layout, self.d
         count = len(members)
-        first = np.stack([layout.columns(layout.first_nodes[k]) + np.arange(d) for k in members])
+        first = layout.start_columns[members]
         inner = np.full((count, longest, m), nlp.num_variables)
         rows = np.full((count, longest, m), nlp.num_constraints)
         extra = np.full((count, longest, loose), nlp.num_constraints)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._interior_point import blocks, kkt
-from .._interior_point.problem import host_problem_of
+from .._interior_point.problem import structure_on_host
 from .._interior_point.solver import InteriorPoint
 from .._nlp import NLP
 
@@ -56,19 +56,15 @@ class System:
         largest = np.max(np.abs(hessian), initial=0.0)
         self.unit = float(largest) if largest > 0 else 1.0
         hessian = hessian / self.unit
-        n, m = nlp.num_variables, nlp.num_constraints
-        self.w = _symmetric(nlp.hessian_structure, hessian, n)
-        every = sparse.coo_array((jacobian, nlp.jacobian_structure), shape=(m, n)).tocsr()
-        self.a = sparse.dia_array((rows[None].astype(float), [0]), shape=(m, m)) @ every
-        self.a = sparse.csr_array(self.a)
+        self.w = nlp.parts.hessian_pattern.symmetric(hessian)
+        every = nlp.parts.jacobian_pattern.matrix(jacobian)
+        self.a = sparse.csr_array(sparse.diags_array(rows.astype(float)) @ every)
         self.scale = self._equilibrated()
         finite = np.isfinite(hessian).all() and np.isfinite(jacobian).all()
         self._method: _Method | None = None
         if finite:
             blockwise = InteriorPoint.takes(nlp)
-            self._method = (
-                _Blockwise(nlp, z, hessian, jacobian, self) if blockwise else _General(self)
-            )
+            self._method = _Blockwise(nlp, hessian, jacobian, self) if blockwise else _General(self)
         self.regular = self._determined()
         if not self.regular and isinstance(self._method, _Blockwise) and self._method.good:
             # It has pivots inside blocks only.
@@ -168,17 +164,10 @@ class _Method(abc.ABC):
 class _Blockwise(_Method):
     """That of `jc.InteriorPoint`, interval by interval."""
 
-    def __init__(
-        self, nlp: NLP, z: np.ndarray, hessian: np.ndarray, jacobian: np.ndarray, system: System
-    ):
-        problem = host_problem_of(nlp, z)
-        self.structure = problem.structure
-        starts = nlp.layout.columns(np.asarray(nlp.layout.first_nodes))
-        can_be_hard = np.zeros(nlp.num_variables, bool)
-        can_be_hard[: nlp.layout.num_head] = True
-        can_be_hard[starts[:, None] + np.arange(nlp.num_states)] = True
-        self.hard = system.held & can_be_hard
-        self.soft = system.held & ~can_be_hard
+    def __init__(self, nlp: NLP, hessian: np.ndarray, jacobian: np.ndarray, system: System):
+        self.structure = structure_on_host(nlp, gauss_newton=False)
+        inner = nlp.layout.inner
+        self.hard, self.soft = system.held & ~inner, system.held & inner
         largest = np.zeros(nlp.num_constraints)
         np.maximum.at(largest, nlp.jacobian_structure[0], np.abs(jacobian))
         self.row_scale = 1 / np.where(largest > 0, largest, 1.0)
@@ -234,14 +223,3 @@ class _General(_Method):
         x, y = np.zeros(len(dual)), np.zeros(len(primal))
         x[self.free], y[self.rows] = np.split(found, [len(self.free)])
         return x, y
-
-
-def _symmetric(structure: tuple[np.ndarray, np.ndarray], values: np.ndarray, size: int) -> Any:
-    """The matrix with this lower triangle."""
-    from scipy import sparse
-
-    rows, columns = structure
-    off = rows != columns
-    every = np.concatenate([values, values[off]])
-    where = np.concatenate([rows, columns[off]]), np.concatenate([columns, rows[off]])
-    return sparse.coo_array((every, where), shape=(size, size)).tocsr()

@@ -135,12 +135,6 @@ class RolloutLoss(eqx.Module):
         return jnp.sum(jax.vmap(lambda item: one(eqx.combine(item, rest)))(arrays))
 
 
-def start_columns(nlp: NLP) -> Int[np.ndarray, "traj state"]:
-    """The positions in `z` of each trajectory's initial state."""
-    first = nlp.layout.columns(nlp.layout.first_nodes)
-    return first[:, None] + np.arange(nlp.num_states)
-
-
 def all_rollouts(
     nlp: NLP, penalties: tuple[PriorTerm, ...], stepping: Stepping
 ) -> tuple[RolloutLoss, tuple[Part, ...]]:
@@ -149,13 +143,13 @@ def all_rollouts(
     `penalties` are terms of the NLP, of weights, unknowns and initial states.
     """
     # Where these stand, one behind the other.
-    places = np.append(np.arange(nlp.layout.num_head), start_columns(nlp).ravel())
+    places = np.append(np.arange(nlp.layout.num_head), nlp.layout.start_columns.ravel())
     penalties = tuple(
         dataclasses.replace(term, at=np.searchsorted(places, np.asarray(term.at)))
         for term in penalties
     )
     function = PointLoss.of(nlp.layout.model, nlp.observe, nlp.settings.loss, nlp.model)
-    units = nlp.units[start_columns(nlp)[0]]
+    units = nlp.units[nlp.layout.start_columns[0]]
     series = [Series.of(nlp, group, function) for group in nlp.groups]
     parts = tuple((item, jnp.arange(len(item.members))) for item in series)
     stepping = dataclasses.replace(stepping, unit=units)

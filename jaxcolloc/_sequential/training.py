@@ -21,7 +21,7 @@ from .._run import Best, Run
 from .._solution import Solution
 from .._solver import Outcome
 from .._trace import RESULTS, TrainingStep
-from .loss import Parameters, RolloutLoss, all_rollouts, rollout_value, start_columns
+from .loss import Parameters, RolloutLoss, all_rollouts, rollout_value
 from .schedule import Schedule
 
 
@@ -59,7 +59,7 @@ class Training:
 
     def __init__(self, nlp: NLP, tuning: FineTuning, key: Any):
         self.nlp, self.tuning = nlp, tuning
-        self.columns = start_columns(nlp)
+        self.columns = nlp.layout.start_columns
         core = nlp.compiled.host
         penalties = (core.quadratics[0], *core.priors)
         self.loss, parts = all_rollouts(nlp, penalties, tuning.stepping)

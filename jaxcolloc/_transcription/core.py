@@ -16,7 +16,7 @@ from .._plain import plain
 from .._precision import AnyArray, Number, is_array, x64
 from .layout import Layout
 from .objective_terms import Quadratic
-from .pieces import HostBlocks, Static
+from .pieces import Static, host_blocks
 from .prior_terms import PriorTerm
 from .sparse import Assembly, Pattern
 from .terms import Defects, Equations, Penalty, Pointwise, Structure
@@ -158,7 +158,7 @@ class Core:
             }
 
         def converted(terms: tuple[Any, ...]) -> tuple[Any, ...]:
-            return tuple(known.get(id(term)) or term.with_blocks(HostBlocks.of) for term in terms)
+            return tuple(known.get(id(term)) or term.with_blocks(host_blocks) for term in terms)
 
         return dataclasses.replace(
             self, equations=converted(self.equations), penalties=converted(self.penalties)

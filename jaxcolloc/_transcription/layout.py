@@ -11,7 +11,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from .._check import describe, real_numbers
 from .._grid import Grid
@@ -58,6 +58,18 @@ class Layout(eqx.Module):
     def last_nodes(self) -> Int[np.ndarray, " traj"]:
         """The position of each trajectory's last node among all nodes."""
         return np.cumsum(self.node_counts) - 1
+
+    @property
+    def start_columns(self) -> Int[np.ndarray, "traj state"]:
+        """The positions in `z` of each trajectory's initial state."""
+        return np.asarray(self.columns(self.first_nodes)[:, None] + np.arange(self.num_states))
+
+    @property
+    def inner(self) -> Bool[np.ndarray, " variable"]:
+        """Which variables are states, but not initial ones."""
+        inner = np.arange(self.num_variables) >= self.num_head
+        inner[self.start_columns] = False
+        return inner
 
     def nodes_at(self, place: str, trajectory: int) -> Int[np.ndarray, " node"]:
         """The positions among all nodes of one trajectory's "nodes", its "start" or its "end"."""

@@ -87,17 +87,27 @@ class _Chunk(NamedTuple):
     head: Int[np.ndarray, " head"] | None
 
 
-class HostBlocks:
+class _OnHost:
+    """What terms ask of a point function beside its values."""
+
+    def __init__(self, blocks: Blocks):
+        self.num_outputs, self.num_states = blocks.num_outputs, blocks.num_states
+        self.blocks, self.num_shared = blocks, blocks.num_shared
+        self.jac_y, self.jac_w = blocks.jac_y, blocks.jac_w
+        self.hess_yy, self.hess_wy, self.hess_ww = blocks.hess_yy, blocks.hess_wy, blocks.hess_ww
+
+    def ww_structure(self, points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
+        return self.blocks.ww_structure(points)
+
+
+class HostBlocks(_OnHost):
     """The blocks of a point function at given points, in NumPy; the methods are those of `Blocks`.
 
     What `Blocks` takes for points must be those that it was made for.
     """
 
     def __init__(self, blocks: Blocks, points: Points):
-        self.num_outputs, self.num_states = blocks.num_outputs, blocks.num_states
-        self.blocks, self.num_shared = blocks, blocks.num_shared
-        self.jac_y, self.jac_w = blocks.jac_y, blocks.jac_w
-        self.hess_yy, self.hess_wy, self.hess_ww = blocks.hess_yy, blocks.hess_wy, blocks.hess_ww
+        super().__init__(blocks)
         self._shape = points.t.shape
         self._unknowns = np.asarray(points.unknowns)
         self._head_size = int(np.max(self._unknowns, initial=blocks.num_shared - 1)) + 1
@@ -106,15 +116,6 @@ class HostBlocks:
         with x64(), jax.ensure_compile_time_eval():
             self._leaves = tuple(jax.device_put(jtu.tree_leaves(arrays)))
             self._chunks = list(_chunks(points, blocks.num_shared))
-
-    @classmethod
-    def of(cls, blocks: Blocks, points: Points) -> "HostBlocks":
-        """For these blocks, which nothing is compiled for if they are those of a squared error."""
-        function = blocks.function
-        squared = isinstance(function, PointLoss) and function.squared
-        if squared and SquaredError.fits(blocks, points):
-            return SquaredError(blocks, points)
-        return cls(blocks, points)
 
     def compilations(self, *names: str) -> list[Callable[[], Any]]:
         """What remains to be compiled of these methods, each as a function that does so.
@@ -132,9 +133,6 @@ class HostBlocks:
             done.add((name, shape))
 
         return [functools.partial(compiling, name) for name in names if (name, shape) not in done]
-
-    def ww_structure(self, points: Points) -> list[tuple[np.ndarray, np.ndarray]]:
-        return self.blocks.ww_structure(points)
 
     def value(self, head: AnyArray, points: Points, y: AnyArray) -> AnyArray:
         out = np.empty((*self._shape, self.num_outputs))
@@ -258,17 +256,14 @@ def _piece(
     return getattr(blocks, name)(head, points, *inputs)
 
 
-class SquaredError(HostBlocks):
+class SquaredError(_OnHost):
     r"""$\mathtt{factor} \sum_c \mathtt{weights}_c (y_c - \mathtt{ys}_c)^2$ in closed form.
 
     That of normal errors of known standard deviations as well, with its constant.
     """
 
     def __init__(self, blocks: Blocks, points: Points):
-        self.num_outputs, self.num_states = blocks.num_outputs, blocks.num_states
-        self.blocks, self.num_shared = blocks, blocks.num_shared
-        self.jac_y, self.jac_w = blocks.jac_y, blocks.jac_w
-        self.hess_yy, self.hess_wy, self.hess_ww = blocks.hess_yy, blocks.hess_wy, blocks.hess_ww
+        super().__init__(blocks)
         self._num_unknowns = points.num_unknowns
         data = points.data
         self._ys, self._measured = np.asarray(data.ys), np.asarray(data.measured)
@@ -315,3 +310,12 @@ class SquaredError(HostBlocks):
         none = np.zeros((*y.shape[:2], 0))
         ww: list[Any] = [np.zeros(0)] + ([np.zeros((len(y), 0))] if self._num_unknowns else [])
         return yy, none, ww
+
+
+def host_blocks(blocks: Blocks, points: Points) -> HostBlocks | SquaredError:
+    """These blocks in NumPy: in closed form where they are those of a squared error."""
+    function = blocks.function
+    squared = isinstance(function, PointLoss) and function.squared
+    if squared and SquaredError.fits(blocks, points):
+        return SquaredError(blocks, points)
+    return HostBlocks(blocks, points)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -55,6 +56,20 @@ class Pattern(eqx.Module):
     def num_entries(self) -> int:
         """The number of structural non-zeros."""
         return len(self.rows)
+
+    def matrix(self, values: Float[np.ndarray, " entry"]) -> Any:
+        """The matrix with these values, a `scipy.sparse.csr_array`."""
+        # It takes long to import.
+        from scipy.sparse import coo_array
+
+        return coo_array((values, (self.rows, self.columns)), shape=self.shape).tocsr()
+
+    def symmetric(self, values: Float[np.ndarray, " entry"]) -> Any:
+        """The symmetric matrix whose lower triangle has these values."""
+        from scipy.sparse import tril
+
+        lower = self.matrix(values)
+        return (lower + tril(lower, -1).T).tocsr()
 
     def __repr__(self) -> str:
         return f"Pattern({self.shape[0]} x {self.shape[1]}, {self.num_entries} non-zeros)"

@@ -69,21 +69,19 @@ def held(
     import scipy.sparse as sp
     from scipy.sparse.linalg import splu
 
-    count = len(z)
-    lower = sp.coo_matrix((hessian, nlp.hessian_structure), (count, count)).tocsc()
-    curvature = lower + sp.tril(lower, -1).T
-    slopes = sp.coo_matrix((jacobian, nlp.jacobian_structure), (len(values), count)).tocsr()
+    curvature = nlp.parts.hessian_pattern.symmetric(hessian)
+    slopes = nlp.parts.jacobian_pattern.matrix(jacobian)
     near = np.flatnonzero(of_rows.precision)
-    pressed = slopes[near].T @ sp.diags(of_rows.precision[near]) @ slopes[near]
-    matrix = (curvature + sp.diags(of_z.precision) + pressed).tocsr()
+    pressed = slopes[near].T @ sp.diags_array(of_rows.precision[near]) @ slopes[near]
+    matrix = (curvature + sp.diags_array(of_z.precision) + pressed).tocsr()
     free = np.flatnonzero(~of_z.equal)
     equations = slopes[np.flatnonzero(of_rows.equal)][:, free]
     # Free directions are no matter here.
     weak = 1e-12 * max(float(np.abs(hessian).max(initial=0.0)), 1e-300)
-    inner = matrix[free][:, free] + weak * sp.identity(len(free))
-    lu = splu(sp.bmat([[inner, equations.T], [equations, None]], format="csc"))
+    inner = matrix[free][:, free] + weak * sp.eye_array(len(free))
+    lu = splu(sp.block_array([[inner, equations.T], [equations, None]], format="csc"))
     at = np.flatnonzero(of_z.precision)
-    ones = sp.coo_matrix((np.ones(len(at)), (np.arange(len(at)), at)), (len(at), count)).tocsr()
+    ones = sp.eye_array(len(z), format="csr")[at]
     variables[at] = of_z.precision[at] * _variances(lu, ones[:, free]) > 0.5
     rows[near] = of_rows.precision[near] * _variances(lu, slopes[near][:, free]) > 0.5
     return variables, rows

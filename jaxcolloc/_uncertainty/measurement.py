@@ -17,6 +17,7 @@ from .._solution import Solution
 from .._transcription.parameters import Weighted
 from .bands import Band
 from .noise import Noise
+from .sensitivities import local_args, local_head
 
 
 class Measurement(NamedTuple):
@@ -89,16 +90,43 @@ def measurement(
     nlp = sol.nlp
     loss = nlp.settings.loss
     if isinstance(loss, LocationScale):
-        loss = loss_of_model(loss, nlp.model)
-        (scale,) = in_chunks(
-            lambda t, y, seen: (_scales(nlp.layout.model, loss, w, args, t, y, seen),),
-            ts, states, predicted,
-        )  # fmt: skip
+        scale = _scales_at(nlp, loss, w, args, ts, states, predicted)
         df = loss.df if isinstance(loss, StudentT) else np.inf
         return Measurement(scale, df, loss.scale == "log")
     if noise.sigma is None:
         return Measurement(np.sqrt(_residual_variances(sol)))
     return Measurement(noise.sigma * np.sqrt(_mean_of_inverse(nlp)))
+
+
+def path_scales(
+    sol: Solution, trajectory: int, seen: Float[np.ndarray, "time obs"]
+) -> Float[np.ndarray, "time obs"]:
+    """The standard deviations that the loss, a `LocationScale`, has at one trajectory's data.
+
+    `seen` is what would be measured on the fitted path.
+    """
+    nlp, path, ts = sol.nlp, sol.paths[trajectory], sol.nlp.trajectories[trajectory].ts
+    w = nlp.head(sol.z)[local_head(nlp, trajectory)]
+    states = path.grid.interpolate(path.states, ts)
+    args = local_args(nlp, trajectory)
+    return _scales_at(nlp, nlp.settings.loss, w, args, ts, states, seen)
+
+
+def _scales_at(
+    nlp: NLP,
+    loss: Any,
+    w: np.ndarray,
+    args: Any,
+    ts: np.ndarray,
+    states: np.ndarray,
+    predicted: np.ndarray,
+) -> Float[np.ndarray, "time obs"]:
+    own = loss_of_model(loss, nlp.model)
+    (scale,) = in_chunks(
+        lambda t, y, seen: (_scales(nlp.layout.model, own, w, args, t, y, seen),),
+        ts, states, predicted,
+    )  # fmt: skip
+    return scale
 
 
 @eqx.filter_jit

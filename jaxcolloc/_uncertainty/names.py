@@ -148,6 +148,4 @@ def _by_name(leaves: list[Named], name: str) -> Named:
 def theta_values(nlp: NLP, z: Float[np.ndarray, " variable"]) -> Float[np.ndarray, " parameter"]:
     """The head and all initial states, on the optimizer's scale."""
     layout = nlp.layout
-    first = layout.columns(np.asarray(layout.first_nodes))
-    starts = first[:, None] + np.arange(layout.num_states)
-    return np.concatenate([z[: layout.num_head], z[starts.ravel()]])
+    return np.concatenate([z[: layout.num_head], z[layout.start_columns.ravel()]])

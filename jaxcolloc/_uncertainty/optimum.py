@@ -16,7 +16,7 @@ class Optimum(NamedTuple):
 
     `factor`: what turns the objective's Hessian into the precision, for a noise of one.
     `jacobian`, `hessian`: the non-zeros of the constraints' Jacobian and of the Lagrangian's
-    Hessian, lower triangle. `starts`: the positions in `z` of the initial states.
+    Hessian, lower triangle.
     """
 
     nlp: NLP
@@ -26,7 +26,6 @@ class Optimum(NamedTuple):
     rows: Bool[np.ndarray, " constraint"]
     jacobian: Float[np.ndarray, " entry"]
     hessian: Float[np.ndarray, " entry"]
-    starts: Int[np.ndarray, "traj state"]
 
     @classmethod
     def of(cls, sol: Solution, factor: float) -> "Optimum":
@@ -38,9 +37,12 @@ class Optimum(NamedTuple):
             force = np.asarray(sol.multipliers.constraints)
             hessian = np.asarray(nlp.compiled.function("hessian")(z, force, 1.0))
         variables, rows = held(nlp, z, values, sol.multipliers, jacobian, hessian)
-        first = nlp.layout.columns(np.asarray(nlp.layout.first_nodes))
-        starts = first[:, None] + np.arange(nlp.num_states)
-        return cls(nlp, z, factor, variables, rows, jacobian, hessian, starts)
+        return cls(nlp, z, factor, variables, rows, jacobian, hessian)
+
+    @property
+    def starts(self) -> Int[np.ndarray, "traj state"]:
+        """The positions in `z` of the initial states."""
+        return self.nlp.layout.start_columns
 
     def precision(self, gauss_newton: bool) -> Float[np.ndarray, " entry"]:
         """The non-zeros of the precision's lower triangle."""

@@ -185,9 +185,7 @@ class Uncertainty(eqx.Module):
 
         Returns a `Band` with arrays of shape `(time, state)` or `(time, obs)`.
         """
-        k = integer("trajectory", trajectory, 0)
-        if k >= len(self._nlp.grids):
-            raise ValueError(f"`trajectory` must be below {len(self._nlp.grids)}; got {k}.")
+        k = self._position(trajectory)
         grid = self._nlp.grids[k]
         times = grid.times if ts is None else float_array("ts", ts, 1, "(time,)")
         if not (np.all(np.isfinite(times)) and grid.covers(times)):
@@ -202,6 +200,13 @@ class Uncertainty(eqx.Module):
         local = sensitivities.local_head(self._nlp, k)
         args = sensitivities.local_args(self._nlp, k)
         return self._band(times, prediction, local, args, of, noise, level)
+
+    def _position(self, trajectory: Any) -> int:
+        """The position of a trajectory, once it is checked."""
+        k = integer("trajectory", trajectory, 0)
+        if k >= len(self._nlp.grids):
+            raise ValueError(f"`trajectory` must be below {len(self._nlp.grids)}; got {k}.")
+        return k
 
     def _band(
         self,
@@ -275,9 +280,7 @@ class Uncertainty(eqx.Module):
         integer("samples", samples, 0)
         if samples and key is None:
             raise ValueError("`key` must be a PRNG key where `samples` are drawn.")
-        k = 0 if trajectory is None else integer("trajectory", trajectory, 0)
-        if k >= len(self._nlp.grids):
-            raise ValueError(f"`trajectory` must be below {len(self._nlp.grids)}; got {k}.")
+        k = 0 if trajectory is None else self._position(trajectory)
         start, along = self._start(times[0], y0, y0_std, k)
         if args is None and (y0 is None or trajectory is not None):
             local = sensitivities.local_head(self._nlp, k)
@@ -290,9 +293,9 @@ class Uncertainty(eqx.Module):
         prediction = Prediction.rolled(
             self._nlp, self.factorised.head, self._raw, local, inner, start, along, times, spread
         )
-        if not samples:
-            return self._band(times, prediction, local, inner, of, noise, level)
         band = self._band(times, prediction, local, inner, of, noise, level)
+        if not samples:
+            return band
         draws = Prediction.drawn(
             self._nlp, self.factorised.head, self._raw, local, inner, start, along, times, spread,
             integer("samples", samples, 1), key, np.sqrt(self.noise.variance), of == "observations",

@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._args import Slot, Unknown, as_arrays, sealed
+from .._args import Unknown, as_arrays, sealed
 from .._callables import explained
 from .._nlp import NLP
 from .._points import in_chunks
@@ -21,14 +21,7 @@ from .._transcription.point_functions import Sensor, VectorField
 
 def local_args(nlp: NLP, trajectory: int) -> Any:
     """The `args` of one trajectory as point functions take them, with slots for its unknowns."""
-    for group in nlp.groups:
-        if trajectory in group.members:
-            return _one_of(group.args, list(group.members).index(trajectory))
-    raise AssertionError(trajectory)
-
-
-def _one_of(args: Any, place: int) -> Any:
-    return jtu.tree_map(lambda leaf: leaf[place], args)
+    return jtu.tree_map(lambda leaf: leaf[0], nlp.group_of(trajectory).args)
 
 
 def local_head(nlp: NLP, trajectory: int) -> np.ndarray:
@@ -165,9 +158,3 @@ def rolled_states(
     """A rollout at times; not finite where it ends early."""
     none = Start(start, np.zeros((len(start), 0)))
     return rolled(nlp, w, np.zeros((len(w), 0)), none, args, ts, spread)[0]
-
-
-def has_unknowns(args: Any) -> bool:
-    """Whether sealed `args` have slots for unknowns."""
-    leaves = jtu.tree_leaves(args, is_leaf=lambda leaf: isinstance(leaf, Slot))
-    return any(isinstance(leaf, Slot) for leaf in leaves)

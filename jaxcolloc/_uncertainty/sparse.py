@@ -39,35 +39,28 @@ class Sparse:
         self._at[self._free] = np.arange(len(self._free))
         self._theta = np.concatenate([np.arange(head), optimum.starts.ravel()])
         size = np.maximum(np.abs(optimum.z), 1.0)
-        structure = nlp.gauss_newton_structure if gauss_newton else nlp.hessian_structure
-        values = optimum.precision(gauss_newton)
-        own = structure[0] == structure[1]
-        on_states = own & (structure[0] >= head)
-        weight = np.abs(values[on_states]) * size[structure[0][on_states]] ** 2
+        parts = nlp.parts
+        pattern = parts.gauss_newton_pattern if gauss_newton else parts.hessian_pattern
+        precision = pattern.symmetric(optimum.precision(gauss_newton))
+        weight = (np.abs(precision.diagonal()) * size**2)[head:]
         self._scale = float(weight.sum()) or 1.0
         self._size = size[self._theta]
-        if not self._factorise(structure, values, 0.0):
-            self._factorise(structure, values, _BLIND)
+        if not self._factorise(precision, 0.0):
+            self._factorise(precision, _BLIND)
 
-    def _factorise(
-        self, structure: tuple[np.ndarray, np.ndarray], values: np.ndarray, prior: float
-    ) -> bool:
+    def _factorise(self, precision: Any, prior: float) -> bool:
         """Factorise with this prior; whether that shows no free direction, or stands for them."""
         import scipy.sparse as sp
         from scipy.sparse.linalg import splu
 
         optimum, count = self.optimum, len(self.optimum.z)
-        lower = sp.coo_matrix((values, structure), (count, count)).tocsc()
-        precision = lower + sp.tril(lower, -1).T
         weak = np.zeros(count)
         weak[self._theta] = prior * self._scale / self._size**2
-        jacobian = sp.coo_matrix(
-            (optimum.jacobian, optimum.nlp.jacobian_structure), (len(optimum.rows), count)
-        ).tocsr()
+        jacobian = optimum.nlp.parts.jacobian_pattern.matrix(optimum.jacobian)
         jacobian = jacobian[np.flatnonzero(optimum.rows)][:, self._free]
-        precision = (precision + sp.diags(weak)).tocsr()[self._free][:, self._free]
+        precision = (precision + sp.diags_array(weak)).tocsr()[self._free][:, self._free]
         self._num_rows = jacobian.shape[0]
-        matrix = sp.bmat([[precision, jacobian.T], [jacobian, None]], format="csc")
+        matrix = sp.block_array([[precision, jacobian.T], [jacobian, None]], format="csc")
         self._matrix: Any = matrix
         try:
             self._lu = splu(matrix)

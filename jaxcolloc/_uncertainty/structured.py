@@ -44,9 +44,7 @@ def takes(optimum: Optimum) -> bool:
 
     It does not for inner states at bounds and for constraints beside the model's equations.
     """
-    inner = optimum.held.copy()
-    inner[: optimum.nlp.layout.num_head] = False
-    inner[optimum.starts] = False
+    inner = optimum.held & optimum.nlp.layout.inner
     more = optimum.rows[optimum.nlp.parts.num_equations :].any()
     return not (inner.any() or more or optimum.nlp.settings.collocate_start)
 
