@@ -38,10 +38,10 @@ lint: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
-# The API reference with its guide, as pages in build/docs; a warning is an error.
+# Guide, gallery and reference as pages in build/docs, to be read without a network. What the pages
+# of the guide print and draw is taken from the last test, or they are run.
 docs: $(VENV)/.ready-dev
-	$(BIN)/python -W error -m pdoc --math --docformat restructuredtext \
-		--output-directory build/docs jaxcolloc
+	$(BIN)/python examples/guide/_site.py
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .

@@ -27,13 +27,12 @@ The method is that of Shapovalova and Tsay, "Training Neural ODEs Using Fully Di
 Simultaneous Optimization" (arXiv 2502.15642). All computation is in float64, whatever the
 caller's setting, which stays as it was.
 
-.. include:: docs/guide.md
-.. include:: docs/contributing.md
+The guide is beside this reference: `make docs` renders both.
 """
 
 import importlib.metadata
 
-from . import _storage
+from . import _storage, _transform
 from . import datasets as datasets
 from ._admm import fit_admm as fit_admm
 from ._admm import process_pool as process_pool
@@ -102,7 +101,6 @@ from ._trace import Step as Step
 from ._trace import Trace as Trace
 from ._trace import TrainingStep as TrainingStep
 from ._transcribe import transcribe as transcribe
-from ._transform import Linear, Log, Reciprocal, Softplus
 from ._uncertainty import Band as Band
 from ._uncertainty import Uncertainty as Uncertainty
 from ._uncertainty import uncertainty as uncertainty
@@ -137,6 +135,7 @@ __all__ = [
     "Multipliers",
     "Normalized",
     "OnNets",
+    "Optimum",
     "Outcome",
     "Path",
     "Prior",
@@ -147,6 +146,7 @@ __all__ = [
     "Settings",
     "Solution",
     "SolveError",
+    "Solved",
     "StateBounds",
     "Step",
     "StudentT",
@@ -168,12 +168,14 @@ __all__ = [
     "match_gradients",
     "nonnegative",
     "normalized",
+    "optimum",
     "plot",
     "plot_trace",
     "process_pool",
     "profile",
     "refine",
     "resample",
+    "sensitivity",
     "simulate",
     "smooth",
     "solve",
@@ -206,5 +208,5 @@ _storage.stored(
 )(Verification)
 _storage.stored("Ipopt", on_load=_of_loaded)(Ipopt)
 _storage.stored("Unknown", fields=("value", "lower", "upper", "scale", "l2"))(Unknown)
-for _kind in (Linear, Log, Reciprocal, Softplus):
+for _kind in (_transform.Linear, _transform.Log, _transform.Reciprocal, _transform.Softplus):
     _storage.stored(f"{_kind.__name__}Scale")(_kind)

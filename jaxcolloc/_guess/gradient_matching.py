@@ -239,7 +239,7 @@ def match_gradients(
 ) -> Any:
     r"""Fit `model` to the slopes of the smoothed data, without solving any equation.
 
-    $$\min_w \; \frac1M \sum_m \Big\| \frac{f(t_m, y_m, args; w) - \dot y_m}{s} \Big\|^2 +
+    $$\min_w \; \frac1M \sum_m \Big\Vert \frac{f(t_m, y_m, args; w) - \dot y_m}{s} \Big\Vert^2 +
       \mathtt{l2} \, \|w\|^2,$$
 
     where $y_m$ and $\dot y_m$ are values and slopes of the LOWESS-smoothed data at $M$ times spread

@@ -1,0 +1,4 @@
+# %% [markdown]
+# # What the data say
+#
+# Draft.
