@@ -139,7 +139,7 @@ def reference_by_task() -> str:
 def _first_sentence(name: str) -> str:
     item = getattr(jc, name)
     text = " ".join((inspect.getdoc(item) or "").split("\n\n")[0].split())
-    sentence = re.match(r"(.+?[.:])(?: |$)", text)
+    sentence = re.match(r"(.+?\.)(?: |$)", text)
     shown = sentence[1] if sentence else text
     # Formulas of a docstring that begins with its equation stay whole.
     if shown.count("$") % 2:
