@@ -169,8 +169,7 @@ ACTIVATIONS = {
     for activation in (
         jax.nn.celu, jax.nn.elu, jax.nn.gelu, jax.nn.leaky_relu, jax.nn.log_sigmoid, jax.nn.mish,
         jax.nn.relu, jax.nn.relu6, jax.nn.selu, jax.nn.sigmoid, jax.nn.silu, jax.nn.soft_sign,
-        jax.nn.softmax, jax.nn.log_softmax, jax.nn.softplus, jax.nn.squareplus, jnp.sin, jnp.tanh,
-        jax.nn.hard_sigmoid, jax.nn.hard_tanh,
+        jax.nn.softplus, jax.nn.squareplus, jax.nn.hard_sigmoid, jax.nn.hard_tanh, jnp.sin, jnp.tanh,
     )
 }  # fmt: skip
 
@@ -188,6 +187,11 @@ LAYERS = {
         None,
     ),
     "RMS norm": lambda: (Of(eqx.nn.RMSNorm(3), lambda layer, t, y, args: layer(y)), 3, None),
+    "softmax": lambda: (
+        plain(lambda t, y, args: jax.nn.softmax(y) + jax.nn.log_softmax(t * y)),
+        3,
+        None,
+    ),
     "GRU cell": lambda: (
         Of(
             eqx.nn.GRUCell(3, 3, key=KEY),
@@ -207,7 +211,7 @@ LAYERS = {
     "PReLU": lambda: (Of(eqx.nn.PReLU(0.1), lambda layer, t, y, args: layer(y)), 2, None),
     "two nets in one by vmap": lambda: (
         Of(
-            jax.vmap(lambda key: eqx.nn.MLP(2, 2, 4, 1, jnp.tanh, key=key))(
+            eqx.filter_vmap(lambda key: eqx.nn.MLP(2, 2, 4, 1, jnp.tanh, key=key))(
                 jax.random.split(KEY, 3)
             ),
             lambda layer, t, y, args: jnp.mean(
@@ -387,7 +391,7 @@ def in_casadi(function, num_states):
 
 def assert_close(found, wanted):
     wanted = np.asarray(wanted)
-    found = np.asarray(found).reshape(wanted.shape)
+    found = ca.DM(found).full().reshape(wanted.shape)
     scale = np.max(np.abs(wanted), initial=0.0)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12 * scale)
 
@@ -401,7 +405,8 @@ def assert_alike(function, wanted, xs, num_states):
         def derivatives(x):
             value = wanted(x)
             weights = jnp.cos(jnp.arange(value.size))
-            return value, jax.jacfwd(wanted)(x), jax.hessian(lambda x: weights @ wanted(x))(x)
+            hessian = jax.jacfwd(jax.jacfwd(lambda x: weights @ wanted(x)))(x)
+            return value, jax.jacfwd(wanted)(x), hessian
 
         for x in xs:
             for found, expected in zip(both(x), derivatives(jnp.asarray(x)), strict=True):
@@ -484,7 +489,7 @@ def test_integrates_in_casadi_as_in_jax():
     integrator = ca.integrator("integrator", "cvodes", problem, 0.0, 2.0, options)
     with x64():
         wanted = jc.simulate(model, np.array([0.0, 2.0]), y0, rtol=1e-10, atol=1e-12)[-1]
-    np.testing.assert_allclose(np.ravel(integrator(x0=y0)["xf"]), wanted, rtol=1e-7)
+    np.testing.assert_allclose(integrator(x0=y0)["xf"].full()[:, 0], wanted, rtol=1e-7)
 
 
 def test_compositions_that_are_smooth_have_their_derivatives_at_ties():
@@ -512,7 +517,8 @@ def test_derivatives_do_not_overflow_far_from_zero():
         with x64():
             for value in (-2000.0, -750.0, -40.0, 40.0, 750.0, 2000.0):
                 wanted = jax.grad(lambda x, f=function: f(x))(value)
-                np.testing.assert_allclose(float(both(value)[0]), wanted, rtol=1e-12, atol=1e-300)
+                # JAX has 1 - 1 where it computes a slope near zero.
+                np.testing.assert_allclose(float(both(value)[0]), wanted, rtol=1e-12, atol=1e-15)
                 assert np.isfinite(float(both(value)[1]))
 
 
@@ -522,7 +528,7 @@ def test_derivatives_do_not_overflow_far_from_zero():
         (lambda t, y, args: jnp.sort(y), r"cannot be written in CasADi: `sort` at .*test_casadi.py"),
         (lambda t, y, args: y * jnp.argmax(y), "`argmax` .*jnp.max"),
         (lambda t, y, args: jnp.linalg.eigh(jnp.outer(y, y))[0], "no counterpart in CasADi"),
-        (lambda t, y, args: jnp.fft.fft(y).real, "`.*fft` at"),
+        (lambda t, y, args: jnp.fft.fft(y).real, "complex numbers"),
         (lambda t, y, args: y.at[jnp.floor(t).astype(int)].set(1.0), "`scatter` .*index"),
         (
             lambda t, y, args: jax.lax.while_loop(lambda x: x[0] > 1, lambda x: x / 2, y),

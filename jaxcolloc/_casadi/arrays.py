@@ -43,12 +43,14 @@ class Array(NamedTuple):
         """The numbers, or None if any is an expression."""
         if not self.flat.is_constant():
             return None
-        return np.asarray(ca.DM(self.flat), np.float64).reshape(self.shape)
+        numbers: np.ndarray = ca.DM(self.flat).full().reshape(self.shape)
+        return numbers
 
 
 def taken(column: Any, positions: np.ndarray) -> Any:
     """Some elements of a column, as one."""
-    return column[positions.ravel().tolist()] if positions.size else ca.SX(0, 1)
+    # Of a scalar, CasADi would make a row.
+    return ca.vec(column[positions.ravel().tolist()]) if positions.size else ca.SX(0, 1)
 
 
 def of_numbers(value: Any) -> Array:

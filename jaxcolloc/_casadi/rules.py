@@ -174,11 +174,11 @@ def _gather(operation: Operation, operand: Array, indices: Array) -> list[Array]
         )
         return operand.take(in_place(flat)), inside
 
-    fills = "FILL" in str(p["mode"]).upper()
+    mode = str(p["mode"]).upper()
     known = indices.known()
     if known is not None:
         result, inside = picked(known.astype(int))
-        if fills and not inside:
+        if not inside and "CLIP" not in mode:
             raise Unsupported("an index lies outside of the array")
         return [result]
     most = [operand.shape[axis] - sizes[axis] for axis in numbers.start_index_map]
@@ -192,7 +192,7 @@ def _gather(operation: Operation, operand: Array, indices: Array) -> list[Array]
         (place, picked(np.broadcast_to(np.array(place, int), indices.shape))[0].flat)
         for place in _places(most)
     )
-    return [Array(_looked_up(columns, most, places, fills), operation.outputs[0])]
+    return [Array(_looked_up(columns, most, places, "FILL" in mode), operation.outputs[0])]
 
 
 def _places(most: Sequence[int]) -> Iterator[tuple[int, ...]]:

@@ -49,6 +49,7 @@ class Walk:
 
     def __init__(self, time: Any):
         self.time = time
+        self._within: list[Any] = []
 
     def closed(self, jaxpr: Any, inputs: Sequence[Value]) -> list[Value]:
         """The results of a jaxpr, closed or not."""
@@ -73,6 +74,7 @@ class Walk:
     def _step(self, equation: Any, operands: list[Value]) -> list[Value]:
         """The results of one equation."""
         name = equation.primitive.name
+        self._within.append(equation)
         try:
             if name in CALLS:
                 return self._call(equation, operands)
@@ -83,10 +85,21 @@ class Walk:
                 return [missing[0]] * len(equation.outvars)
             return _applied(equation, [item for item in operands if isinstance(item, Array)])
         except Unsupported as error:
-            return [Missing(_said(equation, str(error)))] * len(equation.outvars)
+            return self._missing(str(error))
         except _UNEXPECTED as error:
-            reason = f"its parameters are not understood: {type(error).__name__}: {error}"
-            return [Missing(_said(equation, reason))] * len(equation.outvars)
+            return self._missing(f"it is not understood ({type(error).__name__}: {error})")
+        finally:
+            self._within.pop()
+
+    def _missing(self, reason: str) -> list[Value]:
+        """The results of the equation at hand, which cannot be written."""
+        equation = self._within[-1]
+        name = equation.primitive.name
+        # What JAX has traced before and kept has no place of its own.
+        place = next(filter(None, map(_source, reversed(self._within))), "")
+        advice = f" {_ADVICE[name]}" if name in _ADVICE else ""
+        said = f"`{name}`{f' at {place}' if place else ''}: {reason}.{advice}"
+        return [Missing(said)] * len(equation.outvars)
 
     def _call(self, equation: Any, operands: list[Value]) -> list[Value]:
         """An operation that calls the one jaxpr among its parameters, with its own operands."""
@@ -138,10 +151,11 @@ class Walk:
         if length > _MOST_STEPS:
             raise Unsupported(f"the loop runs more than {_MOST_STEPS} times")
         # Told by shapes: what is scanned over has one axis more outside.
-        num_xs = sum(map(_stacked, equation.invars, inner.in_avals))
-        num_ys = sum(map(_stacked, equation.outvars, inner.out_avals))
-        num_carry = len(inner.out_avals) - num_ys
-        num_fixed = len(inner.in_avals) - num_xs - num_carry
+        bare = getattr(inner, "jaxpr", inner)
+        num_xs = sum(map(_stacked, equation.invars, bare.invars))
+        num_ys = sum(map(_stacked, equation.outvars, bare.outvars))
+        num_carry = len(bare.outvars) - num_ys
+        num_fixed = len(bare.invars) - num_xs - num_carry
         fixed, carry = operands[:num_fixed], operands[num_fixed : num_fixed + num_carry]
         xs = operands[num_fixed + num_carry :]
         steps: list[list[Value]] = [[] for _ in range(length)]
@@ -208,7 +222,7 @@ def _applied(equation: Any, operands: list[Array]) -> list[Value]:
             raise Unsupported("it has no counterpart in CasADi")
         results = list(RULES[name](operation, *operands))
         if [item.shape for item in results] != operation.outputs:
-            raise Unsupported("its parameters are not understood")
+            raise Unsupported("it is not understood")
     except (Unsupported, *_UNEXPECTED):
         known = [item.known() for item in operands]
         if any(item is None for item in known):
@@ -221,16 +235,8 @@ def _by_jax(equation: Any, known: list[Any]) -> list[Value]:
     values = [
         item.astype(atom.aval.dtype) for item, atom in zip(known, equation.invars, strict=True)
     ]
-    functions, params = equation.primitive.get_bind_params(equation.params)
-    found = equation.primitive.bind(*functions, *values, **params)
+    found = equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
     return [_constant(item) for item in (found if equation.primitive.multiple_results else [found])]
-
-
-def _said(equation: Any, reason: str) -> str:
-    name = equation.primitive.name
-    place = _source(equation)
-    advice = f" {_ADVICE[name]}" if name in _ADVICE else ""
-    return f"`{name}`{f' at {place}' if place else ''}: {reason}.{advice}"
 
 
 def _source(equation: Any) -> str:
@@ -245,7 +251,7 @@ def _source(equation: Any) -> str:
 
 
 def _stacked(outer: Any, inner: Any) -> bool:
-    return len(outer.aval.shape) > len(inner.shape)
+    return len(outer.aval.shape) > len(inner.aval.shape)
 
 
 def _element(value: Value, step: int) -> Value:
