@@ -169,7 +169,8 @@ ACTIVATIONS = {
     for activation in (
         jax.nn.celu, jax.nn.elu, jax.nn.gelu, jax.nn.leaky_relu, jax.nn.log_sigmoid, jax.nn.mish,
         jax.nn.relu, jax.nn.relu6, jax.nn.selu, jax.nn.sigmoid, jax.nn.silu, jax.nn.soft_sign,
-        jax.nn.softplus, jax.nn.squareplus, jax.nn.hard_sigmoid, jax.nn.hard_tanh, jnp.sin, jnp.tanh,
+        jax.nn.softplus, jax.nn.squareplus, jax.nn.hard_sigmoid, jax.nn.hard_tanh, jnp.sin,
+        jnp.tanh,
     )
 }  # fmt: skip
 
@@ -356,7 +357,9 @@ def is_path(leaf):
 def symbolic(args):
     """The places of the leaves of `args` that are symbols, their values at 0.7, and the tree."""
     leaves, treedef = jtu.tree_flatten(args, is_leaf=is_path)
-    places = [k for k, leaf in enumerate(leaves) if is_path(leaf) or np.asarray(leaf).dtype == float]
+    places = [
+        k for k, leaf in enumerate(leaves) if is_path(leaf) or np.asarray(leaf).dtype == float
+    ]
     with x64():
         at = [leaf.evaluate(0.7) if is_path(leaf) else leaf for leaf in leaves]
     return [(k, np.asarray(at[k], float)) for k in places], leaves, treedef
@@ -525,7 +528,10 @@ def test_derivatives_do_not_overflow_far_from_zero():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda t, y, args: jnp.sort(y), r"cannot be written in CasADi: `sort` at .*test_casadi.py"),
+        (
+            lambda t, y, args: jnp.sort(y),
+            r"cannot be written in CasADi: `sort` at .*test_casadi.py",
+        ),
         (lambda t, y, args: y * jnp.argmax(y), "`argmax` .*jnp.max"),
         (lambda t, y, args: jnp.linalg.eigh(jnp.outer(y, y))[0], "no counterpart in CasADi"),
         (lambda t, y, args: jnp.fft.fft(y).real, "complex numbers"),
@@ -605,6 +611,18 @@ def test_an_input_that_is_a_symbol_has_its_value_at_the_time_alone(use, message)
 def test_arguments_are_checked(arguments, message):
     with pytest.raises(ValueError, match=message):
         jc.to_casadi(**({"model": lambda t, y, args: y, "num_states": 1} | arguments))
+
+
+def test_compiles_nothing(caplog):
+    model, args = Plant(), dict(PLANT_ARGS)
+    with jax.log_compiles():
+        jc.to_casadi(model, 2, args)
+        jc.to_casadi(model.observe, 2, args, symbols=["weights"])
+        said = [record.getMessage() for record in caplog.records]
+        jax.jit(lambda x: x + 1)(1.0)
+    compiled = [record.getMessage() for record in caplog.records if "Compiling" in record.msg]
+    assert len(compiled) == 1
+    assert not any("Compiling" in message for message in said)
 
 
 def test_says_how_to_get_casadi():

@@ -44,8 +44,8 @@ def to_casadi(
     `args` is symbolic), and the one output `output`.
 
     Values are in float64, whatever the types in the model; casts to shorter floats do not round.
-    Derivatives are CasADi's own: `jax.lax.stop_gradient` and rules by `jax.custom_jvp` do not count,
-    and at a kink, as that of `jax.nn.relu` at zero, the derivative is that from one side.
+    Derivatives are CasADi's own: `jax.lax.stop_gradient` and rules by `jax.custom_jvp` do not
+    count, and at a kink, as that of `jax.nn.relu` at zero, the derivative is that from one side.
 
     **Arguments:**
 
@@ -142,40 +142,40 @@ def _is_path(leaf: Any) -> bool:
 
 
 class _Traced:
-    """A model's jaxpr, whose inputs are the time, the state and all symbolic arrays."""
+    """A model's jaxpr, whose inputs are the time, the state and all symbolic arrays.
+
+    `shapes` has those of the inputs that each column of the CasADi function holds, `names` a name
+    for each element of the columns behind time and state.
+    """
 
     def __init__(self, model: Any, num_states: int, args: Any, symbols: tuple[str, ...]):
         model = to_float64(model)
         paths, treedef = jtu.tree_flatten_with_path(args, is_leaf=_is_path)
-        leaves = [leaf for _, leaf in paths]
+        leaves = [to_float64(leaf) for _, leaf in paths]
         chosen = [k for k, leaf in enumerate(leaves) if _is_symbol(leaf, symbols)]
         arrays, rest = eqx.partition(model, is_inexact if "weights" in symbols else _never)
         weights, weights_def = jtu.tree_flatten_with_path(arrays)
 
         def field(t: Any, y: Any, given: list[Any], weights: list[Any]) -> Any:
-            full = list(leaves)
+            seen = list(leaves)
             for k, value in zip(chosen, given, strict=True):
-                full[k] = Held(value) if _is_path(leaves[k]) else value
+                seen[k] = Held(value) if _is_path(leaves[k]) else value
             whole = eqx.combine(jtu.tree_unflatten(weights_def, weights), rest)
-            seen = jtu.tree_unflatten(treedef, [to_float64(leaf) for leaf in full])
-            wanted = "an array of floats with at most two axes"
-            result = as_floats("model", whole(t, y, seen), wanted, jnp.float64)
-            if result.ndim > 2:
-                raise ValueError(f"`model` must return {wanted}; got shape {result.shape}.")
-            return result
+            return _result(whole(t, y, jtu.tree_unflatten(treedef, seen)))
 
-        scalar = jax.ShapeDtypeStruct((), np.float64)
-        state = jax.ShapeDtypeStruct((num_states,), np.float64)
         with explained("model", _FORM, args):
-            given = [_shape(leaves[k], scalar) for k in chosen]
-            floats = [_shape(leaf, scalar) for _, leaf in weights]
-            self.jaxpr = jax.make_jaxpr(field)(scalar, state, given, floats)
-        self.shapes = [[()], [(num_states,)], [item.shape for item in given]]
-        self.names = [_labels("args", [(paths[k][0], g.shape) for k, g in zip(chosen, given)])]
+            given = [_floats(_shape(leaves[k])) for k in chosen]
+            wide = [_floats(leaf.shape) for _, leaf in weights]
+            self.jaxpr = jax.make_jaxpr(field)(_floats(()), _floats((num_states,)), given, wide)
+        self.shapes: list[list[tuple[int, ...]]] = [
+            [()],
+            [(num_states,)],
+            [item.shape for item in given],
+        ]
+        self.names = [_labels("args", [paths[k][0] for k in chosen], given)]
         if "weights" in symbols:
-            self.shapes.append([item.shape for item in floats])
-            named = [(path, leaf.shape) for path, leaf in weights]
-            self.names.append(_labels("weights", named))
+            self.shapes.append([item.shape for item in wide])
+            self.names.append(_labels("weights", [path for path, _ in weights], wide))
 
     def split(self, columns: list[Any]) -> list[Any]:
         """The jaxpr's inputs out of the function's."""
@@ -191,6 +191,15 @@ class _Traced:
         return inputs
 
 
+def _result(value: Any) -> Any:
+    """What the model returned, as an array that CasADi has room for."""
+    wanted = "an array of floats with at most two axes"
+    result = as_floats("model", value, wanted, jnp.float64)
+    if result.ndim > 2:
+        raise ValueError(f"`model` must return {wanted}; got shape {result.shape}.")
+    return result
+
+
 def _never(leaf: Any) -> bool:
     return False
 
@@ -201,18 +210,24 @@ def _is_symbol(leaf: Any, symbols: tuple[str, ...]) -> bool:
     return "constants" in symbols and is_inexact(leaf)
 
 
-def _shape(leaf: Any, time: Any) -> Any:
-    """Shape and type of an array, or of a path's values."""
-    shape = jax.eval_shape(leaf.evaluate, time).shape if _is_path(leaf) else leaf.shape
-    return jax.ShapeDtypeStruct(shape, np.float64)
+def _floats(shape: tuple[int, ...]) -> Any:
+    return jax.ShapeDtypeStruct(shape, np.float64)  # type: ignore[no-untyped-call]
 
 
-def _labels(root: str, arrays: list[tuple[Any, tuple[int, ...]]]) -> list[str]:
+def _shape(leaf: Any) -> tuple[int, ...]:
+    """The shape of an array, or of a path's values."""
+    found: tuple[int, ...] = (
+        jax.eval_shape(leaf.evaluate, _floats(())).shape if _is_path(leaf) else leaf.shape
+    )
+    return found
+
+
+def _labels(root: str, places: list[Any], arrays: list[Any]) -> list[str]:
     """A name for each element of some arrays in a tree."""
     names = []
-    for path, shape in arrays:
-        stem = root + jtu.keystr(path)
-        names += [f"{stem}{list(index) if index else ''}" for index in np.ndindex(shape)]
+    for place, array in zip(places, arrays, strict=True):
+        stem = root + jtu.keystr(place)
+        names += [f"{stem}{list(at) if at else ''}" for at in np.ndindex(array.shape)]
     return names
 
 

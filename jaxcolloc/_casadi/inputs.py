@@ -40,6 +40,6 @@ class Held(eqx.Module):
 
 def _refused(what: str) -> ValueError:
     return ValueError(
-        f"`symbols` must leave out \"inputs\" where the model needs more of an input than its "
+        f'`symbols` must leave out "inputs" where the model needs more of an input than its '
         f"values at t; got a model that uses {what}."
     )

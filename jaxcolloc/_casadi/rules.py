@@ -169,9 +169,7 @@ def _gather(operation: Operation, operand: Array, indices: Array) -> list[Array]
         return np.moveaxis(windows, range(len(batch), windows.ndim), numbers.offset_dims)
 
     def picked(where_to: np.ndarray) -> tuple[Array, bool]:
-        flat, inside = positions(
-            operand.shape, sizes, where_to, numbers.start_index_map, batching
-        )
+        flat, inside = positions(operand.shape, sizes, where_to, numbers.start_index_map, batching)
         return operand.take(in_place(flat)), inside
 
     mode = str(p["mode"]).upper()
@@ -217,7 +215,7 @@ def _looked_up(columns: list[Any], most: Sequence[int], places: Any, fills: bool
     if fills:
         for item, limit in zip(columns, most, strict=True):
             outside = ca.logic_or(item < 0, item > limit)
-            result = where(outside, ca.nan, result)
+            result = where(outside, np.nan, result)
     return ca.densify(result)
 
 

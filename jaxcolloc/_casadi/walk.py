@@ -135,7 +135,11 @@ class Walk:
     def _while(self, equation: Any, operands: list[Value]) -> list[Value]:
         params = equation.params
         ends = np.cumsum([params["cond_nconsts"], params["body_nconsts"]])
-        first, second, carry = (operands[: ends[0]], operands[ends[0] : ends[1]], operands[ends[1] :])
+        first, second, carry = (
+            operands[: ends[0]],
+            operands[ends[0] : ends[1]],
+            operands[ends[1] :],
+        )
         for _ in range(_MOST_STEPS):
             [again] = self.closed(params["cond_jaxpr"], [*first, *carry])
             known = None if isinstance(again, Missing) else again.known()
@@ -177,13 +181,10 @@ class Walk:
             return [missing[0]] * len(equation.outvars)
         if len(right) != 1:
             raise Unsupported("it has more than one right hand side")
-        [b] = right
-        size = int(np.prod(b.shape))
+        [b] = [item for item in right if isinstance(item, Array)]
         columns = []
-        for unit in np.eye(size):
-            [product] = self.closed(
-                jaxprs.matvec, [*constants, of_numbers(unit.reshape(b.shape))]
-            )
+        for unit in np.eye(int(np.prod(b.shape))):
+            product = self.closed(jaxprs.matvec, [*constants, of_numbers(unit.reshape(b.shape))])[0]
             if isinstance(product, Missing):
                 return [product]
             columns.append(product.flat)
