@@ -39,6 +39,7 @@ from ._admm import process_pool as process_pool
 from ._args import Unknown as Unknown
 from ._bootstrap import Bootstrap as Bootstrap
 from ._bootstrap import bootstrap as bootstrap
+from ._casadi import to_casadi as to_casadi
 from ._constraints import Conserving as Conserving
 from ._constraints import Constraint as Constraint
 from ._constraints import StateBounds as StateBounds
@@ -182,6 +183,7 @@ __all__ = [
     "solve_batch",
     "solve_growing",
     "squared_error",
+    "to_casadi",
     "transcribe",
     "uncertainty",
     "verify",

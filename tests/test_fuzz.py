@@ -198,6 +198,9 @@ CHEAP: dict[str, Target] = {
     "Settings": _with(
         jc.Settings, "loss", "residual_penalty", "collocate_start", loss=jc.squared_error
     ),
+    "to_casadi": _with(
+        jc.to_casadi, model=MODEL, num_states=1, args=None, symbols=(), name="f", output="dydt"
+    ),
     "load": _with(jc.load, "path", path="missing.jcs", like=MODEL),
 }
 TRANSCRIBE = _with(

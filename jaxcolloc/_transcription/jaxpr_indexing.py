@@ -21,7 +21,7 @@ def _blank(shape: Shape, width: int) -> Bits:
     return np.zeros((*shape, width), np.uint8)
 
 
-def _positions(
+def positions(
     shape: Shape,
     sizes: Sequence[int],
     indices: np.ndarray,
@@ -64,7 +64,7 @@ def _gather(operation: Operation, operands: list[Value]) -> list[Bits]:
         bits = _anywhere(bits, numbers.start_index_map)
         indices = np.zeros(operation.inputs[1], np.int64)
     batching = (numbers.operand_batching_dims, numbers.start_indices_batching_dims)
-    flat, _ = _positions(
+    flat, _ = positions(
         operation.inputs[0], p["slice_sizes"], indices, numbers.start_index_map, batching
     )
     dropped = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
@@ -87,7 +87,7 @@ def _scatter(operation: Operation, operands: list[Value]) -> list[Bits]:
     window = iter([operation.inputs[2][axis] for axis in numbers.update_window_dims])
     sizes = [1 if axis in single else next(window) for axis in range(len(operation.inputs[0]))]
     batching = (numbers.operand_batching_dims, numbers.scatter_indices_batching_dims)
-    flat, inside = _positions(operation.inputs[0], sizes, indices, indexed, batching)
+    flat, inside = positions(operation.inputs[0], sizes, indices, indexed, batching)
     target = flat.ravel()
     if operand is not None and operation.name == "scatter" and known is not None and inside:
         operand = operand.copy()

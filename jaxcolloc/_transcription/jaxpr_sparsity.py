@@ -15,7 +15,7 @@ from .jaxpr_rules import RULES, Bits, Operation, Rule, Value, join, union, union
 
 
 # Operations that call the one jaxpr among their parameters once, with their own operands.
-_CALLS = frozenset(
+CALLS = frozenset(
     (
         "jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat",
         "remat2", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
@@ -108,7 +108,7 @@ def _step(equation: Any, operands: list[Value]) -> list[Value]:
     if depends and any(hasattr(atom.aval, "inner_aval") for atom in atoms):
         raise Mutable
     try:
-        if name in _CALLS:
+        if name in CALLS:
             return _call(equation, operands)
         if depends and name in _CONTROL:
             return _CONTROL[name](equation, operands)
