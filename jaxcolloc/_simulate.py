@@ -28,7 +28,7 @@ from ._constraints import Constraint, StateBounds
 from ._grid import Grid
 from ._inputs import knots
 from ._integrate import Stepping, integrate, most_steps, powers_of_two, start_sizes
-from ._precision import caller_float, scope, to_float64, x64
+from ._precision import AnyArray, caller_float, scope, to_float64, x64
 from ._scheme import AbstractScheme
 
 
@@ -176,11 +176,13 @@ def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool, missing: bool)
     if np.any(np.diff(times) < 0):
         raise ValueError("`ts` must never decrease.")
     start = float_array("y0", y0, 1, "(state,)", missing=missing)
-    if np.any(np.isinf(start)) or (np.any(np.isnan(start)) and not missing):
-        raise ValueError(f"`y0` must be finite; got {start}.")
+    if np.any(np.isinf(start)) or (missing and len(start) == 0):
+        raise ValueError(f"`y0` must be finite, of shape (state,); got {start}.")
+    if np.any(np.isnan(start)) and not missing:
+        raise ValueError(f"`y0` must be finite: NaN needs `by` and boundary values; got {start}.")
 
 
-def _check_result(model: Any, ts: Array, y0: Array, args: Any) -> None:
+def _check_result(model: Any, ts: AnyArray, y0: AnyArray, args: Any) -> None:
     """Refuse a model that takes or returns a state of another shape than `y0`."""
     known = opened(args)
     with explained("model", "f(t, y, args)", known):

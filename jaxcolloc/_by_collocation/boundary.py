@@ -20,9 +20,9 @@ from .course import Course, Tolerance
 from .rule import Linear, Rule, finer, linearised, residual
 
 
-# Newton's method ends where its step is this share of what is allowed, or this share of the states'
-# sizes, below which rounding may be all there is; it is given up after so many steps, or where it is
-# damped beyond this.
+# Newton's method ends where its step is this share of what is allowed, or this share of the sizes
+# of states, below which rounding may be all there is; it is given up after so many steps, or where
+# it is damped beyond this.
 _SOLVED, _ROUNDING, _MOST, _LEAST_DAMPING = 0.03, 1e-10, 50, 1e-4
 # So many grids are tried; on the first ones Newton's method may fail.
 _ROUNDS, _FAILURES = 20, 5

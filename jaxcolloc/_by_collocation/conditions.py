@@ -100,7 +100,7 @@ def _condition(item: Any, model: Any, args: Any, start: np.ndarray, times: Any) 
     if not isinstance(item, (Constraint, StateBounds)) or item.at == "nodes":
         where = f' at="{item.at}"' if hasattr(item, "at") else ""
         raise ValueError(f"{wanted}; got a jc.{type(item).__name__}{where}.")
-    if not np.array_equal(*np.broadcast_arrays(item.lower, item.upper)):
+    if not np.all(np.equal(item.lower, item.upper)):
         raise ValueError(f"{wanted}; got {item.lower} and {item.upper}.")
     at_start = item.at == "start"
     if isinstance(item, StateBounds):

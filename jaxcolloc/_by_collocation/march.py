@@ -5,6 +5,8 @@ higher order would take from there: zero where the polynomial satisfies the equa
 nodes as well. Intervals that err too much, or are not solved, are made shorter.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 
@@ -51,7 +53,29 @@ def march(
     return _March(field, scheme, tolerance).run(stops, start, given, max_steps)
 
 
+class _Done(NamedTuple):
+    """The intervals so far: boundaries, states at the left ends, changes at the nodes."""
+
+    boundaries: list[float]
+    left: list[np.ndarray]
+    change: list[np.ndarray]
+
+    def add(self, end: float, left: np.ndarray, change: np.ndarray) -> None:
+        """One interval more."""
+        self.boundaries.append(end)
+        self.left.append(left)
+        self.change.append(change)
+
+    def course(self, scheme: AbstractScheme, size: int, failure: str) -> Course:
+        """All of them, of states with so many components."""
+        left = np.reshape(self.left, (-1, size))
+        change = np.reshape(self.change, (-1, scheme.num_nodes - 1, size))
+        return Course(scheme, np.array(self.boundaries), left, change, failure)
+
+
 class _March:
+    """Steps of a scheme for one field."""
+
     def __init__(self, field: Field, scheme: AbstractScheme, tolerance: Tolerance):
         self.field, self.scheme, self.tolerance = field, scheme, tolerance
         self.rule = Rule.of(scheme)
@@ -62,49 +86,40 @@ class _March:
 
     def run(self, stops: np.ndarray, start: np.ndarray, given: bool, max_steps: int) -> Course:
         """The solution."""
-        t, left, width = stops[0], start, self._first_width(stops, start)
-        boundaries, lefts, changes = [t], [], []
-        failure, tried = "", 0
+        done = _Done([stops[0]], [], [])
+        left, width, failure, tried = start, self._first_width(stops, start), "", 0
         for stop in stops[1:]:
             # What an input does behind a stop may have nothing to do with what it did before.
             known: tuple[float, np.ndarray] | None = None
+            t = done.boundaries[-1]
             width = stop - t if given else width
             while t < stop and not failure:
-                if tried == max_steps:
-                    failure = f"{max_steps} intervals did not suffice (`max_steps`)"
-                    break
-                tried += 1
                 last = _LONGER * width >= stop - t
                 end = stop if last else t + width
                 change, error = self._interval(t, end, left, known)
-                factor = self._factor(error)
+                factor, tried = self._factor(error), tried + 1
                 if error <= 1:
-                    boundaries, lefts = [*boundaries, end], [*lefts, left]
-                    changes.append(change)
+                    done.add(end, left, change)
                     left, known = left + self.rule.end @ change, (end - t, change)
                     # A width that was cut short says nothing against the next.
                     width = max(width, factor * (end - t)) if last else factor * (end - t)
                     t = end
                 else:
                     width = min(factor, _HALF) * (end - t)
-                    if width <= max(_SMALLEST * abs(t), _TINIEST * abs(stops[-1] - stops[0])):
-                        failure = "no interval is short enough"
+                    if width <= max(_SMALLEST * abs(t), _TINIEST * (stops[-1] - stops[0])):
+                        failure = f"at t = {t:.6g} no interval is short enough"
+                if tried == max_steps and t < stops[-1]:
+                    failure = f"at t = {t:.6g} {max_steps} intervals did not suffice (`max_steps`)"
             if failure:
                 break
-        d, n = len(start), len(self.rule.nodes)
-        return Course(
-            self.scheme,
-            np.array(boundaries),
-            np.reshape(lefts, (-1, d)),
-            np.reshape(changes, (-1, n, d)),
-            failure and f"at t = {t:.6g} {failure}",
-        )
+        return done.course(self.scheme, len(start), failure)
 
     def _first_width(self, stops: np.ndarray, start: np.ndarray) -> float:
         """The time in which the state would change by a small share of its size."""
         span = stops[-1] - stops[0]
         time = stops[0] + _SMALLEST * span
-        slope = self.field.value(np.array([time]), start[None])[0]
+        # Together with its derivative, which is needed anyhow: nothing else is to be compiled.
+        slope = self.field.first(np.array([time]), start[None])[0][0]
         allowed = self.tolerance.atol * self.tolerance.unit
         allowed = allowed + self.tolerance.rtol * np.abs(start)
         with np.errstate(all="ignore"):
