@@ -47,6 +47,7 @@ from ._constraints import Tie as Tie
 from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
 from ._data import Trajectory as Trajectory
+from ._equilibrium import steady_state as steady_state
 from ._fit import fit as fit
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess
@@ -95,6 +96,8 @@ from ._solve import solve as solve
 from ._solve_batch import solve_batch as solve_batch
 from ._solver import AbstractSolver as AbstractSolver
 from ._solver import Outcome as Outcome
+from ._steady import SharedUnknown
+from ._steady import SteadyState as SteadyState
 from ._trace import RESULTS as RESULTS
 from ._trace import Multipliers as Multipliers
 from ._trace import Round as Round
@@ -149,6 +152,7 @@ __all__ = [
     "SolveError",
     "Solved",
     "StateBounds",
+    "SteadyState",
     "Step",
     "StudentT",
     "Tie",
@@ -183,6 +187,7 @@ __all__ = [
     "solve_batch",
     "solve_growing",
     "squared_error",
+    "steady_state",
     "to_casadi",
     "transcribe",
     "uncertainty",
@@ -197,11 +202,12 @@ __version__ = importlib.metadata.version("jaxcolloc")
 _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
-    *(Input, OnNets, PseudoHuber, StateBounds, Tie, squared_error),
+    *(Input, OnNets, PseudoHuber, StateBounds, SteadyState, Tie, squared_error),
     *(Gaussian, StudentT),
     InteriorPoint,
 )
-_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None})(Trajectory)
+_storage.stored("SharedUnknown")(SharedUnknown)
+_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None, "steady": None})(Trajectory)
 _storage.stored(
     "Verification",
     fields=(*Verification.__dataclass_fields__, "verdict"),

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike
 
 from ._check import choice, describe, integer, real_numbers
 from ._check import function as callable_as
+from ._steady import as_invariants
 
 
 _PLACES = ("nodes", "start", "end")
@@ -127,11 +128,7 @@ class Conserving(eqx.Module):
     projection: tuple[tuple[float, ...], ...] = eqx.field(static=True)
 
     def __init__(self, model: Callable[[Any, Any, Any], Any], invariants: ArrayLike):
-        wanted = "finite numbers of shape (state,) or (invariant, state) with independent rows"
-        rows = np.atleast_2d(real_numbers("invariants", invariants, wanted))
-        sound = rows.ndim == 2 and rows.size > 0 and np.all(np.isfinite(rows))
-        if not sound or np.linalg.matrix_rank(rows) < len(rows):
-            raise ValueError(f"`invariants` must be {wanted}; got {describe(rows)}.")
+        rows = as_invariants(invariants)
         kept = np.eye(rows.shape[1]) - np.linalg.pinv(rows) @ rows
         self.model = callable_as("model", model, "f(t, y, args)")
         self.projection = tuple(map(tuple, kept.tolist()))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ._check import describe, float_array, real_numbers, refuse_traced
+from ._steady import SteadyState
 
 
 class Trajectory(eqx.Module):
@@ -27,7 +28,8 @@ class Trajectory(eqx.Module):
       trajectory has any and some channel's standard deviation lies outside 1e-3 to 1e3,
       `jc.transcribe` divides by each channel's variance.
     - `y0`: the known state where the trajectory begins, shape `(state,)`; NaN marks components
-      that are not known. None: the initial state is fitted.
+      that are not known. None: the initial state is fitted. A `jc.SteadyState`: it is one at which
+      the model rests.
     - `y0_prior`: (mean, std) of a Gaussian prior on the state where the trajectory begins, both of
       shape `(state,)`, with NaN for components without; or (mean, covariance), of shape
       `(state, state)`. In moving horizon estimation it is the arrival cost. It enters the objective
@@ -49,6 +51,7 @@ class Trajectory(eqx.Module):
     y0: Float[np.ndarray, " state"] | None
     t0: float | None
     y0_prior: tuple[Float[np.ndarray, " state"], Float[np.ndarray, "..."]] | None
+    steady: SteadyState | None
 
     def __init__(
         self,
@@ -66,9 +69,16 @@ class Trajectory(eqx.Module):
         self.args = args
         self.weights = _weights(weights, self.ys)
         self.weighted = weights is not None
+        self.steady = y0.of(args) if isinstance(y0, SteadyState) else None
+        y0 = y0 if self.steady is None else self.steady.known
         self.y0 = None if y0 is None else _start(y0)
         self.t0 = None if t0 is None else _begin(t0, self.ts[0])
         self.y0_prior = None if y0_prior is None else _start_prior(y0_prior, self.y0)
+
+    @property
+    def start(self) -> Any:
+        """What is stated of the initial state, as `y0` takes it."""
+        return self.y0 if self.steady is None else self.steady
 
     @property
     def begin(self) -> float:
@@ -98,7 +108,7 @@ def changed(item: Trajectory, **changes: Any) -> Trajectory:
         "ys": item.ys,
         "args": item.args,
         "weights": item.weights if item.weighted else None,
-        "y0": item.y0,
+        "y0": item.start,
         "t0": item.t0,
         "y0_prior": item.y0_prior,
     }

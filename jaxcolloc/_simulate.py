@@ -1,5 +1,6 @@
 """simulate: the trained model integrated by Diffrax."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._args import Unknown, check_leaf, number_to_array, opened, sealed
+from ._by_collocation import simulate_by
 from ._callables import explained
 from ._check import (
     describe,
@@ -22,9 +24,12 @@ from ._check import (
     positive,
     within_jit,
 )
+from ._constraints import Constraint, StateBounds
+from ._grid import Grid
 from ._inputs import knots
 from ._integrate import Stepping, integrate, most_steps, powers_of_two, start_sizes
-from ._precision import caller_float, scope, to_float64
+from ._precision import AnyArray, caller_float, scope, to_float64, x64
+from ._scheme import AbstractScheme
 
 
 _FLOAT32_RTOL, _FLOAT32_ATOL = 1e-5, 1e-7
@@ -46,6 +51,9 @@ def simulate(
     atol: float | None = None,
     max_steps: int | None = None,
     throw: bool = True,
+    by: AbstractScheme | Grid | None = None,
+    constraints: Constraint | StateBounds | Sequence[Constraint | StateBounds] = (),
+    guess: ArrayLike | None = None,
 ) -> Float[Array, "time state"]:
     r"""Integrate $\dot y = f(t, y, args)$ from $y(t_0) = y_0$ and return $y(ts)$.
 
@@ -68,15 +76,40 @@ def simulate(
       an input.
     - `throw`: raise if the integration fails; with False, the values after the failure are
       infinite or NaN.
+    - `by`: a scheme such as `jc.Radau(5)`, or a `jc.Grid` from the first time on: solve the
+      equations by collocation, in the place of a Diffrax solver. Intervals are solved one after
+      another by Newton's method, which is an implicit Runge-Kutta method: `jc.Radau` does for stiff
+      models. Their widths are such that no polynomial errs by more than `rtol` and `atol` allow,
+      measured by a scheme of higher order. A grid's intervals are those that are tried first,
+      and split where they do not suffice. `max_steps` limits their number, 20,000 if not given.
+      Not to be differentiated, or called inside `jit`.
+    - `constraints`: boundary values, with `by`: `jc.Constraint` or `jc.StateBounds` equations
+      with `at="end"` (or "start"), as many as there are NaN in `y0`. The end is that of `ts`, or of
+      the grid. All intervals are then solved together, and the tolerances are those of the
+      solution's estimated error.
+    - `guess`: for boundary values, states at `ts`, shape `(time, state)`, to start from; a line
+      between the values that are known at the ends if not given. It decides which one is found of
+      several solutions.
 
-    **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails.
+    **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails; with `by`, a
+    `RuntimeError` that says where and why the tolerances were not reached.
     """
     leaves = jtu.tree_leaves((model, ts, y0, args))
     traced = within_jit() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-    _check(model, ts, y0, args, traced)
+    _check(model, ts, y0, args, traced, missing=by is not None)
     positive("rtol", rtol)
     if atol is not None:
         positive("atol", atol)
+    if by is not None:
+        return _by(
+            by, model, ts, y0, args, traced, solver, rtol=rtol, atol=atol, max_steps=max_steps,
+            throw=throw, constraints=constraints, guess=guess,
+        )  # fmt: skip
+    if guess is not None or not (isinstance(constraints, (list, tuple)) and not constraints):
+        raise ValueError(
+            "`constraints` and `guess` are for boundary values, which need `by`: pass a scheme "
+            "such as by=jc.Radau(5)."
+        )
     solver = instance("solver", solver, diffrax.AbstractSolver, diffrax.Tsit5())
     throw = flag("throw", throw)
     if max_steps is None:
@@ -101,8 +134,27 @@ def simulate(
     return jnp.asarray(ys, caller_float())
 
 
-def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
-    """Refuse what cannot be integrated."""
+def _by(
+    by: Any, model: Any, ts: Any, y0: Any, args: Any, traced: bool, solver: Any, **options: Any
+) -> Float[Array, "time state"]:
+    """Simulated by collocation; once the arguments are checked."""
+    if traced:
+        raise ValueError("`by` must be None inside jax.jit, jax.grad and their kin.")
+    if solver is not None:
+        raise ValueError("`by` and `solver` are two ways to solve the equations: pass one of them.")
+    flag("throw", options["throw"])
+    if options["max_steps"] is not None:
+        integer("max_steps", options["max_steps"], 1)
+    times, start = np.asarray(ts, np.float64), np.asarray(y0, np.float64)
+    with x64():
+        known = sealed(jtu.tree_map(number_to_array, args))
+        _check_result(model, times, start, known)
+    states = simulate_by(by, model, times, start, args, **options)
+    return jax.device_put(np.asarray(states, caller_float()))
+
+
+def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool, missing: bool) -> None:
+    """Refuse what cannot be integrated; `missing` is whether `y0` may hold NaN."""
     function("model", model, "f(t, y, args)")
     if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
         raise ValueError(
@@ -123,12 +175,14 @@ def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
         )
     if np.any(np.diff(times) < 0):
         raise ValueError("`ts` must never decrease.")
-    start = float_array("y0", y0, 1, "(state,)")
-    if not np.all(np.isfinite(start)):
-        raise ValueError(f"`y0` must be finite; got {start}.")
+    start = float_array("y0", y0, 1, "(state,)", missing=missing)
+    if np.any(np.isinf(start)) or (missing and len(start) == 0):
+        raise ValueError(f"`y0` must be finite, of shape (state,); got {start}.")
+    if np.any(np.isnan(start)) and not missing:
+        raise ValueError(f"`y0` must be finite: NaN needs `by` and boundary values; got {start}.")
 
 
-def _check_result(model: Any, ts: Array, y0: Array, args: Any) -> None:
+def _check_result(model: Any, ts: AnyArray, y0: AnyArray, args: Any) -> None:
     """Refuse a model that takes or returns a state of another shape than `y0`."""
     known = opened(args)
     with explained("model", "f(t, y, args)", known):

@@ -76,7 +76,7 @@ def _part(item: Trajectory, rows: slice) -> Trajectory:
         ts=item.ts[rows],
         ys=item.ys[rows],
         weights=item.weights[rows] if item.weighted else None,
-        y0=item.y0 if rows.start == 0 else None,
+        y0=item.start if rows.start == 0 else None,
         t0=item.t0 if rows.start == 0 else None,
         y0_prior=item.y0_prior if rows.start == 0 else None,
     )

@@ -215,6 +215,11 @@ COSTLY: dict[str, Target] = {
         jc.simulate, model=MODEL, ts=TS, y0=[1.0], args=None, solver=None, rtol=1e-3, atol=1e-3,
         max_steps=64, throw=False,
     ),
+    "simulate by": _with(
+        jc.simulate, "ts", "y0", "rtol", "atol", "max_steps", "by", "constraints", "guess",
+        model=MODEL, ts=TS, y0=[np.nan], rtol=1e-3, atol=1e-3, max_steps=64, by=jc.Radau(2),
+        constraints=jc.StateBounds(0, 1.0, 1.0, at="end"), guess=None, throw=False,
+    ),
     "verify": _later(jc.verify, lambda: {"sol": solution()}, "sol"),
     "guess": _later(
         jc.guess,
@@ -380,6 +385,7 @@ QUICK = {
     "save": 1.0,
     "fine_tune": 0.005,
     "simulate": 0.02,
+    "simulate by": 1.0,
     "fit": 0.02,
 }
 

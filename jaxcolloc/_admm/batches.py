@@ -121,7 +121,7 @@ def _segments(item: Trajectory, grid: Grid, count: int) -> list[tuple[Trajectory
             ts=item.ts[inside],
             ys=item.ys[inside],
             weights=item.weights[inside] if item.weighted else None,
-            y0=item.y0 if first == 0 else None,
+            y0=item.start if first == 0 else None,
             t0=item.t0 if first == 0 else None,
             y0_prior=item.y0_prior if first == 0 else None,
         )

@@ -2,6 +2,7 @@
 
 from .draws import drawn_constants as drawn_constants
 from .draws import positive_entries as positive_entries
+from .draws import resting_start as resting_start
 from .draws import rolled_start as rolled_start
 from .draws import scaled_entries as scaled_entries
 from .gradient_matching import MATCHING_STEPS as MATCHING_STEPS

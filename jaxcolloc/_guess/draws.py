@@ -1,6 +1,7 @@
 """Draws: other starts for physical constants, hidden states and what follows from both."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ from jaxtyping import Float, PRNGKeyArray
 
 from .._args import Unknown
 from .._data import counted
+from .._equilibrium import steady_state
 from .._nlp import NLP
+from .._precision import x64
 from .._ridge import net_weights
 from .._rollout import rollout
 from .._transform import Reciprocal, Scale
@@ -93,6 +96,7 @@ def rolled_start(
             start = start - hidden @ (hidden.T @ start) + hidden @ (size * 10 ** np.asarray(drawn))
         if item.y0 is not None:
             start = np.where(np.isnan(item.y0), start, item.y0)
+        start = resting_start(nlp, k, model, args[k], start)
         start = np.clip(start, *_state_limits(nlp, k))
         found = rollout(model, grid.times, start, args[k]).states
         limit = _FAR * max(size, float(np.abs(start).max()))
@@ -101,6 +105,24 @@ def rolled_start(
         rolled.append(found)
     z = nlp.inside(nlp.pack_head(project(nlp, head, rolled), rolled))
     return z if np.all(np.isfinite(z)) else None
+
+
+def resting_start(
+    nlp: NLP, k: int, model: Any, args: Any, start: Float[np.ndarray, " state"]
+) -> Float[np.ndarray, " state"]:
+    """The steady state of a trajectory that begins in one; else, or where none is found, `start`.
+
+    `args` are those of the trajectory, with values in the place of unknowns.
+    """
+    item = nlp.trajectories[k]
+    if item.steady is None:
+        return start
+    with x64():
+        found = steady_state(
+            model, start, item.steady.before(item.args, args), t=float(nlp.grids[k].boundaries[0]),
+            known=item.steady.known, invariants=item.steady.invariants, throw=False,
+        )  # fmt: skip
+    return np.asarray(found) if np.all(np.isfinite(found)) else start
 
 
 def _state_limits(nlp: NLP, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -188,9 +188,7 @@ class Places:
             return self.nlp.trajectories
         starts = self.form.tree("y0", p)
         return tuple(
-            item
-            if start is None or item.y0 is None
-            else changed(item, y0=np.where(np.isnan(item.y0), np.nan, start))
+            item if start is None or item.y0 is None else changed(item, y0=_with_known(item, start))
             for item, start in zip(self.nlp.trajectories, starts, strict=True)
         )
 
@@ -310,3 +308,9 @@ def _sources(marked: np.ndarray) -> np.ndarray:
     marked = np.asarray(marked, np.float64)
     there = np.isfinite(marked) & (marked >= _FIRST_MARK)
     return np.where(there, np.where(there, marked, 0.0) - _FIRST_MARK, _NONE).astype(np.int64)
+
+
+def _with_known(item: Trajectory, start: np.ndarray) -> Any:
+    """What is stated of a trajectory's start, with other values for what is known of it."""
+    known = np.where(np.isnan(item.y0), np.nan, start)  # type: ignore[arg-type]
+    return known if item.steady is None else item.steady.holding(known)

@@ -91,7 +91,8 @@ def fine_tune(
     - `patience`: stop after so many looks without progress.
     - `start`: initial states, one array of shape `(state,)` per trajectory; or a `jc.Solution` of
       the same data, from which unknowns, grids and all options come as well. Smoothed data
-      if not given. Initial states are trained, but for the components known by `y0`.
+      if not given. Initial states are trained, but for the components known by `y0`; a
+      `jc.SteadyState` is solved for in every step, and no `y0_prior` may stand beside it.
     - `grid`: the grids of the paths returned; chosen as by `jc.fit` if not given.
     - `l2`: the factor of the ridge penalty; 0 if neither it nor a solution is given.
     - `clip`: the largest norm of a gradient.
@@ -138,6 +139,12 @@ def fine_tune(
             ),
         ),
     )
+    for position, item in enumerate(trajectories):
+        if item.steady is not None and item.y0_prior is not None:
+            raise ValueError(
+                "`data` must have no `y0_prior` beside a jc.SteadyState in jc.fine_tune; "
+                f"trajectory {position} has both."
+            )
     nlp = _problem(model, trajectories, start, grid, l2, options)
     if not isinstance(start, Solution):
         warn_of_early_inputs(nlp.trajectories, nlp.grids)

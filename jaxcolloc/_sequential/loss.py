@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from .._equilibrium import at_rest
 from .._integrate import Stepping, integrate
 from .._nlp import NLP
 from .._precision import AnyArray, is_array, to_float64
@@ -117,6 +118,13 @@ class RolloutLoss(eqx.Module):
             stop = item.begin + until * (item.end - item.begin)
             times = jnp.append(item.begin, jnp.clip(item.ts, item.begin, stop))
             start = parameters.starts[jnp.asarray(item.members)] * self.units
+            rest = item.group.rest
+            if rest is not None:
+                before = self.function.model.apply(w, rest.args)[1]
+                start = at_rest(
+                    lambda y: model(item.begin, y, before),
+                    start, rest.equations, rest.held, rest.invariants,
+                )  # fmt: skip
             ys, _ = integrate(model, times, start, known, self.stepping, throw=False)
             ys = ys[1:]
 

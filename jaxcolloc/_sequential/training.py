@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._check import describe, float_array
-from .._guess import guess
+from .._guess import guess, resting_start
 from .._integrate import Stepping
 from .._nlp import NLP
 from .._precision import x64
@@ -207,7 +207,8 @@ class Training:
         model = nlp.layout.model.join(nlp.layout.weights(found.head))
         z = np.concatenate([head, np.zeros(nlp.num_variables - len(head))])
         states = []
-        for grid, args, start in zip(nlp.grids, nlp.args(z), starts, strict=True):
+        for k, (grid, args) in enumerate(zip(nlp.grids, nlp.args(z), strict=True)):
+            start = resting_start(nlp, k, model, args, starts[k])
             rolled = np.array(rollout(model, grid.times, start, args).states)
             whole = np.all(np.isfinite(rolled), axis=1)
             # A path that fails keeps the last state that it came to.

@@ -19,7 +19,7 @@ from .._ridge import ridge_factors
 from .._settings import Settings
 from .blocks import Points
 from .bounds import Sides, check_freedom, variable_bounds
-from .constraint_terms import constraint_terms
+from .constraint_terms import Terms, constraint_terms
 from .core import Compiled, Core
 from .equations import equations
 from .groups import Group, make_groups, same_inputs
@@ -29,6 +29,7 @@ from .parameters import Weighted
 from .point_functions import PointLoss, Sensor, VectorField
 from .prior_terms import prior_terms
 from .sparse import Pattern
+from .steady_terms import check_rest, steady_terms
 from .terms import Equations, Penalty
 from .units import Units, with_weights
 
@@ -88,6 +89,10 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
         else:
             units = like.scale
         rows = _rows(layout, groups, grids, units, settings, model)
+        if like is None:
+            starts = [Unknowns.of(item.args).start for item in trajectories]
+            head = np.concatenate([weighted.flatten("model", model), *starts])
+            check_rest(rows.steady, layout, groups, trajectories, head, units.state)
         bounds = variable_bounds(
             layout, model, trajectories, settings.weight_bounds, settings.state_bounds,
             as_constraints(settings.constraints, len(trajectories)),
@@ -187,7 +192,7 @@ def _check_shapes(
 class _Rows(NamedTuple):
     """All equations and constraints: terms, bounds in the caller's units, factors of the rows.
 
-    The model's equations come first, so many of them.
+    The model's equations come first, so many of them; those of steady states last.
     """
 
     terms: tuple[Equations, ...]
@@ -195,6 +200,7 @@ class _Rows(NamedTuple):
     upper: Float[np.ndarray, " constraint"]
     factors: Float[np.ndarray, " constraint"]
     num_equations: int
+    steady: Terms
 
 
 def _rows(
@@ -213,13 +219,16 @@ def _rows(
             field, layout, groups, grids, units.state, units.time, settings.collocate_start
         )
     more = constraint_terms(stated, model, layout, groups, grids, len(factors), units.state)
+    count = len(factors) + len(more.scale)
+    steady = steady_terms(field, layout, groups, grids, count, units.state, units.time)
     zeros = np.zeros(len(factors))
     return _Rows(
-        (*terms, *more.terms),
-        np.append(zeros, more.lower),
-        np.append(zeros, more.upper),
-        np.concatenate([factors, more.scale]),
+        (*terms, *more.terms, *steady.terms),
+        np.concatenate([zeros, more.lower, steady.lower]),
+        np.concatenate([zeros, more.upper, steady.upper]),
+        np.concatenate([factors, more.scale, steady.scale]),
         len(factors),
+        steady,
     )
 
 

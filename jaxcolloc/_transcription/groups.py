@@ -5,6 +5,7 @@ longest. Lengths within a factor of two go together, so that the number of group
 time to compile, grows at most with the logarithm of the lengths' spread.
 """
 
+import dataclasses
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -13,10 +14,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from .._args import as_arrays, signature, stack
+from .._args import Slot, as_arrays, signature, stack
 from .._data import Trajectory
 from .._grid import Grid
 from .._precision import AnyArray, is_array
+from .._steady import SharedUnknown
 from .layout import Layout
 
 
@@ -28,21 +30,63 @@ class Group(eqx.Module):
     """Trajectories evaluated together: one scheme, `args` of one shape, similar lengths.
 
     `args` are those of all its members, stacked; `unknowns[k]` are the positions in the head of
-    `z` of the unknowns of its k-th member.
+    `z` of the unknowns of its k-th member. `rest` is there where they begin in a steady state.
     """
 
     members: tuple[int, ...] = eqx.field(static=True)
     args: Any
     unknowns: Int[AnyArray, "traj unknown"]
+    rest: "Rest | None" = None
 
     def select(self, positions: Sequence[int]) -> "Group":
         """Some of its trajectories, by their positions within it."""
         if len(positions) == len(self.members):
             return self
         index = np.array(positions)
-        args = jtu.tree_map(lambda leaf: leaf[index] if is_array(leaf) else leaf, self.args)
+        args, rest = jtu.tree_map(
+            lambda leaf: leaf[index] if is_array(leaf) else leaf, (self.args, self.rest)
+        )
         members = tuple(self.members[position] for position in positions)
-        return Group(members, args, self.unknowns[index])
+        return Group(members, args, self.unknowns[index], rest)
+
+
+class Rest(eqx.Module):
+    """What is stated of the steady states in which a group's trajectories begin.
+
+    `args` are those before the experiment, of all members. The model rests in the components
+    `equations`; those in `held` are known, and `invariants` are conserved.
+    """
+
+    args: Any
+    equations: tuple[int, ...] = eqx.field(static=True)
+    held: tuple[int, ...] = eqx.field(static=True)
+    invariants: tuple[tuple[float, ...], ...] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, item: Trajectory, args: Any, num_states: int) -> "Rest | None":
+        """Of one trajectory with these converted `args`; its own are not stacked yet."""
+        steady = item.steady
+        if steady is None:
+            return None
+        if steady.args is not None:
+            slots = [leaf for leaf in jtu.tree_leaves(args, is_leaf=_is_slot) if _is_slot(leaf)]
+            args = jtu.tree_map(
+                lambda leaf: slots[leaf.position] if isinstance(leaf, SharedUnknown) else leaf,
+                as_arrays(steady.args),
+            )
+        rows = () if steady.invariants is None else steady.invariants.tolist()
+        return cls(
+            args, steady.equations(num_states), steady.held(num_states), tuple(map(tuple, rows))
+        )
+
+    @property
+    def key(self) -> Hashable:
+        """What those that are evaluated together have in common."""
+        return signature(self.args), self.equations, self.held, self.invariants
+
+
+def _is_slot(leaf: Any) -> bool:
+    return isinstance(leaf, Slot)
 
 
 def make_groups(
@@ -50,23 +94,33 @@ def make_groups(
 ) -> tuple[Group, ...]:
     """All trajectories in groups, in the order in which each group's first member comes."""
     converted = [as_arrays(item.args) for item in trajectories]
+    rests = [
+        Rest.of(item, args, layout.num_states)
+        for item, args in zip(trajectories, converted, strict=True)
+    ]
     keys = [
-        (repr(grid.scheme), length_class(grid), signature(args))
-        for grid, args in zip(grids, converted, strict=True)
+        (repr(grid.scheme), length_class(grid), signature(args), rest and rest.key)
+        for grid, args, rest in zip(grids, converted, rests, strict=True)
     ]
     groups = []
     for members in alike(keys):
         args = stack([converted[k] for k in members])
         unknowns = np.stack([layout.unknowns(k) for k in members]).astype(np.int32)
-        groups.append(Group(tuple(members), args, unknowns))
+        rest = rests[members[0]]
+        if rest is not None:
+            at_rest = stack([rests[k].args for k in members])  # type: ignore[union-attr]
+            rest = dataclasses.replace(rest, args=at_rest)
+        groups.append(Group(tuple(members), args, unknowns, rest))
     return tuple(groups)
 
 
 def same_inputs(groups: Sequence[Group], others: Sequence[Group]) -> bool:
     """Whether the groups have the same members, with `args` that differ in numbers only."""
-    return [(item.members, signature(item.args)) for item in groups] == [
-        (item.members, signature(item.args)) for item in others
-    ]
+    return list(map(_inputs, groups)) == list(map(_inputs, others))
+
+
+def _inputs(group: Group) -> Hashable:
+    return group.members, signature(group.args), group.rest and group.rest.key
 
 
 def alike(keys: Sequence[Hashable]) -> list[list[int]]:

@@ -38,6 +38,16 @@ class VectorField(eqx.Module):
         return slope
 
 
+class AtRest(eqx.Module):
+    """Those components of the field that vanish in a steady state."""
+
+    field: VectorField
+    components: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
+        return self.field(w, t, y, args, data)[np.array(self.components, int)]
+
+
 class Sensor(eqx.Module):
     """What is measured of a state: $h(t, y, args; w)$."""
 

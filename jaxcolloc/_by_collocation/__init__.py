@@ -1,0 +1,3 @@
+"""Models solved on a grid by collocation, from initial or from boundary values, without data."""
+
+from .simulate import simulate_by as simulate_by
