@@ -236,7 +236,7 @@ class NLP(eqx.Module):
         """
         flat = self.layout.check_states(states)
         if len(head) == self.num_weights:
-            starts = [Unknowns.of(item.args).start for item in self.trajectories]
+            starts = [Unknowns.of(item.constants).start for item in self.trajectories]
             head = np.concatenate([head, *starts])
         return self.layout.join(head, flat / self.parts.scale.state)
 

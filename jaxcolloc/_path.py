@@ -20,7 +20,8 @@ class Path(diffrax.AbstractPath[Any]):
 
     A Diffrax path: it can be evaluated, differentiated in time and handed on as an input. The
     states at the grid's nodes are in `states`, their times in `grid.times`. It is evaluated in
-    float64 and returns the caller's default float; where it is traced, all is in that float.
+    float64 and returns the caller's default float; where it is traced, all is in that float. At the
+    very time of a jump it is the state before it, with `left=False` the state after it.
     """
 
     grid: Grid
@@ -41,13 +42,13 @@ class Path(diffrax.AbstractPath[Any]):
 
         **Errors:** `ValueError` for a time outside the grid; NaN if the time is traced.
         """
-        value = self._evaluate(t0)
-        return value if t1 is None else self._evaluate(t1) - value
+        value = self._evaluate(t0, left)
+        return value if t1 is None else self._evaluate(t1, left) - value
 
     def derivative(self, t: Any, left: bool = True) -> Float[Array, "*time state"]:
         """The time derivative at `t` (any shape)."""
         with scope(self, t):
-            slope = _derivative(self, self._times(t))
+            slope = _derivative(self, self._times(t), left)
         return jnp.asarray(slope, caller_float())
 
     @property
@@ -55,9 +56,9 @@ class Path(diffrax.AbstractPath[Any]):
         """The grid's boundaries: as an input, its polynomials change there."""
         return self.grid.boundaries
 
-    def _evaluate(self, t: ArrayLike) -> Array:
+    def _evaluate(self, t: ArrayLike, left: bool) -> Array:
         with scope(self, t):
-            value = _interpolate(self, self._times(t))
+            value = _interpolate(self, self._times(t), left)
         return jnp.asarray(value, caller_float())
 
     def _times(self, t: Any) -> Array:
@@ -73,12 +74,26 @@ class Path(diffrax.AbstractPath[Any]):
             )
         return times
 
-    def _at_time(self, t: Array) -> Array:
+    def _interval(self, t: Array, left: bool) -> Array:
+        """The interval that holds `t`; of those at a jump that before it, or after it."""
+        grid = self.grid
+        boundaries = jnp.asarray(grid.boundaries)
+        later = jnp.searchsorted(boundaries, t, side="right") - 1
+        # Up to rounding in the precision of the time that was given.
+        slack = 1e-12 * (self.t1 - self.t0) + 4 * jnp.finfo(t.dtype).eps * jnp.abs(t)
+        nearest = boundaries[jnp.argmin(jnp.abs(boundaries - t))]
+        first = jnp.searchsorted(boundaries, nearest)
+        last = jnp.searchsorted(boundaries, nearest, side="right") - 1
+        at_jump = (last > first) & (jnp.abs(nearest - t) <= slack)
+        interval = jnp.where(at_jump, first - 1 if left else last, later)
+        return jnp.clip(interval, 0, grid.num_intervals - 1)
+
+    def _at_time(self, t: Array, left: bool) -> Array:
         grid, scheme = self.grid, self.grid.scheme
         boundaries = jnp.asarray(grid.boundaries)
-        interval = jnp.searchsorted(boundaries, t, side="right") - 1
-        interval = jnp.clip(interval, 0, grid.num_intervals - 1)
+        interval = self._interval(t, left)
         width = jnp.diff(boundaries)[interval]
+        width = jnp.where(width > 0, width, 1.0)
         x = (t - boundaries[interval]) / width
         inside = jnp.asarray(self.states)[jnp.asarray(grid.interval_nodes)[interval]]
         nearest = jnp.argmin(jnp.abs(x - scheme.nodes))
@@ -91,16 +106,18 @@ class Path(diffrax.AbstractPath[Any]):
 
 
 @eqx.filter_jit
-def _interpolate(path: Path, t: Array) -> Array:
-    interpolate = path._at_time
+def _interpolate(path: Path, t: Array, left: bool) -> Array:
+    def interpolate(t: Array) -> Array:
+        return path._at_time(t, left)
+
     for _ in range(t.ndim):
         interpolate = jax.vmap(interpolate)
     return interpolate(t)
 
 
 @eqx.filter_jit
-def _derivative(path: Path, t: Array) -> Array:
-    _, slope = jax.jvp(lambda t: _interpolate(path, t), (t,), (jnp.ones_like(t),))
+def _derivative(path: Path, t: Array, left: bool) -> Array:
+    _, slope = jax.jvp(lambda t: _interpolate(path, t, left), (t,), (jnp.ones_like(t),))
     return slope
 
 

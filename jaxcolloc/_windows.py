@@ -45,7 +45,7 @@ def windows(
     if overlap >= samples:
         raise ValueError(f"`overlap` must be less than `samples`, {samples}; got {overlap}.")
     for position, item in enumerate(trajectories):
-        if len(Unknowns.of(item.args).start):
+        if len(Unknowns.of(item.constants).start):
             raise ValueError(
                 "`data` must have no jc.Unknown in `args`, which would be another constant in each "
                 f"window; trajectory {position} has one. Make it a weight of the model, or put its "

@@ -75,7 +75,7 @@ def _cut(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...], count: i
     parts: list[tuple[Trajectory, Grid]] = []
     cuts: list[tuple[int, int]] = []
     for k, (item, grid) in enumerate(zip(trajectories, grids, strict=True)):
-        if pieces[k] > 1 and len(Unknowns.of(item.args).start):
+        if pieces[k] > 1 and len(Unknowns.of(item.constants).start):
             raise ValueError(
                 "`batches` must not be more than there are trajectories where `args` hold a "
                 f"jc.Unknown, which is one constant of a whole trajectory; got {count}."

@@ -62,7 +62,7 @@ def scaled_entries(nlp: NLP, chosen: Callable[[Scale], bool]) -> np.ndarray:
     weighted = nlp.layout.model
     scales = list(zip(weighted.scales, weighted.sizes, strict=True))
     for item in nlp.trajectories:
-        leaves = [leaf for leaf in jax.tree.leaves(item.args) if isinstance(leaf, Unknown)]
+        leaves = [leaf for leaf in jax.tree.leaves(item.constants) if isinstance(leaf, Unknown)]
         scales += [(leaf.scale, leaf.value.size) for leaf in leaves]
     parts = [np.full(size, chosen(scale)) for scale, size in scales]
     return np.concatenate([np.zeros(0, bool), *parts])

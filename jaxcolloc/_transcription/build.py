@@ -143,7 +143,7 @@ def _num_states(
 def _layout(
     weighted: Weighted, d: int, trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]
 ) -> Layout:
-    counts = tuple(len(Unknowns.of(item.args).start) for item in trajectories)
+    counts = tuple(len(Unknowns.of(item.constants).start) for item in trajectories)
     return Layout(weighted, d, counts, tuple(item.num_nodes for item in grids))
 
 
@@ -247,7 +247,7 @@ def _penalties(
 
 def _ridge(layout: Layout, model: Any, trajectories: tuple[Trajectory, ...], l2: Any) -> Quadratic:
     """The ridge penalty: weights are drawn to zero, unknowns to their start."""
-    unknowns = [Unknowns.of(item.args) for item in trajectories]
+    unknowns = [Unknowns.of(item.constants) for item in trajectories]
     factor = [ridge_factors(layout.model, l2, model), *(item.l2 for item in unknowns)]
     center = [np.zeros(layout.num_weights), *(item.start for item in unknowns)]
     return Quadratic.ridge(np.concatenate(factor), np.concatenate(center))

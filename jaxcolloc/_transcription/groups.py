@@ -51,8 +51,8 @@ def make_groups(
     """All trajectories in groups, in the order in which each group's first member comes."""
     converted = [as_arrays(item.args) for item in trajectories]
     keys = [
-        (repr(grid.scheme), length_class(grid), signature(args))
-        for grid, args in zip(grids, converted, strict=True)
+        (repr(grid.scheme), length_class(grid), signature(args), count)
+        for grid, args, count in zip(grids, converted, layout.unknown_counts, strict=True)
     ]
     groups = []
     for members in alike(keys):
@@ -106,7 +106,8 @@ def not_padding(lengths: Sequence[int]) -> Bool[np.ndarray, "array longest"]:
 class Intervals(eqx.Module):
     """The intervals of a group's trajectories as arrays; padding repeats the last interval.
 
-    `nodes` are positions among the nodes of all trajectories; `real` marks what is no padding.
+    `nodes` are positions among the nodes of all trajectories; `real` marks what is neither padding
+    nor a jump, an interval without width, which has the width one here.
     """
 
     nodes: Int[np.ndarray, "traj interval node"]
@@ -121,8 +122,8 @@ class Intervals(eqx.Module):
         return cls(
             nodes=padded([grid.interval_nodes + at for grid, at in own], None).astype(np.int32),
             times=padded([grid.times[grid.interval_nodes] for grid, _ in own], None),
-            widths=padded([grid.widths for grid, _ in own], None),
-            real=not_padding([grid.num_intervals for grid, _ in own]),
+            widths=padded([np.where(grid.is_jump, 1.0, grid.widths) for grid, _ in own], None),
+            real=padded([~grid.is_jump for grid, _ in own], False).astype(bool),
         )
 
 
