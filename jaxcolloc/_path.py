@@ -1,5 +1,6 @@
 """Path: the collocated trajectory as a function of time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -48,7 +49,7 @@ class Path(diffrax.AbstractPath[Any]):
     def derivative(self, t: Any, left: bool = True) -> Float[Array, "*time state"]:
         """The time derivative at `t` (any shape)."""
         with scope(self, t):
-            slope = _derivative(self, self._times(t), left)
+            slope = _derivative(self, self._times(t), left, _rounding(t))
         return jnp.asarray(slope, caller_float())
 
     @property
@@ -58,7 +59,7 @@ class Path(diffrax.AbstractPath[Any]):
 
     def _evaluate(self, t: ArrayLike, left: bool) -> Array:
         with scope(self, t):
-            value = _interpolate(self, self._times(t), left)
+            value = _interpolate(self, self._times(t), left, _rounding(t))
         return jnp.asarray(value, caller_float())
 
     def _times(self, t: Any) -> Array:
@@ -74,13 +75,12 @@ class Path(diffrax.AbstractPath[Any]):
             )
         return times
 
-    def _interval(self, t: Array, left: bool) -> Array:
+    def _interval(self, t: Array, left: bool, rounding: float) -> Array:
         """The interval that holds `t`; of those at a jump that before it, or after it."""
         grid = self.grid
         boundaries = jnp.asarray(grid.boundaries)
         later = jnp.searchsorted(boundaries, t, side="right") - 1
-        # Up to rounding in the precision of the time that was given.
-        slack = 1e-12 * (self.t1 - self.t0) + 4 * jnp.finfo(t.dtype).eps * jnp.abs(t)
+        slack = 1e-12 * (self.t1 - self.t0) + rounding * jnp.abs(t)
         nearest = boundaries[jnp.argmin(jnp.abs(boundaries - t))]
         first = jnp.searchsorted(boundaries, nearest)
         last = jnp.searchsorted(boundaries, nearest, side="right") - 1
@@ -88,10 +88,9 @@ class Path(diffrax.AbstractPath[Any]):
         interval = jnp.where(at_jump, first - 1 if left else last, later)
         return jnp.clip(interval, 0, grid.num_intervals - 1)
 
-    def _at_time(self, t: Array, left: bool) -> Array:
+    def _at_time(self, t: Array, interval: Array) -> Array:
         grid, scheme = self.grid, self.grid.scheme
         boundaries = jnp.asarray(grid.boundaries)
-        interval = self._interval(t, left)
         width = jnp.diff(boundaries)[interval]
         width = jnp.where(width > 0, width, 1.0)
         x = (t - boundaries[interval]) / width
@@ -105,20 +104,36 @@ class Path(diffrax.AbstractPath[Any]):
         return jnp.where((t >= self.t0 - slack) & (t <= self.t1 + slack), value, jnp.nan)
 
 
+def _rounding(t: Any) -> float:
+    """The rounding of times in the precision that they were given in, as a share of them."""
+    dtype = getattr(t, "dtype", None)
+    single = dtype is not None and dtype in (np.float32, jnp.float32)
+    return 4 * float(np.finfo(np.float32 if single else np.float64).eps)
+
+
 @eqx.filter_jit
-def _interpolate(path: Path, t: Array, left: bool) -> Array:
+def _interpolate(path: Path, t: Array, left: bool, rounding: float) -> Array:
     def interpolate(t: Array) -> Array:
-        return path._at_time(t, left)
+        return path._at_time(t, path._interval(t, left, rounding))
 
-    for _ in range(t.ndim):
-        interpolate = jax.vmap(interpolate)
-    return interpolate(t)
+    return _over_axes(interpolate, t)
 
 
 @eqx.filter_jit
-def _derivative(path: Path, t: Array, left: bool) -> Array:
-    _, slope = jax.jvp(lambda t: _interpolate(path, t, left), (t,), (jnp.ones_like(t),))
-    return slope
+def _derivative(path: Path, t: Array, left: bool, rounding: float) -> Array:
+    def slope(t: Array) -> Array:
+        interval = path._interval(t, left, rounding)
+        # Where a jump begins the trajectory there is no slope but that after it.
+        interval = jnp.maximum(interval, jnp.argmax(jnp.diff(jnp.asarray(path.ts)) > 0))
+        return jax.jvp(lambda t: path._at_time(t, interval), (t,), (jnp.ones_like(t),))[1]
+
+    return _over_axes(slope, t)
+
+
+def _over_axes(function: Callable[[Array], Array], t: Array) -> Array:
+    for _ in range(t.ndim):
+        function = jax.vmap(function)
+    return function(t)
 
 
 def _about_node(x: Array, scheme: AbstractScheme, y: Array, m: Array) -> Array:

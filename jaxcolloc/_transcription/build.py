@@ -87,7 +87,7 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
             units = _units(layout, observe, trajectories, grids, settings)
         else:
             units = like.scale
-        rows = _rows(layout, groups, grids, units, settings, model)
+        rows = _rows(layout, groups, trajectories, grids, units, settings, model)
         bounds = variable_bounds(
             layout, model, trajectories, settings.weight_bounds, settings.state_bounds,
             as_constraints(settings.constraints, len(trajectories)),
@@ -200,6 +200,7 @@ class _Rows(NamedTuple):
 def _rows(
     layout: Layout,
     groups: tuple[Group, ...],
+    trajectories: tuple[Trajectory, ...],
     grids: tuple[Grid, ...],
     units: Units,
     settings: Settings,
@@ -210,8 +211,9 @@ def _rows(
     field = VectorField(layout.model)
     with explained("model", "f(t, y, args)"):
         terms, factors = equations(
-            field, layout, groups, grids, units.state, units.time, settings.collocate_start
-        )
+            field, layout, groups, trajectories, grids, units.state, units.time,
+            settings.collocate_start, model,
+        )  # fmt: skip
     more = constraint_terms(stated, model, layout, groups, grids, len(factors), units.state)
     zeros = np.zeros(len(factors))
     return _Rows(
