@@ -294,6 +294,13 @@ def doubled(
     return np.sort(np.concatenate([np.union1d(edges, jumps), jumps]))
 
 
+def moved(
+    before: Grid, states: Float[np.ndarray, "node state"], after: Grid
+) -> Float[np.ndarray, "new_node state"]:
+    """States at the nodes of another grid, with the states after its first jumps as they were."""
+    return after.with_jumps(before.interpolate(states, after.times), before.after_jumps(states))
+
+
 def _with_jumps(grid: Grid, item: Trajectory, position: int) -> Grid:
     """The grid with an interval without width for each of the trajectory's jumps on it."""
     first, last = grid.boundaries[[0, -1]]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._args import Unknown, opened, restore
+from ._args import Unknown, Unknowns, opened, restore
 from ._callables import as_floats, num_required
 from ._check import describe, finite, function, integer, real_numbers
 from ._points import known
@@ -64,6 +64,11 @@ class Jump(eqx.Module):
             return None
         return self.add.value.size if isinstance(self.add, Unknown) else len(self.add)
 
+    @property
+    def at_start(self) -> "Jump":
+        """The same with the starts of its unknown amounts."""
+        return self.filled(Unknowns.of(self.add).start)
+
     def filled(self, unknowns: Float[np.ndarray, " unknown"]) -> "Jump":
         """The same with values in the place of its own unknowns, of which these are the first."""
         if not self.has_unknown:
@@ -108,9 +113,7 @@ def as_jumps(value: Any) -> tuple[Jump, ...]:
     return tuple(sorted(jumps, key=lambda item: item.t))
 
 
-def doses(
-    times: ArrayLike, amounts: Any, *, state: int = 0, num_states: int
-) -> list[Jump]:
+def doses(times: ArrayLike, amounts: Any, *, state: int = 0, num_states: int) -> list[Jump]:
     """A `jc.Jump` for each of some times, which adds an amount to one component of the state.
 
         jc.Trajectory(ts, ys, jumps=jc.doses(np.arange(0, 72, 12), 100.0, state=0, num_states=2))

@@ -9,7 +9,7 @@ import numpy as np
 from .._comparison import compare, poor_paths
 from .._default_solver import default_solver
 from .._goodness import explains_to_noise
-from .._grid import Grid
+from .._grid import Grid, doubled
 from .._guess import (
     MATCHING_STEPS,
     Guess,
@@ -262,10 +262,11 @@ def _coarsened(nlp: NLP) -> NLP:
         return nlp
     grids = []
     for grid in nlp.grids:
-        edges = grid.boundaries[::2]
-        if edges[-1] != grid.boundaries[-1]:
-            edges = np.append(edges[:-1], grid.boundaries[-1])
-        grids.append(Grid(edges, grid.scheme))
+        every = np.unique(grid.boundaries)
+        edges = every[::2]
+        if edges[-1] != every[-1]:
+            edges = np.append(edges[:-1], every[-1])
+        grids.append(Grid(doubled(edges, grid.jump_times), grid.scheme))
     return transcribe_again(nlp, grids)
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from .._args import Unknown
 from .._data import counted
+from .._jumps import changes
 from .._nlp import NLP
 from .._ridge import net_weights
 from .._rollout import rollout
@@ -78,7 +79,7 @@ def rolled_start(
     observation uses, and that it is linear in, are fitted to the data.
     """
     z = nlp.pack_head(head, states)
-    model, args = nlp.model_at(z), nlp.args(z)
+    model, args, jumps = nlp.model_at(z), nlp.args(z), nlp.jumps(z)
     hidden = open_axes(nlp, states, head)
     every = np.concatenate([counted(item) for item in nlp.trajectories])
     size = float(np.sqrt(np.nanmean(every**2))) or 1.0
@@ -94,7 +95,9 @@ def rolled_start(
         if item.y0 is not None:
             start = np.where(np.isnan(item.y0), start, item.y0)
         start = np.clip(start, *_state_limits(nlp, k))
-        found = rollout(model, grid.times, start, args[k]).states
+        own = changes(jumps[k], model, args[k], grid.jump_times.tolist())
+        rolled_on = rollout(model, grid.times, start, args[k], jumps=own)
+        found = grid.with_jumps(rolled_on.states, rolled_on.after)
         limit = _FAR * max(size, float(np.abs(start).max()))
         if not np.all(np.abs(found) < limit):
             return None

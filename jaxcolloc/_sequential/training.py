@@ -14,6 +14,7 @@ from jaxtyping import Array
 from .._check import describe, float_array
 from .._guess import guess
 from .._integrate import Stepping
+from .._jumps import changes
 from .._nlp import NLP
 from .._precision import x64
 from .._rollout import rollout
@@ -207,8 +208,11 @@ class Training:
         model = nlp.layout.model.join(nlp.layout.weights(found.head))
         z = np.concatenate([head, np.zeros(nlp.num_variables - len(head))])
         states = []
-        for grid, args, start in zip(nlp.grids, nlp.args(z), starts, strict=True):
-            rolled = np.array(rollout(model, grid.times, start, args).states)
+        pairs = zip(nlp.grids, nlp.args(z), nlp.jumps(z), starts, strict=True)
+        for grid, args, jumps, start in pairs:
+            own = changes(jumps, model, args, grid.jump_times.tolist())
+            found = rollout(model, grid.times, start, args, jumps=own)
+            rolled = grid.with_jumps(found.states, found.after)
             whole = np.all(np.isfinite(rolled), axis=1)
             # A path that fails keeps the last state that it came to.
             reached = len(whole) if whole.all() else max(int(np.argmin(whole)), 1)

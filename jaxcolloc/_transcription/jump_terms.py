@@ -174,9 +174,7 @@ def _mapped(
     return Defects(before, nodes[..., 1:], np.ones(rows.shape), np.ones((1, 1)))
 
 
-def _copies(
-    layout: Layout, group: Group, grids: tuple[Grid, ...], rows: Rows
-) -> list[Continuity]:
+def _copies(layout: Layout, group: Group, grids: tuple[Grid, ...], rows: Rows) -> list[Continuity]:
     """The equations that all nodes after a jump have the same state."""
     d = layout.num_states
     nodes, ends, equations = [], [], []
