@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ._check import describe, float_array, real_numbers, refuse_traced
-from ._jumps import Jump, as_jumps
+from ._jumps import Jump, as_jumps, snapped
 
 
 class Trajectory(eqx.Module):
@@ -75,6 +75,7 @@ class Trajectory(eqx.Module):
         self.weighted = weights is not None
         self.y0 = None if y0 is None else _start(y0)
         self.jumps = as_jumps(jumps)
+        self.ts = snapped(self.ts, ts, self.jumps)
         self.t0 = None if t0 is None else _begin(t0, self.ts[0], self.jumps)
         self.y0_prior = None if y0_prior is None else _start_prior(y0_prior, self.y0)
 

@@ -113,6 +113,18 @@ def as_jumps(value: Any) -> tuple[Jump, ...]:
     return tuple(sorted(jumps, key=lambda item: item.t))
 
 
+def snapped(
+    ts: Float[np.ndarray, " time"], given: Any, jumps: Sequence[Jump]
+) -> Float[np.ndarray, " time"]:
+    """Times that were `given` in single precision, those at a jump up to rounding moved to it."""
+    if not jumps or getattr(given, "dtype", None) not in (np.float32, jnp.float32):
+        return ts
+    times = np.unique([jump.t for jump in jumps])
+    at = np.searchsorted((times[1:] + times[:-1]) / 2, ts)
+    slack = 4 * np.finfo(np.float32).eps * np.abs(ts)
+    return np.where(np.abs(times[at] - ts) <= slack, times[at], ts)
+
+
 def doses(times: ArrayLike, amounts: Any, *, state: int = 0, num_states: int) -> list[Jump]:
     """A `jc.Jump` for each of some times, which adds an amount to one component of the state.
 

@@ -1,5 +1,6 @@
 """simulate: the trained model integrated by Diffrax."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -23,7 +24,15 @@ from ._check import (
     within_jit,
 )
 from ._inputs import knots
-from ._integrate import Stepping, integrate, most_steps, powers_of_two, start_sizes
+from ._integrate import (
+    JumpTable,
+    Stepping,
+    integrate_through,
+    most_steps,
+    powers_of_two,
+    start_sizes,
+)
+from ._jumps import Jump, as_jumps, snapped
 from ._precision import caller_float, scope, to_float64
 
 
@@ -41,6 +50,7 @@ def simulate(
     y0: ArrayLike,
     args: Any = None,
     *,
+    jumps: Jump | Sequence[Jump] = (),
     solver: diffrax.AbstractSolver[Any] | None = None,
     rtol: float = 1e-8,
     atol: float | None = None,
@@ -59,6 +69,9 @@ def simulate(
     - `y0`: the initial state, shape `(state,)`.
     - `args`: passed on to the model. Steps end at the samples of every `jc.Input` and Diffrax path
       in it (or in the model), so that no pulse is stepped over.
+    - `jumps`: `jc.Jump` objects whose amounts are known, such as `sol.jumps[k]`. At the time of a
+      jump the state before it is returned; `y0` is the state before a jump at the first time, and
+      jumps before that do not count.
     - `solver`: a Diffrax solver, `diffrax.Tsit5()` if not given; `diffrax.Kvaerno5()` for stiff
       models.
     - `rtol`, `atol`: tolerances of the adaptive stepping. `atol` is absolute; if not given it is
@@ -71,6 +84,7 @@ def simulate(
 
     **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails.
     """
+    changes = _known_jumps(jumps)
     leaves = jtu.tree_leaves((model, ts, y0, args))
     traced = within_jit() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     _check(model, ts, y0, args, traced)
@@ -83,11 +97,15 @@ def simulate(
         max_steps = _MAX_STEPS if traced else most_steps(_MAX_STEPS, len(knots((model, args))))
     else:
         max_steps = integer("max_steps", max_steps, 1)
+    if not traced:
+        ts = snapped(np.asarray(ts, np.float64), ts, changes)
     with scope(model, ts, y0, args):
         args = sealed(jtu.tree_map(number_to_array, args))
         single = caller_float() == np.float32
         inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
         _check_result(*inputs)
+        table = _table(changes, model, inputs[2], args)
+        inputs = (*inputs, table)
         stepping = Stepping(
             solver,
             max(rtol, _FLOAT32_RTOL) if single else rtol,
@@ -128,6 +146,33 @@ def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
         raise ValueError(f"`y0` must be finite; got {start}.")
 
 
+def _known_jumps(jumps: Any) -> tuple[Jump, ...]:
+    found = as_jumps(jumps)
+    if any(jump.has_unknown for jump in found):
+        raise ValueError(
+            "`jumps` must have amounts that are known, not jc.Unknown objects: pass "
+            "`sol.jumps[k]`, where the fitted values stand in their place."
+        )
+    return found
+
+
+def _table(jumps: tuple[Jump, ...], model: Any, y0: Array, args: Any) -> JumpTable | None:
+    """The jumps as arrays, once they are known to fit the state."""
+    if not jumps:
+        return None
+    for jump in jumps:
+        if jump.size not in (None, len(y0)):
+            raise ValueError(
+                f"`jumps` must have amounts of the shape of `y0`, {y0.shape}; got ({jump.size},)."
+            )
+    table = JumpTable.of(jumps, model, len(y0))
+    known = opened(args)
+    for function in table.functions:
+        with explained("to", function.shown, known):
+            eqx.filter_eval_shape(function, y0, known, model)
+    return table
+
+
 def _check_result(model: Any, ts: Array, y0: Array, args: Any) -> None:
     """Refuse a model that takes or returns a state of another shape than `y0`."""
     known = opened(args)
@@ -140,7 +185,15 @@ def _check_result(model: Any, ts: Array, y0: Array, args: Any) -> None:
         )
 
 
-def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, throw: bool) -> Array:
+def _scaled(
+    model: Any,
+    ts: Array,
+    y0: Array,
+    args: Any,
+    table: JumpTable | None,
+    stepping: Stepping,
+    throw: bool,
+) -> Array:
     """Integrated with tolerances relative to each state's magnitude.
 
     Where a state turns out to be much smaller than assumed, it is integrated again.
@@ -153,7 +206,7 @@ def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, thr
             powers_of_two(scale),
             is_leaf=lambda leaf: leaf is None,
         )
-        ys, _ = _integrate(model, ts, y0, args, stepping, throw=throw)
+        ys, _ = _integrate(model, ts, y0, args, table, stepping, throw=throw)
         sizes = np.abs(np.asarray(ys))
         peak = np.max(sizes, axis=0, initial=0.0, where=np.isfinite(sizes))
         small = (peak > 0) & (peak < _SMALLER * scale)
@@ -163,4 +216,4 @@ def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, thr
     return ys
 
 
-_integrate = eqx.filter_jit(integrate)
+_integrate = eqx.filter_jit(integrate_through)

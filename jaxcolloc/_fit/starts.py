@@ -258,7 +258,9 @@ def crowded(log: list[dict[str, Any]]) -> bool:
 
 def _coarsened(nlp: NLP) -> NLP:
     """On every other boundary, if intervals are many, between jumps as well."""
-    smooth, jumps = np.array([(np.sum(~grid.is_jump), np.sum(grid.is_jump)) for grid in nlp.grids]).T
+    smooth, jumps = np.array(
+        [(np.sum(~grid.is_jump), np.sum(grid.is_jump)) for grid in nlp.grids]
+    ).T
     if np.any(smooth < np.where(jumps > 0, _COARSENED_BETWEEN * (jumps + 1), _COARSENED)):
         return nlp
     grids = []

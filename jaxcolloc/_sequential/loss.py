@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._integrate import Stepping, integrate
+from .._integrate import Stepping, integrate_through
 from .._nlp import NLP
 from .._precision import AnyArray, is_array, to_float64
 from .._transcription.groups import Group, padded
 from .._transcription.point_functions import Observed, PointLoss
 from .._transcription.prior_terms import PriorTerm
+from .jumps import SeriesJumps
 
 
 class Parameters(eqx.Module):
@@ -37,6 +38,7 @@ class Series(eqx.Module):
     ts: Float[AnyArray, "traj time"]
     share: Float[AnyArray, "traj time"]
     data: Observed
+    jumps: SeriesJumps | None
 
     @classmethod
     def of(cls, nlp: NLP, group: Group, function: PointLoss) -> "Series":
@@ -55,7 +57,8 @@ class Series(eqx.Module):
         data = data.for_loss(function)
         span = np.where(end > begin, end - begin, 1.0)
         share = (ts - begin[:, None]) / span[:, None]
-        series = cls(group, np.array(group.members), begin, end, ts, share, data)
+        jumps = SeriesJumps.of(chosen, nlp.num_states, nlp.model)
+        series = cls(group, np.array(group.members), begin, end, ts, share, data, jumps)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf) if is_array(leaf) else leaf, series)
 
     def counts(self, after: float, until: float) -> int:
@@ -117,7 +120,8 @@ class RolloutLoss(eqx.Module):
             stop = item.begin + until * (item.end - item.begin)
             times = jnp.append(item.begin, jnp.clip(item.ts, item.begin, stop))
             start = parameters.starts[jnp.asarray(item.members)] * self.units
-            ys, _ = integrate(model, times, start, known, self.stepping, throw=False)
+            jumps = None if item.jumps is None else item.jumps.table(unknowns)
+            ys, _ = integrate_through(model, times, start, known, jumps, self.stepping, throw=False)
             ys = ys[1:]
 
             def loss(t: Array, y: Array, data: Observed) -> Array:
