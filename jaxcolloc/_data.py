@@ -42,8 +42,8 @@ class Trajectory(eqx.Module):
       trajectory begins. A jump behind the end of the grid acts on predictions beyond it only.
 
     **Errors:** `ValueError` for wrong shapes, unsorted or non-finite times, infinite
-    observations, negative weights, a `t0` after the first sample or jump; for dates, texts and truth
-    values; within `jax.jit` and its kin.
+    observations, negative weights, a `t0` after the first sample or jump; for dates, texts and
+    truth values; within `jax.jit` and its kin.
     """
 
     ts: Float[np.ndarray, " time"]

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import diffrax
@@ -10,11 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from ._args import opened
 from ._inputs import sample_times
-from ._jumps import Jump, JumpFunction
+from ._jump_tables import JumpTable
 from ._precision import AnyArray
 
 
@@ -73,45 +73,6 @@ def integrate(
     assert solution.ys is not None
     ys = solution.ys if unit is None else solution.ys * unit
     return ys, solution.result == diffrax.RESULTS.max_steps_reached
-
-
-class JumpTable(eqx.Module):
-    """Jumps as arrays, by their times: amounts, or which of `functions` of the state each is.
-
-    `which` is -1 for amounts. Times that are infinite are no jumps.
-    """
-
-    times: Float[AnyArray, " jump"]
-    amounts: Float[AnyArray, "jump state"]
-    which: Int[AnyArray, " jump"]
-    functions: tuple[JumpFunction, ...]
-
-    @classmethod
-    def of(cls, jumps: Sequence[Jump], model: Any, num_states: int) -> "JumpTable":
-        """Of jumps whose amounts are known."""
-        functions: list[JumpFunction] = []
-        which = []
-        for jump in jumps:
-            if jump.to is None:
-                which.append(-1)
-                continue
-            which.append(len(functions))
-            functions.append(JumpFunction.of(jump.to, model))
-        none = np.zeros(num_states)
-        return cls(
-            np.array([jump.t for jump in jumps]),
-            np.stack([none if jump.add is None else jump.add for jump in jumps]),
-            np.array(which),
-            tuple(functions),
-        )
-
-    def after(self, number: Any, y: Array, args: Any, model: Any) -> Array:
-        """The state after the jump of that number."""
-        added = y + jnp.asarray(self.amounts)[number].astype(y.dtype)
-        which = jnp.asarray(self.which)[number]
-        for place, function in enumerate(self.functions):
-            added = jnp.where(which == place, function(y, args, model), added)
-        return added
 
 
 def integrate_through(

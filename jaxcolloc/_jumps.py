@@ -84,7 +84,7 @@ def _amounts(value: Any) -> Any:
         if value.value.ndim > 1 or value.value.size == 0:
             raise ValueError(f"`add` must be {wanted}; got {describe(value)}.")
         return value if value.value.ndim else (value,)
-    entries = np.asarray(value, object).ravel() if isinstance(value, (list, tuple)) else []
+    entries: Any = np.asarray(value, object).ravel() if isinstance(value, (list, tuple)) else []
     if any(isinstance(item, Unknown) for item in entries):
         return tuple(_entry(item, wanted) for item in value)
     amounts = np.atleast_1d(real_numbers("add", value, wanted, missing=True))
@@ -111,6 +111,17 @@ def as_jumps(value: Any) -> tuple[Jump, ...]:
     if not isinstance(jumps, (list, tuple)) or not all(isinstance(item, Jump) for item in jumps):
         raise ValueError(f"`jumps` must be jc.Jump objects in a list; got {describe(value)}.")
     return tuple(sorted(jumps, key=lambda item: item.t))
+
+
+def known_jumps(jumps: Any) -> tuple[Jump, ...]:
+    """What a caller passes as `jumps`, all amounts of which are known."""
+    found = as_jumps(jumps)
+    if any(jump.has_unknown for jump in found):
+        raise ValueError(
+            "`jumps` must have amounts that are known, not jc.Unknown objects: pass "
+            "`sol.jumps[k]`, where the fitted values stand in their place."
+        )
+    return found
 
 
 def snapped(

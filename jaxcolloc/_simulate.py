@@ -25,14 +25,14 @@ from ._check import (
 )
 from ._inputs import knots
 from ._integrate import (
-    JumpTable,
     Stepping,
     integrate_through,
     most_steps,
     powers_of_two,
     start_sizes,
 )
-from ._jumps import Jump, as_jumps, snapped
+from ._jump_tables import JumpTable
+from ._jumps import Jump, known_jumps, snapped
 from ._precision import caller_float, scope, to_float64
 
 
@@ -84,7 +84,7 @@ def simulate(
 
     **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails.
     """
-    changes = _known_jumps(jumps)
+    changes = known_jumps(jumps)
     leaves = jtu.tree_leaves((model, ts, y0, args))
     traced = within_jit() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     _check(model, ts, y0, args, traced)
@@ -105,7 +105,6 @@ def simulate(
         inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
         _check_result(*inputs)
         table = _table(changes, model, inputs[2], args)
-        inputs = (*inputs, table)
         stepping = Stepping(
             solver,
             max(rtol, _FLOAT32_RTOL) if single else rtol,
@@ -113,9 +112,10 @@ def simulate(
             max_steps,
         )
         if traced or atol is not None:
-            ys, _ = _integrate(*(inputs if single else to_float64(inputs)), stepping, throw=throw)
+            inputs = inputs if single else to_float64(inputs)
+            ys, _ = _integrate(*inputs, table, stepping, throw=throw)
         else:
-            ys = _scaled(*to_float64(inputs), stepping, throw)
+            ys = _scaled(*to_float64(inputs), table, stepping, throw)
     return jnp.asarray(ys, caller_float())
 
 
@@ -146,16 +146,6 @@ def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool) -> None:
         raise ValueError(f"`y0` must be finite; got {start}.")
 
 
-def _known_jumps(jumps: Any) -> tuple[Jump, ...]:
-    found = as_jumps(jumps)
-    if any(jump.has_unknown for jump in found):
-        raise ValueError(
-            "`jumps` must have amounts that are known, not jc.Unknown objects: pass "
-            "`sol.jumps[k]`, where the fitted values stand in their place."
-        )
-    return found
-
-
 def _table(jumps: tuple[Jump, ...], model: Any, y0: Array, args: Any) -> JumpTable | None:
     """The jumps as arrays, once they are known to fit the state."""
     if not jumps:
@@ -167,9 +157,9 @@ def _table(jumps: tuple[Jump, ...], model: Any, y0: Array, args: Any) -> JumpTab
             )
     table = JumpTable.of(jumps, model, len(y0))
     known = opened(args)
-    for function in table.functions:
-        with explained("to", function.shown, known):
-            eqx.filter_eval_shape(function, y0, known, model)
+    for to in table.functions:
+        with explained("to", to.shown, known):
+            eqx.filter_eval_shape(to, y0, known, model)
     return table
 
 

@@ -140,8 +140,9 @@ class Solution(eqx.Module):
             times = np.unique(np.clip(ts, *path.grid.boundaries[[0, -1]]))
             parts = [_columns("path", times, path.grid.interpolate(path.states, times))]
             if self.verification is not None:
-                rolled = self.verification.rollouts[k]
-                parts.append(_columns("rollout", path.grid.times, rolled))
+                # At a jump the state before it, as on the path.
+                nodes, first = np.unique(path.grid.times, return_index=True)
+                parts.append(_columns("rollout", nodes, self.verification.rollouts[k][first]))
             if data is not None:
                 _, first = np.unique(data.ts, return_index=True)
                 parts.append(_columns("data", data.ts[first], data.ys[first]))
@@ -180,6 +181,8 @@ class Solution(eqx.Module):
         stats = self.stats
         count = len(self.paths)
         noun = "trajectory" if count == 1 else "trajectories"
+        jumps = sum(len(path.grid.jump_times) for path in self.paths)
+        noun += f", {jumps} jump{'s' if jumps > 1 else ''}" if jumps else ""
         proof = [] if self.verification is None else [str(self.verification)]
         return "\n".join(
             [

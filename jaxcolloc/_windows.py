@@ -32,9 +32,9 @@ def windows(
 
     Returns the windows in the order of time, one trajectory after the other. The last of each is
     shorter where the samples do not suffice; a single time that would be left goes to the window
-    before. `weights` and `jumps` are cut along, `args` belong to every window as they are. The first of each
-    trajectory keeps its `y0`, `y0_prior` and `t0`; the other states are fitted. Windows in which
-    nothing was measured are left out.
+    before. `weights` and `jumps` are cut along, `args` belong to every window as they are. The
+    first of each trajectory keeps its `y0`, `y0_prior` and `t0`; the other states are fitted.
+    Windows in which nothing was measured are left out.
 
     **Errors:** `ValueError` for what are no trajectories, sizes that do not fit, and a `jc.Unknown`
     in `args`, which would become a constant of each window.

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._integrate import Stepping, integrate_through
+from .._jump_tables import SeriesJumps
 from .._nlp import NLP
 from .._precision import AnyArray, is_array, to_float64
 from .._transcription.groups import Group, padded
 from .._transcription.point_functions import Observed, PointLoss
 from .._transcription.prior_terms import PriorTerm
-from .jumps import SeriesJumps
 
 
 class Parameters(eqx.Module):
@@ -57,7 +57,9 @@ class Series(eqx.Module):
         data = data.for_loss(function)
         span = np.where(end > begin, end - begin, 1.0)
         share = (ts - begin[:, None]) / span[:, None]
-        jumps = SeriesJumps.of(chosen, nlp.num_states, nlp.model)
+        jumps = SeriesJumps.of(
+            [(item.args, item.jumps) for item in chosen], nlp.num_states, nlp.model
+        )
         series = cls(group, np.array(group.members), begin, end, ts, share, data, jumps)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf) if is_array(leaf) else leaf, series)
 

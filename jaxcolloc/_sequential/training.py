@@ -211,8 +211,8 @@ class Training:
         pairs = zip(nlp.grids, nlp.args(z), nlp.jumps(z), starts, strict=True)
         for grid, args, jumps, start in pairs:
             own = changes(jumps, model, args, grid.jump_times.tolist())
-            found = rollout(model, grid.times, start, args, jumps=own)
-            rolled = grid.with_jumps(found.states, found.after)
+            course = rollout(model, grid.times, start, args, jumps=own)
+            rolled = grid.with_jumps(course.states, course.after)
             whole = np.all(np.isfinite(rolled), axis=1)
             # A path that fails keeps the last state that it came to.
             reached = len(whole) if whole.all() else max(int(np.argmin(whole)), 1)

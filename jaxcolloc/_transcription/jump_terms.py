@@ -81,16 +81,15 @@ def jump_terms(
     if known:
         terms.append(_by_known(known, layout))
     open_ones = [item for item in places if item.jump.has_unknown]
-    for alike_ones in _sorted(open_ones, [signature(as_arrays(p.jump.add)) for p in open_ones]):
-        terms.append(_by_unknown(alike_ones, layout, weighted))
+    of_amounts = [signature(as_arrays(item.jump.add)) for item in open_ones]
+    terms += [_by_unknown(part, layout, weighted) for part in _sorted(open_ones, of_amounts)]
     by_function = [item for item in places if item.jump.to is not None]
     functions = [JumpFunction.of(item.jump.to, model) for item in by_function]
     keys = [(Fixed(item.function), item.form) for item in functions]
-    for alike_ones in _sorted(by_function, keys):
-        function = JumpFunction.of(alike_ones[0].jump.to, model)
-        terms.append(_by_function(alike_ones, layout, group, JumpMap(weighted, function)))
-    copies = _copies(layout, group, grids, rows)
-    return [*terms, *copies]
+    for part in _sorted(by_function, keys):
+        function = JumpMap(weighted, JumpFunction.of(part[0].jump.to, model))
+        terms.append(_by_function(part, layout, group, function))
+    return [*terms, *_copies(layout, group, grids, rows)]
 
 
 def _sorted(places: list[_Place], keys: list[Any]) -> list[list[_Place]]:
@@ -177,11 +176,13 @@ def _mapped(
 def _copies(layout: Layout, group: Group, grids: tuple[Grid, ...], rows: Rows) -> list[Continuity]:
     """The equations that all nodes after a jump have the same state."""
     d = layout.num_states
-    nodes, ends, equations = [], [], []
+    nodes: list[np.ndarray] = []
+    ends: list[int] = []
+    equations: list[int] = []
     for k in group.members:
         grid = grids[k]
         inside = grid.scheme.num_nodes - 1
-        for interval in np.flatnonzero(grid.is_jump):
+        for interval in np.flatnonzero(grid.is_jump).tolist():
             own = layout.first_nodes[k] + grid.interval_nodes[interval]
             first = rows.defects[k] + d * inside * interval
             ends += own[2:].tolist()

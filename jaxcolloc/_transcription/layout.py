@@ -131,8 +131,9 @@ class Layout(eqx.Module):
 class Rows:
     """Where each trajectory's equations stand among the constraints.
 
-    Those of a jump stand in the place of defects: they are equations between states. First those of its start (with `collocate_start`), then the defects, interval by interval and
-    node by node, then the continuity equations; `count` of them in all trajectories.
+    First those of its start (with `collocate_start`), then the defects, interval by interval and
+    node by node, then the continuity equations; `count` of them in all trajectories. Those of a
+    jump stand in the place of defects: they are equations between states.
     """
 
     def __init__(self, grids: tuple[Grid, ...], num_states: int, collocate_start: bool):

@@ -1,4 +1,4 @@
-"""The jumps of several trajectories that are rolled out together, as arrays of one shape."""
+"""Jumps as arrays: of one trajectory, and of several that are rolled out together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,49 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .._args import Unknown, Unknowns
-from .._data import Trajectory
-from .._integrate import JumpTable
-from .._jumps import Jump, JumpFunction
-from .._precision import AnyArray
-from .._transform import Scale
+from ._args import Unknown, Unknowns
+from ._jumps import Jump, JumpFunction
+from ._precision import AnyArray
+from ._transform import Scale
+
+
+class JumpTable(eqx.Module):
+    """Jumps as arrays, by their times: amounts, or which of `functions` of the state each is.
+
+    `which` is -1 for amounts. Times that are infinite are no jumps.
+    """
+
+    times: Float[AnyArray, " jump"]
+    amounts: Float[AnyArray, "jump state"]
+    which: Int[AnyArray, " jump"]
+    functions: tuple[JumpFunction, ...]
+
+    @classmethod
+    def of(cls, jumps: Sequence[Jump], model: Any, num_states: int) -> "JumpTable":
+        """Of jumps whose amounts are known."""
+        functions: list[JumpFunction] = []
+        which = []
+        for jump in jumps:
+            if jump.to is None:
+                which.append(-1)
+                continue
+            which.append(len(functions))
+            functions.append(JumpFunction.of(jump.to, model))
+        none = np.zeros(num_states)
+        return cls(
+            np.array([jump.t for jump in jumps]),
+            np.stack([none if jump.add is None else jump.add for jump in jumps]),
+            np.array(which),
+            tuple(functions),
+        )
+
+    def after(self, number: Any, y: Array, args: Any, model: Any) -> Array:
+        """The state after the jump of that number."""
+        added = y + jnp.asarray(self.amounts)[number].astype(y.dtype)
+        which = jnp.asarray(self.which)[number]
+        for place, function in enumerate(self.functions):
+            added = jnp.where(which == place, function(y, args, model), added)
+        return added
 
 
 class SeriesJumps(eqx.Module):
@@ -34,21 +71,21 @@ class SeriesJumps(eqx.Module):
 
     @classmethod
     def of(
-        cls, trajectories: Sequence[Trajectory], num_states: int, model: Any
+        cls, rows: Sequence[tuple[Any, Sequence[Jump]]], num_states: int, model: Any
     ) -> "SeriesJumps | None":
-        """Those of some trajectories; None where there are none."""
-        longest = max(len(item.jumps) for item in trajectories)
+        """Those of some trajectories, each with its `args`; None where there are none."""
+        longest = max(len(jumps) for _, jumps in rows)
         if longest == 0:
             return None
-        shape = (len(trajectories), longest)
+        shape = (len(rows), longest)
         times, amounts = np.full(shape, np.inf), np.zeros((*shape, num_states))
         which = np.full(shape, -1)
         unknown, scale = np.full(amounts.shape, -1), np.zeros(amounts.shape, int)
         functions: list[JumpFunction] = []
         scales: list[Scale] = []
-        for k, item in enumerate(trajectories):
-            first = len(Unknowns.of(item.args).start)
-            for i, jump in enumerate(item.jumps):
+        for k, (args, jumps) in enumerate(rows):
+            first = len(Unknowns.of(args).start)
+            for i, jump in enumerate(jumps):
                 times[k, i] = jump.t
                 if jump.to is not None:
                     which[k, i] = _place(functions, JumpFunction.of(jump.to, model))
