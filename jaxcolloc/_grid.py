@@ -289,7 +289,7 @@ def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
 
 def doubled(
     edges: Float[np.ndarray, " boundary"], jumps: Float[np.ndarray, " jump"]
-) -> Float[np.ndarray, " boundary"]:
+) -> Float[np.ndarray, " doubled"]:
     """Boundaries at `edges` and at jumps, those once more for each jump."""
     return np.sort(np.concatenate([np.union1d(edges, jumps), jumps]))
 

@@ -35,8 +35,8 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
     """The first function of `nlp` that is not finite at `z`, as a sentence; empty if all are.
 
     The model is looked at where it is collocated, jumps where they are, `observe` and `loss` at the
-    observations, and constraints where they hold: their values, then their first and second derivatives. The
-    sentence names the argument, the trajectory, the time and the state.
+    observations, and constraints where they hold: their values, then their first and second
+    derivatives. The sentence names the argument, the trajectory, the time and the state.
     """
     z = np.asarray(z, np.float64)
     with x64():

@@ -88,12 +88,13 @@ class Path(diffrax.AbstractPath[Any]):
         interval = jnp.where(at_jump, first - 1 if left else last, later)
         return jnp.clip(interval, 0, grid.num_intervals - 1)
 
-    def _at_time(self, t: Array, interval: Array) -> Array:
+    def _at_time(self, t: Array, interval: Array, left: bool) -> Array:
         grid, scheme = self.grid, self.grid.scheme
         boundaries = jnp.asarray(grid.boundaries)
         width = jnp.diff(boundaries)[interval]
-        width = jnp.where(width > 0, width, 1.0)
-        x = (t - boundaries[interval]) / width
+        x = (t - boundaries[interval]) / jnp.where(width > 0, width, 1.0)
+        # In a jump that begins or ends the trajectory: its first node or any other.
+        x = jnp.where(width > 0, x, scheme.nodes[0 if left else 1])
         inside = jnp.asarray(self.states)[jnp.asarray(grid.interval_nodes)[interval]]
         nearest = jnp.argmin(jnp.abs(x - scheme.nodes))
         # Close to a node the quotient of sums loses all digits, and its derivative even more:
@@ -114,7 +115,7 @@ def _rounding(t: Any) -> float:
 @eqx.filter_jit
 def _interpolate(path: Path, t: Array, left: bool, rounding: float) -> Array:
     def interpolate(t: Array) -> Array:
-        return path._at_time(t, path._interval(t, left, rounding))
+        return path._at_time(t, path._interval(t, left, rounding), left)
 
     return _over_axes(interpolate, t)
 
@@ -125,7 +126,7 @@ def _derivative(path: Path, t: Array, left: bool, rounding: float) -> Array:
         interval = path._interval(t, left, rounding)
         # Where a jump begins the trajectory there is no slope but that after it.
         interval = jnp.maximum(interval, jnp.argmax(jnp.diff(jnp.asarray(path.ts)) > 0))
-        return jax.jvp(lambda t: path._at_time(t, interval), (t,), (jnp.ones_like(t),))[1]
+        return jax.jvp(lambda t: path._at_time(t, interval, left), (t,), (jnp.ones_like(t),))[1]
 
     return _over_axes(slope, t)
 

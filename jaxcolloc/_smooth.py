@@ -13,6 +13,7 @@ from ._fingerprint import fingerprint
 
 Samples = Float[np.ndarray, " sample"]
 Queries = Float[np.ndarray, " query"]
+Times = Float[np.ndarray, " jump"]
 
 _FOLDS = 5
 _FEWEST = 6
@@ -167,7 +168,7 @@ class SmoothPieces:
     A piece without samples is what all samples make.
     """
 
-    def __init__(self, ts: Samples, ys: Samples, jumps: Samples, neighbours: int | None = None):
+    def __init__(self, ts: Samples, ys: Samples, jumps: Times, neighbours: int | None = None):
         self._jumps = jumps
         piece = np.searchsorted(jumps, ts)
         whole = None
@@ -253,7 +254,7 @@ class SmoothTrajectory:
         return np.stack([channel.slope(ts, order) for channel in self._channels], axis=1)
 
 
-def _channel(ts: Samples, ys: Samples, jumps: Samples, window: int) -> Smooth | SmoothPieces:
+def _channel(ts: Samples, ys: Samples, jumps: Times, window: int) -> Smooth | SmoothPieces:
     return SmoothPieces(ts, ys, jumps, window) if len(jumps) else smooth(ts, ys, window)
 
 
