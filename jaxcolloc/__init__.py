@@ -58,6 +58,8 @@ from ._inputs import Input as Input
 from ._interior_point import InteriorPoint as InteriorPoint
 from ._ipopt import Ipopt as Ipopt
 from ._ipopt import of_loaded as _of_loaded
+from ._jumps import Jump as Jump
+from ._jumps import doses as doses
 from ._leafwise import leafwise as leafwise
 from ._likelihoods import Gaussian as Gaussian
 from ._likelihoods import StudentT as StudentT
@@ -135,6 +137,7 @@ __all__ = [
     "Input",
     "InteriorPoint",
     "Ipopt",
+    "Jump",
     "Lobatto",
     "Multipliers",
     "Normalized",
@@ -164,6 +167,7 @@ __all__ = [
     "Verification",
     "bootstrap",
     "datasets",
+    "doses",
     "fine_tune",
     "fit",
     "fit_admm",
@@ -202,12 +206,14 @@ __version__ = importlib.metadata.version("jaxcolloc")
 _storage.register(
     *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
-    *(Input, OnNets, PseudoHuber, StateBounds, SteadyState, Tie, squared_error),
+    *(Input, Jump, OnNets, PseudoHuber, StateBounds, SteadyState, Tie, squared_error),
     *(Gaussian, StudentT),
     InteriorPoint,
 )
 _storage.stored("SharedUnknown")(SharedUnknown)
-_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None, "steady": None})(Trajectory)
+_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None, "steady": None, "jumps": ()})(
+    Trajectory
+)
 _storage.stored(
     "Verification",
     fields=(*Verification.__dataclass_fields__, "verdict"),

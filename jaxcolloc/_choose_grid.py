@@ -14,7 +14,7 @@ from ._grid import Grid
 from ._inputs import Input, sampled
 from ._precision import x64
 from ._scheme import AbstractScheme, Radau
-from ._smooth import smooth
+from ._smooth import SmoothPieces, smooth
 
 
 Times = Float[np.ndarray, " _"]
@@ -60,7 +60,7 @@ def choose_grid(trajectory: Trajectory, scheme: AbstractScheme) -> Grid:
 
     It starts with as many nodes as samples, spread like them, in 12 to 100 intervals, and halves
     those in which the scheme's polynomial does not follow the smoothed data or an input. Boundaries
-    are put where inputs jump or turn.
+    are put where the state jumps and where inputs jump or turn.
     """
     ts = np.unique(np.append(trajectory.begin, trajectory.ts))
     if len(ts) == 1:
@@ -69,8 +69,10 @@ def choose_grid(trajectory: Trajectory, scheme: AbstractScheme) -> Grid:
     wanted = int(np.clip(len(ts) // stages, _FEWEST, _MOST))
     edges = _spread_like(ts, min(wanted, len(ts) - 1))
     curves = _channels(trajectory) + _inputs(trajectory.args)
-    edges = at_jumps(edges, input_edges(trajectory.args))
-    return Grid(_halved(edges, curves, scheme), scheme)
+    jumps = np.array([jump.t for jump in trajectory.jumps])
+    edges = at_jumps(edges, np.union1d(input_edges(trajectory.args), jumps))
+    edges = np.union1d(edges, jumps[(jumps > edges[0]) & (jumps < edges[-1])])
+    return Grid(_halved(edges, curves, scheme, jumps), scheme)
 
 
 def input_edges(args: object) -> Times:
@@ -165,23 +167,29 @@ def _spread_like(ts: Times, intervals: int) -> Times:
 def _channels(trajectory: Trajectory) -> list[Curve]:
     """Each channel smoothed, with its tolerance."""
     channels: list[Curve] = []
+    jumps = np.unique([jump.t for jump in trajectory.jumps])
     for column in counted(trajectory).T:
         there = ~np.isnan(column)
         ts, ys = trajectory.ts[there], column[there]
         if len(np.unique(ts)) > 3 and np.ptp(ys) > 0:
-            channels.append((smooth(ts, ys).value, _ACCURACY * float(ys.std())))
+            curve = SmoothPieces(ts, ys, jumps) if len(jumps) else smooth(ts, ys)
+            channels.append((curve.value, _ACCURACY * float(ys.std())))
     return channels
 
 
-def _halved(edges: Times, curves: list[Curve], scheme: AbstractScheme) -> Times:
-    """The boundaries with halves added where the polynomials miss a curve by its tolerance."""
+def _halved(edges: Times, curves: list[Curve], scheme: AbstractScheme, jumps: Times) -> Times:
+    """The boundaries with halves added where the polynomials miss a curve by its tolerance.
+
+    An interval that begins with one of `jumps` begins behind it.
+    """
     rows = scheme.interpolation(_CHECKED)
     for _ in range(_HALVINGS):
         widths = np.diff(edges)
+        first = np.where(np.isin(edges, jumps), np.nextafter(edges, np.inf), edges)[:-1]
         coarse = np.zeros(len(widths), bool)
         for curve, tolerance in curves:
             nodes, checked = (
-                curve((edges[:-1, None] + widths[:, None] * x).ravel()).reshape(-1, len(x))
+                curve((first[:, None] + widths[:, None] * x).ravel()).reshape(-1, len(x))
                 for x in (scheme.nodes, _CHECKED)
             )
             coarse |= np.max(np.abs(nodes @ rows.T - checked), axis=1) > tolerance

@@ -126,8 +126,10 @@ def _compared(
     inside = np.clip(data.ts, *grid.boundaries[[0, -1]])
     times = np.unique(np.concatenate([grid.times, inside]))
     far = _INFINITE * (np.abs(path.states).max(axis=0) + spread)
-    found = rollout(sol.model, times, path.states[0], args, spread, grid.boundaries, far)
-    rolled = found.states[np.searchsorted(times, grid.times)]
+    found = rollout(
+        sol.model, times, path.states[0], args, spread, grid.boundaries, far, sol.changes(k)
+    )
+    rolled = grid.with_jumps(found.states[np.searchsorted(times, grid.times)], found.after)
     at_data = found.states[np.searchsorted(times, inside)]
     seen_rolled = observed(sol.nlp, sol.model, args, data.ts, at_data)
     robust = is_robust(sol.nlp)

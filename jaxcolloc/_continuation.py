@@ -1,7 +1,7 @@
 """solve_growing: continuation in time, from a short window of the data to all of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ from ._check import describe, integer
 from ._constraints import AnyConstraint, StateBounds, Tie, as_constraints
 from ._data import Trajectory, changed, measured_channels
 from ._default_solver import default_solver
-from ._grid import Grid
+from ._grid import Grid, doubled, moved
 from ._guess import Guess
+from ._jumps import Jump, changes
 from ._nlp import NLP, check_nlp
 from ._rollout import rollout
 from ._scheme import AbstractScheme
@@ -79,13 +80,15 @@ def solve_growing(
 
 
 def first_window(nlp: NLP, share: float) -> NLP | None:
-    """The NLP of the first part of every trajectory; None if a channel is not measured there."""
+    """The NLP of the first part of every trajectory; None if a channel is not measured there.
+
+    Nor is there any where the amounts of later jumps are unknown.
+    """
     grids = [_first_part(grid, share) for grid in nlp.grids]
-    data = [
-        _until(item, grid.boundaries[-1])
-        for item, grid in zip(nlp.trajectories, grids, strict=True)
-    ]
-    if not measured_channels(data).all():
+    pairs = list(zip(nlp.trajectories, grids, strict=True))
+    data = [_until(item, grid) for item, grid in pairs]
+    later = [jump for item, grid in pairs for jump in item.jumps[len(grid.jump_times) :]]
+    if not measured_channels(data).all() or any(jump.has_unknown for jump in later):
         return None
     constraints = as_constraints(nlp.settings.constraints, len(data))
     kept = tuple(item for item in constraints if _holds_early(item))
@@ -93,24 +96,30 @@ def first_window(nlp: NLP, share: float) -> NLP | None:
 
 
 def _first_part(grid: Grid, share: float) -> Grid:
-    if grid.num_intervals > 1:
-        count = max(1, round(share * grid.num_intervals))
-        return Grid(grid.boundaries[: count + 1], grid.scheme)
-    first, last = grid.boundaries
+    smooth = np.flatnonzero(~grid.is_jump)
+    if len(smooth) > 1:
+        # A jump at the end of a window belongs to the next.
+        count = max(1, round(share * len(smooth)))
+        return Grid(grid.boundaries[: smooth[count - 1] + 2], grid.scheme)
+    first, last = grid.boundaries[[0, -1]]
     kind: Callable[[int], AbstractScheme] = type(grid.scheme)
     scheme = kind(max(min(4, grid.scheme.size), round(share * grid.scheme.size)))
-    return Grid.single(first, first + share * (last - first), scheme)
+    end = first + share * (last - first)
+    jumps = grid.jump_times[grid.jump_times < end]
+    return Grid(doubled(np.array([first, end]), jumps), scheme)
 
 
-def _until(item: Trajectory, end: float) -> Trajectory:
-    """The samples up to `end`; one that is not measured where there would be none."""
+def _until(item: Trajectory, grid: Grid) -> Trajectory:
+    """Samples and jumps on the grid; a sample that is not measured where there would be none."""
+    end = grid.boundaries[-1]
     keep = item.ts <= end + 1e-12 * abs(end)
     ts, ys, weights = (
         (item.ts[keep], item.ys[keep], item.weights[keep])
         if keep.any()
         else (np.array([end]), np.full_like(item.ys[:1], np.nan), item.weights[:1])
     )
-    return changed(item, ts=ts, ys=ys, weights=weights)
+    jumps = item.jumps[: len(grid.jump_times)]
+    return changed(item, ts=ts, ys=ys, weights=weights, jumps=jumps)
 
 
 def _holds_early(item: AnyConstraint) -> bool:
@@ -121,27 +130,41 @@ def extended(part: NLP, nlp: NLP, guess: Guess, before: Solution | None) -> Gues
     """The start of a window: what the one before has found, and a continuation of it."""
     states = []
     guessed = guess.states
+    head = nlp.head(guess.z) if before is None else before.nlp.head(before.z)
+    jumps = part.jumps_of(head)
     for k, grid in enumerate(part.grids):
-        placed = nlp.grids[k].interpolate(guessed[k], grid.times)
+        placed = moved(nlp.grids[k], guessed[k], grid)
         if before is not None:
             path = before.paths[k]
-            known = grid.times <= path.grid.boundaries[-1]
+            known = grid.sides <= path.grid.boundaries[-1]
             placed[known] = path.grid.interpolate(path.states, grid.times[known])
-            _roll_on(placed, known, before, k, grid.times)
+            placed = grid.with_jumps(placed, path.grid.after_jumps(path.states))
+            placed = _rolled_on(placed, known, before, k, grid, jumps[k])
         states.append(placed)
-    head = nlp.head(guess.z) if before is None else before.nlp.head(before.z)
     return Guess.at(part, part.pack_head(head, states), guess.key)
 
 
-def _roll_on(
-    states: np.ndarray, known: np.ndarray, before: Solution, k: int, times: np.ndarray
-) -> None:
-    """Put a rollout in the place of the guessed states behind the known ones, while it is sane."""
+def _rolled_on(
+    states: np.ndarray,
+    known: np.ndarray,
+    before: Solution,
+    k: int,
+    grid: Grid,
+    jumps: Sequence[Jump],
+) -> np.ndarray:
+    """States with a rollout in the place of those behind the known ones, while it is sane."""
     last = int(np.flatnonzero(known)[-1])
-    ahead = rollout(before.model, times[last:], states[last], before.args[k]).states[1:]
+    times, model, args = grid.times, before.model, before.args[k]
+    own = changes(jumps, model, args, grid.jump_times.tolist())
+    found = rollout(model, times[last:], states[last], args, jumps=own)
+    after = grid.after_jumps(states)
+    after[len(after) - len(found.after) :] = found.after
+    ahead = grid.with_jumps(np.concatenate([states[:last], found.states]), after)[last + 1 :]
+    states = states.copy()
     guessed = states[last + 1 :]
     center, spread = states.mean(axis=0), states.std(axis=0)
     with np.errstate(invalid="ignore"):
         sane = np.all(np.abs(ahead - center) <= _FAR * np.maximum(spread, 1e-300), axis=1)
     count = len(sane) if sane.all() else int(np.argmin(sane))
     guessed[:count] = ahead[:count]
+    return states

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ._check import describe, float_array, real_numbers, refuse_traced
+from ._jumps import Jump, as_jumps, snapped
 from ._steady import SteadyState
 
 
@@ -36,11 +37,15 @@ class Trajectory(eqx.Module):
       as a `jc.Prior` does, and needs `weights` or a likelihood as that does.
     - `t0`: the time at which the trajectory begins, at or before the first sample: the path and
       its grid start there, `y0` holds there, and inputs act from there on. If not given, that is
-      the first time of the grid, the first sample's for a grid that is chosen.
+      the first time of the grid; for a grid that is chosen the first sample's, or the first jump's
+      where that is earlier.
+    - `jumps`: `jc.Jump` objects, or `jc.doses(...)`: times at which the state is changed. A sample
+      at the time of a jump sees the state before it, and so does a `y0` at a jump where the
+      trajectory begins. A jump behind the end of the grid acts on predictions beyond it only.
 
     **Errors:** `ValueError` for wrong shapes, unsorted or non-finite times, infinite
-    observations, negative weights, a `t0` after the first sample; for dates, texts and truth
-    values; within `jax.jit` and its kin.
+    observations, negative weights, a `t0` after the first sample or jump; for dates, texts and
+    truth values; within `jax.jit` and its kin.
     """
 
     ts: Float[np.ndarray, " time"]
@@ -52,6 +57,7 @@ class Trajectory(eqx.Module):
     t0: float | None
     y0_prior: tuple[Float[np.ndarray, " state"], Float[np.ndarray, "..."]] | None
     steady: SteadyState | None
+    jumps: tuple[Jump, ...]
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Trajectory(eqx.Module):
         y0: Any = None,
         t0: Any = None,
         y0_prior: Any = None,
+        jumps: Jump | Sequence[Jump] = (),
     ):
         self.ts = _times(ts)
         self.ys = _observations(ys, len(self.ts))
@@ -72,7 +79,9 @@ class Trajectory(eqx.Module):
         self.steady = y0.of(args) if isinstance(y0, SteadyState) else None
         y0 = y0 if self.steady is None else self.steady.known
         self.y0 = None if y0 is None else _start(y0)
-        self.t0 = None if t0 is None else _begin(t0, self.ts[0])
+        self.jumps = as_jumps(jumps)
+        self.ts = snapped(self.ts, ts, self.jumps)
+        self.t0 = None if t0 is None else _begin(t0, self.ts[0], self.jumps)
         self.y0_prior = None if y0_prior is None else _start_prior(y0_prior, self.y0)
 
     @property
@@ -82,8 +91,15 @@ class Trajectory(eqx.Module):
 
     @property
     def begin(self) -> float:
-        """The time at which the trajectory begins: `t0`, or the first sample's."""
-        return float(self.ts[0]) if self.t0 is None else self.t0
+        """The time at which the trajectory begins: `t0`, or the first sample's or jump's."""
+        if self.t0 is not None:
+            return self.t0
+        return min([float(self.ts[0]), *(jump.t for jump in self.jumps[:1])])
+
+    @property
+    def constants(self) -> Any:
+        """What may hold a `jc.Unknown`, in the order of the optimizer's variables."""
+        return self.args, tuple(jump.add for jump in self.jumps)
 
     @property
     def measured(self) -> Bool[np.ndarray, "time obs"]:
@@ -102,7 +118,7 @@ class Trajectory(eqx.Module):
 
 
 def changed(item: Trajectory, **changes: Any) -> Trajectory:
-    """The same trajectory with other `ts`, `ys`, `args`, `weights`, `y0`, `t0` or `y0_prior`."""
+    """The same trajectory with other `ts`, `ys`, `args`, `weights`, `y0`, `t0`, ..."""
     kept = {
         "ts": item.ts,
         "ys": item.ys,
@@ -111,6 +127,7 @@ def changed(item: Trajectory, **changes: Any) -> Trajectory:
         "y0": item.start,
         "t0": item.t0,
         "y0_prior": item.y0_prior,
+        "jumps": item.jumps,
     }
     return Trajectory(**(kept | changes))
 
@@ -215,8 +232,13 @@ def _positive_definite(spread: np.ndarray) -> bool:
     return symmetric and bool(np.all(np.linalg.eigvalsh(spread) > 0))
 
 
-def _begin(value: Any, first: float) -> float:
+def _begin(value: Any, first: float, jumps: tuple[Jump, ...]) -> float:
     t0 = float(float_array("t0", value, 0, "()"))
+    if jumps and jumps[0].t < t0:
+        raise ValueError(
+            f"`jumps` must not be before `t0` = {t0:g}; got one at {jumps[0].t:g}. What it has "
+            "left there is the initial state."
+        )
     if not t0 <= first or np.isinf(t0):
         raise ValueError(
             f"`t0` must be a finite time at or before the first sample's, {first:g}; got {t0:g}."

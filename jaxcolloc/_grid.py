@@ -5,7 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ._check import describe, finite, float_array, integer
 from ._data import Trajectory
@@ -19,9 +19,13 @@ class Grid(eqx.Module):
     contain its interval's end (Gauss-Legendre), the end of the last interval is an extra
     node, and a continuity equation per interval ties its interpolant to the next boundary.
 
+    A jump of the state (`jc.Jump`) is an interval without width: the boundary at its time stands
+    there twice. Its first node has the state before the jump, the others the state after it. Give
+    a grid without: `jc.transcribe` puts a boundary at each jump, and doubles it.
+
     **Arguments:**
 
-    - `boundaries`: shape `(interval + 1,)`, strictly increasing, in the unit of time.
+    - `boundaries`: shape `(interval + 1,)`, increasing, in the unit of time.
     - `scheme`: for instance `jc.Radau(3)`; the same in every interval.
     """
 
@@ -30,9 +34,9 @@ class Grid(eqx.Module):
 
     def __init__(self, boundaries: Any, scheme: AbstractScheme):
         edges = float_array("boundaries", boundaries, 1, "(interval + 1,)")
-        if len(edges) < 2 or not np.all(np.isfinite(edges)) or np.any(np.diff(edges) <= 0):
+        if not np.all(np.isfinite(edges)) or np.any(np.diff(edges) < 0) or not np.ptp(edges) > 0:
             raise ValueError(
-                "`boundaries` must hold at least two finite, strictly increasing times; "
+                "`boundaries` must hold at least two different times, all finite and increasing; "
                 f"got {edges if len(edges) <= 8 else edges[:8]}."
             )
         if not isinstance(scheme, AbstractScheme):
@@ -90,6 +94,16 @@ class Grid(eqx.Module):
         return np.diff(self.boundaries)
 
     @property
+    def is_jump(self) -> Bool[np.ndarray, " interval"]:
+        """Which intervals have no width: those of jumps."""
+        return self.widths == 0
+
+    @property
+    def jump_times(self) -> Float[np.ndarray, " jump"]:
+        """The times of the jumps, each as often as there are some at it."""
+        return self.boundaries[:-1][self.is_jump]
+
+    @property
     def interval_nodes(self) -> Int[np.ndarray, "interval node"]:
         """Which nodes of the grid are the interpolation nodes of each interval."""
         start = np.arange(self.num_intervals)[:, None] * self.stride
@@ -109,6 +123,35 @@ class Grid(eqx.Module):
         times[:: self.stride] = self.boundaries
         return times
 
+    @property
+    def sides(self) -> Float[np.ndarray, " node"]:
+        """The nodes' times, those behind a jump the next number later than it."""
+        times = self.times
+        behind = self._behind_jumps
+        times[behind] = np.nextafter(times[behind], np.inf)
+        return times
+
+    @property
+    def _behind_jumps(self) -> Int[np.ndarray, "jump node"]:
+        """The nodes of each jump that have the state after it."""
+        first = self.interval_nodes[self.is_jump, :1]
+        return first + 1 + np.arange(self.stride)
+
+    def after_jumps(
+        self, states: Float[np.ndarray, "node state"]
+    ) -> Float[np.ndarray, "jump state"]:
+        """The states after the jumps."""
+        return np.asarray(states[self.interval_nodes[self.is_jump, 1]])
+
+    def with_jumps(
+        self, states: Float[np.ndarray, "node state"], after: Float[np.ndarray, "jump state"]
+    ) -> Float[np.ndarray, "node state"]:
+        """States at the nodes with those after the first jumps, one by one, replaced."""
+        states = np.array(states)
+        for nodes, value in zip(self._behind_jumps, after, strict=False):
+            states[nodes] = value
+        return states
+
     def covers(self, ts: Float[np.ndarray, " time"]) -> bool:
         """Whether all times lie on the grid, up to rounding."""
         slack = 1e-9 * (self.boundaries[-1] - self.boundaries[0])
@@ -127,19 +170,40 @@ class Grid(eqx.Module):
 
         With `interval, rows, hit = grid.locate(ts)` the interpolant at `ts[i]` is
         `rows[i] @ states[grid.interval_nodes[interval[i]]]`. `hit[i]` is the node of the grid
-        that `ts[i]` falls on up to rounding, or -1.
+        that `ts[i]` falls on up to rounding, or -1. At a jump it is the state before.
         """
-        ts = np.asarray(ts, dtype=np.float64)
+        ts, at_jump = self._snapped(np.asarray(ts, dtype=np.float64))
         interval = np.searchsorted(self.boundaries, ts, side="right") - 1
+        interval = np.where(at_jump, np.searchsorted(self.boundaries, ts) - 1, interval)
         interval = np.clip(interval, 0, self.num_intervals - 1)
         width = self.widths[interval]
+        width = np.where(width > 0, width, 1.0)
         position = np.clip((ts - self.boundaries[interval]) / width, 0.0, 1.0)
         times = self.times
         right = np.clip(np.searchsorted(times, ts), 1, self.num_nodes - 1)
         nearest = np.where(ts - times[right - 1] < times[right] - ts, right - 1, right)
+        # Of those at the time of a jump the first, unless the time is later.
+        nearest = np.where(at_jump, np.searchsorted(times, ts), nearest)
         tolerance = 1e-12 * width + 4 * np.finfo(np.float64).eps * np.abs(ts)
         hit = np.where(np.abs(ts - times[nearest]) <= tolerance, nearest, -1)
         return interval, self.scheme.interpolation(position), hit
+
+    def _snapped(
+        self, ts: Float[np.ndarray, " time"]
+    ) -> tuple[Float[np.ndarray, " time"], Bool[np.ndarray, " time"]]:
+        """The times, those at a jump up to rounding moved to it, and which these are."""
+        jumps = self.jump_times
+        if len(jumps) == 0:
+            return ts, np.zeros(ts.shape, bool)
+        right = np.clip(np.searchsorted(jumps, ts), 1, max(len(jumps) - 1, 1))
+        choices = jumps[np.minimum([right - 1, right], len(jumps) - 1)]
+        nearest = np.where(
+            np.abs(ts - choices[0]) <= np.abs(ts - choices[1]), choices[0], choices[1]
+        )
+        span = self.boundaries[-1] - self.boundaries[0]
+        slack = 1e-12 * span + 4 * np.finfo(np.float64).eps * np.abs(ts)
+        at_jump = np.abs(ts - nearest) <= slack
+        return np.where(at_jump, nearest, ts), at_jump
 
     def interpolate(
         self, states: Float[np.ndarray, "node state"], ts: Float[np.ndarray, " time"]
@@ -159,14 +223,22 @@ class Grid(eqx.Module):
         at_nodes = np.einsum(
             "ij,ejs->eis", self.scheme.differentiation, states[self.interval_nodes]
         )
-        at_nodes /= self.widths[:, None, None]
+        at_nodes /= np.where(self.is_jump, 1.0, self.widths)[:, None, None]
+        # At a jump that begins the trajectory, the slope is that after it.
+        first = int(np.argmin(self.is_jump))
+        early = interval < first
+        interval = np.maximum(interval, first)
+        rows = np.where(early[:, None], self.scheme.interpolation(np.zeros(1)), rows)
         return np.einsum("tn,tns->ts", rows, at_nodes[interval])
 
     def __repr__(self) -> str:
         first, last = self.boundaries[0], self.boundaries[-1]
-        noun = "interval" if self.num_intervals == 1 else "intervals"
+        jumps = int(self.is_jump.sum())
+        intervals = self.num_intervals - jumps
+        noun = "interval" if intervals == 1 else "intervals"
+        more = f" and {jumps} jump{'s' if jumps > 1 else ''}" if jumps else ""
         return (
-            f"Grid({self.num_intervals} {noun} on [{first:g}, {last:g}], {self.scheme!r}, "
+            f"Grid({intervals} {noun}{more} on [{first:g}, {last:g}], {self.scheme!r}, "
             f"{self.num_nodes} nodes)"
         )
 
@@ -185,7 +257,8 @@ Grids = Grid | Sequence[Grid]
 def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...]:
     """One grid for each trajectory, once it is checked that they cover the data.
 
-    The grid of a trajectory with a `t0` must begin at it, others at or before the first sample.
+    The grid of a trajectory with a `t0` must begin at it, others at or before the first sample and
+    jump. Jumps that a grid does not have yet are put into it.
     """
     if isinstance(grid, Grid):
         grids: tuple[Any, ...] = (grid,) * len(trajectories)
@@ -208,4 +281,55 @@ def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
                 f"`grid` must begin where its trajectory does; trajectory {position} has "
                 f"`t0` = {item.t0:g}, its grid begins at {where.boundaries[0]:g}."
             )
-    return grids
+    return tuple(
+        _with_jumps(where, item, position)
+        for position, (item, where) in enumerate(zip(trajectories, grids, strict=True))
+    )
+
+
+def doubled(
+    edges: Float[np.ndarray, " boundary"], jumps: Float[np.ndarray, " jump"]
+) -> Float[np.ndarray, " doubled"]:
+    """Boundaries at `edges` and at jumps, those once more for each jump."""
+    return np.sort(np.concatenate([np.union1d(edges, jumps), jumps]))
+
+
+def moved(
+    before: Grid, states: Float[np.ndarray, "node state"], after: Grid
+) -> Float[np.ndarray, "new_node state"]:
+    """States at the nodes of another grid, with the states after its first jumps as they were."""
+    return after.with_jumps(before.interpolate(states, after.times), before.after_jumps(states))
+
+
+def _with_jumps(grid: Grid, item: Trajectory, position: int) -> Grid:
+    """The grid with an interval without width for each of the trajectory's jumps on it."""
+    first, last = grid.boundaries[[0, -1]]
+    slack = 1e-9 * (last - first)
+    jumps = np.array([jump.t for jump in item.jumps])
+    if len(jumps) and jumps[0] < first - slack:
+        raise ValueError(
+            f"`grid` must begin at or before the first jump; trajectory {position} has one at "
+            f"{jumps[0]:g}, its grid begins at {first:g}."
+        )
+    own, jumps = grid.jump_times, jumps[jumps <= last + slack]
+    if any(jump.has_unknown for jump in item.jumps[len(jumps) :]):
+        raise ValueError(
+            f"`grid` must reach jumps whose amounts are jc.Unknown; that of trajectory {position} "
+            f"ends at {last:g}."
+        )
+    if len(own) == len(jumps) and np.all(np.abs(own - jumps) <= slack):
+        return grid
+    if len(own):
+        raise ValueError(
+            f"`grid` must hold a boundary twice only where its trajectory jumps; that of "
+            f"trajectory {position} does so at {describe(own)}, its jumps are at {describe(jumps)}."
+        )
+    # Times that differ by rounding are one.
+    jumps = np.clip(jumps, first, last)
+    again = np.append(False, np.diff(jumps) <= slack)
+    jumps = jumps[~again][np.cumsum(~again) - 1]
+    edges = grid.boundaries.copy()
+    at = np.searchsorted((edges[1:] + edges[:-1]) / 2, jumps)
+    near = np.abs(edges[at] - jumps) <= slack
+    edges[at[near]] = jumps[near]
+    return Grid(doubled(edges, jumps), grid.scheme)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from ._args import opened
 from ._inputs import sample_times
+from ._jump_tables import JumpTable
 from ._precision import AnyArray
 
 
@@ -72,6 +73,43 @@ def integrate(
     assert solution.ys is not None
     ys = solution.ys if unit is None else solution.ys * unit
     return ys, solution.result == diffrax.RESULTS.max_steps_reached
+
+
+def integrate_through(
+    model: Any,
+    ts: Array,
+    y0: Array,
+    args: Any,
+    jumps: JumpTable | None,
+    stepping: Stepping,
+    *,
+    throw: bool,
+) -> tuple[Float[Array, "time state"], Bool[Array, ""]]:
+    """`integrate` from jump to jump; at the time of a jump the state is the one before it."""
+    if jumps is None:
+        return integrate(model, ts, y0, args, stepping, throw=throw)
+    known = opened(args)
+    times = jnp.asarray(jumps.times, ts.dtype)
+    real = (times >= ts[0]) & (times <= ts[-1])
+    inner = jnp.clip(times, ts[0], ts[-1])
+    begins, ends = jnp.append(ts[0], inner), jnp.append(inner, ts[-1])
+
+    def piece(before: Any, item: Any) -> Any:
+        y, exhausted = before
+        number, begin, end, is_jump = item
+        own = jnp.concatenate([begin[None], jnp.clip(ts, begin, end), end[None]])
+        ys, limit = integrate(model, own, y, args, stepping, throw=throw)
+        last = ys[-1]
+        after = jnp.where(is_jump, jumps.after(number, last, known, model), last)
+        return (after, exhausted | limit), ys[1:-1]
+
+    # Behind the last piece there is none: the first jump stands there, and does not count.
+    count = len(jumps.times)
+    number = np.append(np.arange(count), 0)
+    items = (number, begins, ends, jnp.append(real, False))
+    (_, exhausted), pieces = jax.lax.scan(piece, (y0, jnp.zeros((), bool)), items)
+    at = jnp.searchsorted(times, ts)
+    return jnp.take_along_axis(pieces, at[None, :, None], axis=0)[0], exhausted
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Every interval of a path integrated for itself: its error, its sensitivity, their growth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,6 +13,7 @@ from ._advance import Method, Stretches, advance, in_units
 from ._grid import Grid
 from ._inputs import knots
 from ._integrate import most_steps
+from ._jumps import Change
 from ._path import Path
 from ._points import Field
 from ._precision import to_float64, x64
@@ -47,15 +48,29 @@ class IntervalErrors(NamedTuple):
 
 
 def interval_errors(
-    model: Any, path: Path, args: Any, spread: Float[np.ndarray, " state"]
+    model: Any,
+    path: Path,
+    args: Any,
+    spread: Float[np.ndarray, " state"],
+    jumps: Sequence[Change] = (),
 ) -> IntervalErrors:
-    """Integrate every interval of a path, and compare slopes with the field between the nodes."""
+    """Integrate every interval of a path, and compare slopes with the field between the nodes.
+
+    `jumps` are those on its grid.
+    """
     grid = path.grid
     begin = path.states[grid.interval_ends - grid.interval_ends[0]]
     end = path.states[grid.interval_ends]
-    pieces = _Pieces.of(grid.boundaries, knots((model, args)))
-    ends, sensitivity = _Bundle(model, args, pieces, spread).integrate(begin / spread)
+    smooth = ~grid.is_jump
+    pieces = _Pieces.of(grid.boundaries, smooth, knots((model, args)))
+    bundle = _Bundle(model, args, pieces, spread)
+    ends, sensitivity = begin / spread, np.zeros((*begin.shape, begin.shape[1]))
+    ends[smooth], sensitivity[smooth] = bundle.integrate(ends[smooth])
+    for interval, jump in zip(np.flatnonzero(~smooth), jumps, strict=True):
+        ends[interval] = jump.after(begin[interval]) / spread
+        sensitivity[interval] = jump.slope(begin[interval]) * spread / spread[:, None]
     residuals = _residuals(model, args, grid, path.states) / spread
+    residuals[~smooth] = 0.0
     # Where an interval's integration fails its error is infinite.
     gap = np.linalg.norm(ends - end / spread, axis=1)
     return IntervalErrors(
@@ -78,9 +93,9 @@ class _Pieces(NamedTuple):
     times: Float[np.ndarray, " knot"]
 
     @classmethod
-    def of(cls, boundaries: np.ndarray, times: np.ndarray) -> "_Pieces":
-        """Intervals between boundaries, of inputs with samples at `times`."""
-        first, last = boundaries[:-1], boundaries[1:]
+    def of(cls, boundaries: np.ndarray, chosen: np.ndarray, times: np.ndarray) -> "_Pieces":
+        """The chosen ones of the intervals between boundaries, of inputs sampled at `times`."""
+        first, last = boundaries[:-1][chosen], boundaries[1:][chosen]
         low = np.searchsorted(times, first, side="right")
         return cls(first, last, low, np.searchsorted(times, last, side="left"), times)
 

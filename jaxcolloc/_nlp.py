@@ -16,6 +16,7 @@ from ._check import describe, real_numbers, refuse_traced, within_jit
 from ._constraints import as_constraints
 from ._data import Trajectory
 from ._grid import Grid
+from ._jumps import Jump
 from ._likelihoods import has_information
 from ._precision import x64
 from ._ridge import ridge_factors
@@ -236,7 +237,7 @@ class NLP(eqx.Module):
         """
         flat = self.layout.check_states(states)
         if len(head) == self.num_weights:
-            starts = [Unknowns.of(item.args).start for item in self.trajectories]
+            starts = [Unknowns.of(item.constants).start for item in self.trajectories]
             head = np.concatenate([head, *starts])
         return self.layout.join(head, flat / self.parts.scale.state)
 
@@ -265,6 +266,23 @@ class NLP(eqx.Module):
                 restore(item.args, flat[self.layout.unknowns(position)])
                 for position, item in enumerate(self.trajectories)
             )
+
+    def jumps(self, z: ArrayLike) -> tuple[tuple[Jump, ...], ...]:
+        """The jumps of each trajectory, with values in the place of unknown amounts."""
+        return self.jumps_of(self.head(z))
+
+    def jumps_of(self, head: Float[np.ndarray, " head"]) -> tuple[tuple[Jump, ...], ...]:
+        """The same from weights and unknowns, as `head(z)` gives them."""
+        found = []
+        with x64():
+            for position, item in enumerate(self.trajectories):
+                own = head[self.layout.unknowns(position)][len(Unknowns.of(item.args).start) :]
+                filled = []
+                for jump in item.jumps:
+                    filled.append(jump.filled(own))
+                    own = own[len(Unknowns.of(jump.add).start) :]
+                found.append(tuple(filled))
+        return tuple(found)
 
     def inside(self, z: ArrayLike) -> Float[np.ndarray, " variable"]:
         """`z` with every variable moved into its bounds; known initial states are set."""

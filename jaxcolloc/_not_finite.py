@@ -12,10 +12,12 @@ from jaxtyping import Array, ArrayLike, Float
 from ._args import as_arrays, stack
 from ._callables import of_model
 from ._constraints import Constraint, as_constraints
+from ._jumps import JumpFunction
 from ._likelihoods import Own
 from ._nlp import NLP
 from ._precision import x64
 from ._transcription.blocks import Points, over_points
+from ._transcription.jump_terms import JumpMap
 from ._transcription.point_functions import Observed, PathFunction, PointLoss, Sensor, VectorField
 
 
@@ -32,9 +34,9 @@ class _Call(NamedTuple):
 def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
     """The first function of `nlp` that is not finite at `z`, as a sentence; empty if all are.
 
-    The model is looked at where it is collocated, `observe` and `loss` at the observations, and
-    constraints where they hold: their values, then their first and second derivatives. The
-    sentence names the argument, the trajectory, the time and the state.
+    The model is looked at where it is collocated, jumps where they are, `observe` and `loss` at the
+    observations, and constraints where they hold: their values, then their first and second
+    derivatives. The sentence names the argument, the trajectory, the time and the state.
     """
     z = np.asarray(z, np.float64)
     with x64():
@@ -56,6 +58,10 @@ def _calls(nlp: NLP, k: int, states: Float[np.ndarray, "node state"]) -> Iterato
     grid, data, model = nlp.grids[k], nlp.trajectories[k], nlp.layout.model
     first = 0 if nlp.settings.collocate_start else 1
     yield _Call("model", VectorField(model), grid.times[first:], states[first:])
+    for jump, nodes in zip(data.jumps, grid.interval_nodes[grid.is_jump], strict=False):
+        if jump.to is not None:
+            to = JumpMap(model, JumpFunction.of(jump.to, nlp.model))
+            yield _Call("to", to, np.array([jump.t]), states[nodes[:1]])
     there = data.observed
     if there.any():
         ts, seen = data.ts[there], grid.interpolate(states, data.ts[there])

@@ -1,5 +1,6 @@
 """Path: the collocated trajectory as a function of time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -20,7 +21,8 @@ class Path(diffrax.AbstractPath[Any]):
 
     A Diffrax path: it can be evaluated, differentiated in time and handed on as an input. The
     states at the grid's nodes are in `states`, their times in `grid.times`. It is evaluated in
-    float64 and returns the caller's default float; where it is traced, all is in that float.
+    float64 and returns the caller's default float; where it is traced, all is in that float. At the
+    very time of a jump it is the state before it, with `left=False` the state after it.
     """
 
     grid: Grid
@@ -41,13 +43,13 @@ class Path(diffrax.AbstractPath[Any]):
 
         **Errors:** `ValueError` for a time outside the grid; NaN if the time is traced.
         """
-        value = self._evaluate(t0)
-        return value if t1 is None else self._evaluate(t1) - value
+        value = self._evaluate(t0, left)
+        return value if t1 is None else self._evaluate(t1, left) - value
 
     def derivative(self, t: Any, left: bool = True) -> Float[Array, "*time state"]:
         """The time derivative at `t` (any shape)."""
         with scope(self, t):
-            slope = _derivative(self, self._times(t))
+            slope = _derivative(self, self._times(t), left, _rounding(t))
         return jnp.asarray(slope, caller_float())
 
     @property
@@ -55,9 +57,9 @@ class Path(diffrax.AbstractPath[Any]):
         """The grid's boundaries: as an input, its polynomials change there."""
         return self.grid.boundaries
 
-    def _evaluate(self, t: ArrayLike) -> Array:
+    def _evaluate(self, t: ArrayLike, left: bool) -> Array:
         with scope(self, t):
-            value = _interpolate(self, self._times(t))
+            value = _interpolate(self, self._times(t), left, _rounding(t))
         return jnp.asarray(value, caller_float())
 
     def _times(self, t: Any) -> Array:
@@ -73,13 +75,26 @@ class Path(diffrax.AbstractPath[Any]):
             )
         return times
 
-    def _at_time(self, t: Array) -> Array:
+    def _interval(self, t: Array, left: bool, rounding: float) -> Array:
+        """The interval that holds `t`; of those at a jump that before it, or after it."""
+        grid = self.grid
+        boundaries = jnp.asarray(grid.boundaries)
+        later = jnp.searchsorted(boundaries, t, side="right") - 1
+        slack = 1e-12 * (self.t1 - self.t0) + rounding * jnp.abs(t)
+        nearest = boundaries[jnp.argmin(jnp.abs(boundaries - t))]
+        first = jnp.searchsorted(boundaries, nearest)
+        last = jnp.searchsorted(boundaries, nearest, side="right") - 1
+        at_jump = (last > first) & (jnp.abs(nearest - t) <= slack)
+        interval = jnp.where(at_jump, first - 1 if left else last, later)
+        return jnp.clip(interval, 0, grid.num_intervals - 1)
+
+    def _at_time(self, t: Array, interval: Array, left: bool) -> Array:
         grid, scheme = self.grid, self.grid.scheme
         boundaries = jnp.asarray(grid.boundaries)
-        interval = jnp.searchsorted(boundaries, t, side="right") - 1
-        interval = jnp.clip(interval, 0, grid.num_intervals - 1)
         width = jnp.diff(boundaries)[interval]
-        x = (t - boundaries[interval]) / width
+        x = (t - boundaries[interval]) / jnp.where(width > 0, width, 1.0)
+        # In a jump that begins or ends the trajectory: its first node or any other.
+        x = jnp.where(width > 0, x, scheme.nodes[0 if left else 1])
         inside = jnp.asarray(self.states)[jnp.asarray(grid.interval_nodes)[interval]]
         nearest = jnp.argmin(jnp.abs(x - scheme.nodes))
         # Close to a node the quotient of sums loses all digits, and its derivative even more:
@@ -90,18 +105,36 @@ class Path(diffrax.AbstractPath[Any]):
         return jnp.where((t >= self.t0 - slack) & (t <= self.t1 + slack), value, jnp.nan)
 
 
+def _rounding(t: Any) -> float:
+    """The rounding of times in the precision that they were given in, as a share of them."""
+    dtype = getattr(t, "dtype", None)
+    single = dtype is not None and dtype in (np.float32, jnp.float32)
+    return 4 * float(np.finfo(np.float32 if single else np.float64).eps)
+
+
 @eqx.filter_jit
-def _interpolate(path: Path, t: Array) -> Array:
-    interpolate = path._at_time
+def _interpolate(path: Path, t: Array, left: bool, rounding: float) -> Array:
+    def interpolate(t: Array) -> Array:
+        return path._at_time(t, path._interval(t, left, rounding), left)
+
+    return _over_axes(interpolate, t)
+
+
+@eqx.filter_jit
+def _derivative(path: Path, t: Array, left: bool, rounding: float) -> Array:
+    def slope(t: Array) -> Array:
+        interval = path._interval(t, left, rounding)
+        # Where a jump begins the trajectory there is no slope but that after it.
+        interval = jnp.maximum(interval, jnp.argmax(jnp.diff(jnp.asarray(path.ts)) > 0))
+        return jax.jvp(lambda t: path._at_time(t, interval, left), (t,), (jnp.ones_like(t),))[1]
+
+    return _over_axes(slope, t)
+
+
+def _over_axes(function: Callable[[Array], Array], t: Array) -> Array:
     for _ in range(t.ndim):
-        interpolate = jax.vmap(interpolate)
-    return interpolate(t)
-
-
-@eqx.filter_jit
-def _derivative(path: Path, t: Array) -> Array:
-    _, slope = jax.jvp(lambda t: _interpolate(path, t), (t,), (jnp.ones_like(t),))
-    return slope
+        function = jax.vmap(function)
+    return function(t)
 
 
 def _about_node(x: Array, scheme: AbstractScheme, y: Array, m: Array) -> Array:

@@ -157,7 +157,10 @@ def _next_grids(
     sol: Solution, report: Verification, target: float, how: str, merge: bool
 ) -> list[Grid]:
     grids = [path.grid for path in sol.paths]
-    parts = [_parts(errors, target) for errors in report.interval_errors]
+    parts = [
+        np.where(grid.is_jump, 1, _parts(errors, target))
+        for grid, errors in zip(grids, report.interval_errors, strict=True)
+    ]
     scheme = grids[0].scheme
     if _raise_order(how, grids, parts):
         higher = _higher(scheme)
@@ -215,13 +218,13 @@ def _joined(
     grid: Grid, errors: Errors, target: float, parts: np.ndarray, jumps: np.ndarray
 ) -> Bool[np.ndarray, " inner"]:
     """Which inner boundaries can go: never two in a row."""
-    widths = grid.widths
+    widths = np.where(grid.is_jump, 1.0, grid.widths)
     ratio = (widths[1:] + widths[:-1]) / np.minimum(widths[1:], widths[:-1])
     expected = np.maximum(errors[1:], errors[:-1]) * ratio ** (_ORDER + 1)
     fine = (expected < _SAFE * target) & (parts[1:] == 1) & (parts[:-1] == 1)
     edge, inner = grid.boundaries[0], grid.boundaries[1:-1]
     # Up to rounding.
-    gaps = np.abs(inner[:, None] - jumps)
+    gaps = np.abs(inner[:, None] - np.append(jumps, grid.jump_times))
     at_jump = np.min(gaps, axis=1, initial=np.inf) <= 1e-9 * (grid.boundaries[-1] - edge)
     result = np.zeros(len(inner), bool)
     for position in np.flatnonzero(fine & ~at_jump).tolist():

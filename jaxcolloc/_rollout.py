@@ -1,6 +1,7 @@
 """rollout: a trajectory integrated from its start, with what ended it."""
 
 import enum
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from ._advance import Method, Stretches, Taken, advance, in_units
 from ._inputs import knots
 from ._integrate import most_steps, powers_of_two, start_sizes
+from ._jumps import Change
 from ._points import known
 from ._precision import x64
 from ._rosenbrock import rosenbrock
@@ -37,10 +39,14 @@ class END(enum.Enum):
 
 
 class Rollout(NamedTuple):
-    """States at the times asked for, not finite behind a failure; how the integration ended."""
+    """States at the times asked for, not finite behind a failure; how the integration ended.
+
+    At a jump `states` has the state before it, `after` those after each jump.
+    """
 
     states: Float[np.ndarray, "time state"]
     end: END
+    after: Float[np.ndarray, "jump state"]
 
 
 def rollout(
@@ -51,31 +57,64 @@ def rollout(
     spread: Float[np.ndarray, " state"] | None = None,
     stops: Float[np.ndarray, " stop"] | None = None,
     far: Float[np.ndarray, " state"] | None = None,
+    jumps: Sequence[Change] = (),
 ) -> Rollout:
     """States at `times`, integrated from `start`; by a stiff method where the explicit one fails.
 
     Tolerances are relative to each state's `spread` (its size at the start, if not given). Steps
-    end at the samples of inputs and at `stops`. Beyond `far` a state has left for infinity.
+    end at the samples of inputs and at `stops`. Beyond `far` a state has left for infinity. At
+    `jumps` between the first and the last time it is stopped and begun anew.
     """
+    stops = np.zeros(0) if stops is None else stops
+    jumps = [item for item in jumps if times[0] <= item.t <= times[-1]]
+    states = np.full((len(times), len(start)), np.nan)
+    after = np.full((len(jumps), len(start)), np.nan)
+    begin, end = times[0], END.complete
+    for number in range(len(jumps) + 1):
+        last = jumps[number].t if number < len(jumps) else times[-1]
+        # A state at the time of a jump is the one before it: it is known already at `begin`.
+        inside = ((times > begin) | (number == 0)) & (times <= last)
+        own = np.concatenate([[begin], times[inside], [last]])
+        part = _stretch(model, own, start, args, spread, stops, far)
+        states[inside] = part.states[1:-1]
+        end = part.end
+        if end is not END.complete or number == len(jumps):
+            break
+        begin, start = last, np.asarray(jumps[number].after(part.states[-1]))
+        after[number] = start
+    return Rollout(states, end, after)
+
+
+def _stretch(
+    model: Any,
+    times: Float[np.ndarray, " time"],
+    start: Float[np.ndarray, " state"],
+    args: Any,
+    spread: Float[np.ndarray, " state"] | None,
+    stops: Float[np.ndarray, " stop"],
+    far: Float[np.ndarray, " state"] | None,
+) -> Rollout:
+    """A rollout without jumps, with steps that end at `stops`."""
+    none = np.zeros((0, len(start)))
     if not np.all(np.isfinite(start)):
         states = np.full((len(times), len(start)), np.nan)
         states[times <= times[0]] = start
-        return Rollout(states, END.infinite)
+        return Rollout(states, END.infinite, none)
     if spread is None:
         spread = start_sizes(start, _LEAST)
     far = np.full(len(start), np.inf) if far is None else far
     unit = powers_of_two(np.clip(np.abs(start), _LEAST * spread, spread))
     begin, last = times[0], times[-1]
-    stops = np.append([] if stops is None else stops, last)
-    ends = np.union1d(knots((model, args)), stops)
+    ends = np.union1d(knots((model, args)), np.append(stops, last))
     ends = ends[(ends > begin) & (ends <= last)]
     if not len(ends):
-        return Rollout(np.broadcast_to(start, (len(times), len(start))).copy(), END.complete)
+        states = np.broadcast_to(start, (len(times), len(start))).copy()
+        return Rollout(states, END.complete, none)
     course = _Course((*known(model, args), unit, far / unit), ends, np.maximum(times, begin))
     end = course.integrate(Standing.at(begin, start / unit, _FIRST * (ends[0] - begin)))
     states = unit * _at(course.times, course.steps, end is END.complete)
     states[times <= begin] = start
-    return Rollout(states, end)
+    return Rollout(states, end, none)
 
 
 class _Course:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ._args import Unknown, check_leaf, number_to_array, opened, sealed
-from ._by_collocation import simulate_by
+from ._by_collocation import run_through, simulate_by
 from ._callables import explained
 from ._check import (
     describe,
@@ -27,7 +27,15 @@ from ._check import (
 from ._constraints import Constraint, StateBounds
 from ._grid import Grid
 from ._inputs import knots
-from ._integrate import Stepping, integrate, most_steps, powers_of_two, start_sizes
+from ._integrate import (
+    Stepping,
+    integrate_through,
+    most_steps,
+    powers_of_two,
+    start_sizes,
+)
+from ._jump_tables import JumpTable
+from ._jumps import Jump, changes, known_jumps, snapped
 from ._precision import AnyArray, caller_float, scope, to_float64, x64
 from ._scheme import AbstractScheme
 
@@ -46,6 +54,7 @@ def simulate(
     y0: ArrayLike,
     args: Any = None,
     *,
+    jumps: Jump | Sequence[Jump] = (),
     solver: diffrax.AbstractSolver[Any] | None = None,
     rtol: float = 1e-8,
     atol: float | None = None,
@@ -67,6 +76,9 @@ def simulate(
     - `y0`: the initial state, shape `(state,)`.
     - `args`: passed on to the model. Steps end at the samples of every `jc.Input` and Diffrax path
       in it (or in the model), so that no pulse is stepped over.
+    - `jumps`: `jc.Jump` objects whose amounts are known, such as `sol.jumps[k]`. At the time of a
+      jump the state before it is returned; `y0` is the state before a jump at the first time, and
+      jumps before that do not count.
     - `solver`: a Diffrax solver, `diffrax.Tsit5()` if not given; `diffrax.Kvaerno5()` for stiff
       models.
     - `rtol`, `atol`: tolerances of the adaptive stepping. `atol` is absolute; if not given it is
@@ -94,6 +106,7 @@ def simulate(
     **Errors:** `ValueError` for wrong shapes; Diffrax's own if the integration fails; with `by`, a
     `RuntimeError` that says where and why the tolerances were not reached.
     """
+    known = known_jumps(jumps)
     leaves = jtu.tree_leaves((model, ts, y0, args))
     traced = within_jit() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     _check(model, ts, y0, args, traced, missing=by is not None)
@@ -102,8 +115,8 @@ def simulate(
         positive("atol", atol)
     if by is not None:
         return _by(
-            by, model, ts, y0, args, traced, solver, rtol=rtol, atol=atol, max_steps=max_steps,
-            throw=throw, constraints=constraints, guess=guess,
+            by, model, ts, y0, args, known, traced, solver, rtol=rtol, atol=atol,
+            max_steps=max_steps, throw=throw, constraints=constraints, guess=guess,
         )  # fmt: skip
     if guess is not None or not (isinstance(constraints, (list, tuple)) and not constraints):
         raise ValueError(
@@ -116,11 +129,14 @@ def simulate(
         max_steps = _MAX_STEPS if traced else most_steps(_MAX_STEPS, len(knots((model, args))))
     else:
         max_steps = integer("max_steps", max_steps, 1)
+    if not traced:
+        ts = snapped(np.asarray(ts, np.float64), ts, known)
     with scope(model, ts, y0, args):
         args = sealed(jtu.tree_map(number_to_array, args))
         single = caller_float() == np.float32
         inputs = (model, jnp.asarray(ts, float), jnp.asarray(y0, float), args)
         _check_result(*inputs)
+        table = _table(known, model, inputs[2], args)
         stepping = Stepping(
             solver,
             max(rtol, _FLOAT32_RTOL) if single else rtol,
@@ -128,14 +144,23 @@ def simulate(
             max_steps,
         )
         if traced or atol is not None:
-            ys, _ = _integrate(*(inputs if single else to_float64(inputs)), stepping, throw=throw)
+            inputs = inputs if single else to_float64(inputs)
+            ys, _ = _integrate(*inputs, table, stepping, throw=throw)
         else:
-            ys = _scaled(*to_float64(inputs), stepping, throw)
+            ys = _scaled(*to_float64(inputs), table, stepping, throw)
     return jnp.asarray(ys, caller_float())
 
 
 def _by(
-    by: Any, model: Any, ts: Any, y0: Any, args: Any, traced: bool, solver: Any, **options: Any
+    by: Any,
+    model: Any,
+    ts: Any,
+    y0: Any,
+    args: Any,
+    jumps: tuple[Jump, ...],
+    traced: bool,
+    solver: Any,
+    **options: Any,
 ) -> Float[Array, "time state"]:
     """Simulated by collocation; once the arguments are checked."""
     if traced:
@@ -145,11 +170,21 @@ def _by(
     flag("throw", options["throw"])
     if options["max_steps"] is not None:
         integer("max_steps", options["max_steps"], 1)
-    times, start = np.asarray(ts, np.float64), np.asarray(y0, np.float64)
+    times, start = snapped(np.asarray(ts, np.float64), ts, jumps), np.asarray(y0, np.float64)
     with x64():
         known = sealed(jtu.tree_map(number_to_array, args))
         _check_result(model, times, start, known)
-    states = simulate_by(by, model, times, start, args, **options)
+        _table(jumps, model, jnp.asarray(start), known)
+    own = [change for change in changes(jumps, model, args) if times[0] <= change.t < times[-1]]
+    if own and np.any(np.isnan(start)):
+        raise ValueError("`jumps` need a `y0` that is known; boundary values cannot have any.")
+
+    def run(
+        by: Any, times: Float[np.ndarray, " time"], start: Float[np.ndarray, " state"]
+    ) -> Float[np.ndarray, "time state"]:
+        return simulate_by(by, model, times, start, args, **options)
+
+    states = run_through(own, run, by, times, start) if own else run(by, times, start)
     return jax.device_put(np.asarray(states, caller_float()))
 
 
@@ -182,6 +217,23 @@ def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool, missing: bool)
         raise ValueError(f"`y0` must be finite: NaN needs `by` and boundary values; got {start}.")
 
 
+def _table(jumps: tuple[Jump, ...], model: Any, y0: Array, args: Any) -> JumpTable | None:
+    """The jumps as arrays, once they are known to fit the state."""
+    if not jumps:
+        return None
+    for jump in jumps:
+        if jump.size not in (None, len(y0)):
+            raise ValueError(
+                f"`jumps` must have amounts of the shape of `y0`, {y0.shape}; got ({jump.size},)."
+            )
+    table = JumpTable.of(jumps, model, len(y0))
+    known = opened(args)
+    for to in table.functions:
+        with explained("to", to.shown, known):
+            eqx.filter_eval_shape(to, y0, known, model)
+    return table
+
+
 def _check_result(model: Any, ts: AnyArray, y0: AnyArray, args: Any) -> None:
     """Refuse a model that takes or returns a state of another shape than `y0`."""
     known = opened(args)
@@ -194,7 +246,15 @@ def _check_result(model: Any, ts: AnyArray, y0: AnyArray, args: Any) -> None:
         )
 
 
-def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, throw: bool) -> Array:
+def _scaled(
+    model: Any,
+    ts: Array,
+    y0: Array,
+    args: Any,
+    table: JumpTable | None,
+    stepping: Stepping,
+    throw: bool,
+) -> Array:
     """Integrated with tolerances relative to each state's magnitude.
 
     Where a state turns out to be much smaller than assumed, it is integrated again.
@@ -207,7 +267,7 @@ def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, thr
             powers_of_two(scale),
             is_leaf=lambda leaf: leaf is None,
         )
-        ys, _ = _integrate(model, ts, y0, args, stepping, throw=throw)
+        ys, _ = _integrate(model, ts, y0, args, table, stepping, throw=throw)
         sizes = np.abs(np.asarray(ys))
         peak = np.max(sizes, axis=0, initial=0.0, where=np.isfinite(sizes))
         small = (peak > 0) & (peak < _SMALLER * scale)
@@ -217,4 +277,4 @@ def _scaled(model: Any, ts: Array, y0: Array, args: Any, stepping: Stepping, thr
     return ys
 
 
-_integrate = eqx.filter_jit(integrate)
+_integrate = eqx.filter_jit(integrate_through)

@@ -1,6 +1,7 @@
 """Smoothing of noisy, irregular data: values and slopes for the initial guess."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,6 +13,7 @@ from ._fingerprint import fingerprint
 
 Samples = Float[np.ndarray, " sample"]
 Queries = Float[np.ndarray, " query"]
+Times = Float[np.ndarray, " jump"]
 
 _FOLDS = 5
 _FEWEST = 6
@@ -160,6 +162,57 @@ def channel_spread(trajectories: Sequence[Trajectory]) -> Float[np.ndarray, " ob
     return np.where(spread > 0, spread, 1.0)
 
 
+class SmoothPieces:
+    """A channel smoothed apart between jumps; at a jump it is the piece before.
+
+    A piece without samples is what all samples make.
+    """
+
+    def __init__(self, ts: Samples, ys: Samples, jumps: Times, neighbours: int | None = None):
+        self._jumps = jumps
+        piece = np.searchsorted(jumps, ts)
+        whole = None
+        self._pieces = []
+        for number in range(len(jumps) + 1):
+            own = piece == number
+            if not own.any():
+                whole = smooth(ts, ys, neighbours) if whole is None else whole
+            self._pieces.append(smooth(ts[own], ys[own], neighbours) if own.any() else whole)
+
+    def value(self, ts: Queries) -> Queries:
+        """The smoothed channel at `ts`."""
+        return self._each(ts, lambda item, ts: item.value(ts))
+
+    def slope(self, ts: Queries, order: int = 1) -> Queries:
+        """Its time derivative at `ts`, of the given order."""
+        return self._each(ts, lambda item, ts: item.slope(ts, order))
+
+    def _each(self, ts: Queries, function: Callable[[Any, Queries], Queries]) -> Queries:
+        piece, result = np.searchsorted(self._jumps, ts), np.zeros(len(ts))
+        for number in np.unique(piece):
+            inside = piece == number
+            result[inside] = function(self._pieces[number], ts[inside])
+        return result
+
+
+def jumps_of_channels(item: Trajectory, observed: bool) -> list[Float[np.ndarray, " jump"]]:
+    """The times at which each channel may jump.
+
+    Where the channels are `observed` all may; else they are states, and amounts say which do.
+    """
+    found: list[list[float]] = [[] for _ in range(item.num_channels)]
+    for jump in item.jumps:
+        moved = np.ones(len(found), bool)
+        if not observed and isinstance(jump.add, np.ndarray):
+            moved = np.resize(jump.add != 0, len(found))
+        elif not observed and isinstance(jump.add, tuple):
+            moved = np.resize([amount != 0 for amount in jump.add], len(found))
+        for times, moves in zip(found, moved, strict=True):
+            if moves:
+                times.append(jump.t)
+    return [np.unique(times) for times in found]
+
+
 class SmoothTrajectory:
     """The channels of a trajectory, smoothed so that their slopes are smooth.
 
@@ -168,6 +221,7 @@ class SmoothTrajectory:
     and a vector field through them is consistent: it minimises the sum of their cross-validation
     errors, each relative to its smallest. `fallback` is a constant per channel for those without
     samples; `start` a time and values (or NaN) of channels that are known besides the samples.
+    Between jumps channels are smoothed apart; `observed` is whether they are other than states.
     """
 
     def __init__(
@@ -176,15 +230,19 @@ class SmoothTrajectory:
         fallback: Float[np.ndarray, " obs"],
         start: tuple[float, Float[np.ndarray, " obs"]] | None = None,
         width: float = 3.0,
+        observed: bool = False,
     ):
         ts, ys = trajectory.ts, counted(trajectory)
         if start is not None and start[0] < ts[0]:
             ts, ys = np.append(start[0], ts), np.concatenate([start[1][None], ys])
         samples = [(ts[there], ys[there, c]) for c, there in enumerate(~np.isnan(ys).T)]
         window = int(np.ceil(width * _common_window(samples)))
-        self._channels = [
-            smooth(ts, ys, window) if len(ts) else Smooth(trajectory.ts[:1], np.array([constant]))
-            for (ts, ys), constant in zip(samples, fallback, strict=True)
+        jumps = jumps_of_channels(trajectory, observed)
+        self._channels: list[Smooth | SmoothPieces] = [
+            _channel(ts, ys, own, window)
+            if len(ts)
+            else Smooth(trajectory.ts[:1], np.array([constant]))
+            for (ts, ys), own, constant in zip(samples, jumps, fallback, strict=True)
         ]
 
     def values(self, ts: Queries) -> Float[np.ndarray, "query obs"]:
@@ -194,6 +252,10 @@ class SmoothTrajectory:
     def slopes(self, ts: Queries, order: int = 1) -> Float[np.ndarray, "query obs"]:
         """Their time derivatives at `ts`, of the given order."""
         return np.stack([channel.slope(ts, order) for channel in self._channels], axis=1)
+
+
+def _channel(ts: Samples, ys: Samples, jumps: Times, window: int) -> Smooth | SmoothPieces:
+    return SmoothPieces(ts, ys, jumps, window) if len(jumps) else smooth(ts, ys, window)
 
 
 def resample(

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from . import _storage
 from ._check import describe, refuse_traced
 from ._grid import Grid
+from ._jumps import Change, Jump, changes
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array
@@ -41,6 +42,7 @@ class Solution(eqx.Module):
     - `model`: the trained module, in the dtypes it came with: `diffrax.ODETerm(sol.model)`.
     - `paths`: one `Path` per trajectory, `sol.paths[0].evaluate(t)`.
     - `args`: the `args` of each trajectory, with fitted values in the place of a `jc.Unknown`.
+    - `jumps`: the `jc.Jump` objects of each trajectory, with fitted values alike.
     - `result`: a member of `jc.RESULTS`; `result.ok` tells whether an optimum was found.
     - `objective`: the objective at the point returned.
     - `stats`: `num_steps`, `num_constraints`, `compile_seconds`, `solve_seconds`,
@@ -53,7 +55,7 @@ class Solution(eqx.Module):
       solver, None after `jc.fine_tune`; `key`: the PRNG key of its guess.
     - `verification`: the `jc.Verification` that `jc.fit` makes; None after the others.
 
-    `model`, `args` and `paths` are what `z` says, read off when asked for.
+    `model`, `args`, `jumps` and `paths` are what `z` says, read off when asked for.
     """
 
     source: NLP | Record
@@ -76,6 +78,16 @@ class Solution(eqx.Module):
     def args(self) -> tuple[Any, ...]:
         """The `args` of each trajectory."""
         return self.source.args(self.z) if isinstance(self.source, NLP) else self.source.args
+
+    @functools.cached_property
+    def jumps(self) -> tuple[tuple[Jump, ...], ...]:
+        """The jumps of each trajectory, with fitted amounts in the place of a `jc.Unknown`."""
+        return self.nlp.jumps(self.z)
+
+    def changes(self, trajectory: int, all_of_them: bool = False) -> list[Change]:
+        """The jumps of one trajectory on its grid, or all, as a rollout applies them."""
+        times = None if all_of_them else self.paths[trajectory].grid.jump_times.tolist()
+        return changes(self.jumps[trajectory], self.model, self.args[trajectory], times)
 
     @functools.cached_property
     def paths(self) -> tuple[Path, ...]:
@@ -128,8 +140,9 @@ class Solution(eqx.Module):
             times = np.unique(np.clip(ts, *path.grid.boundaries[[0, -1]]))
             parts = [_columns("path", times, path.grid.interpolate(path.states, times))]
             if self.verification is not None:
-                rolled = self.verification.rollouts[k]
-                parts.append(_columns("rollout", path.grid.times, rolled))
+                # At a jump the state before it, as on the path.
+                nodes, first = np.unique(path.grid.times, return_index=True)
+                parts.append(_columns("rollout", nodes, self.verification.rollouts[k][first]))
             if data is not None:
                 _, first = np.unique(data.ts, return_index=True)
                 parts.append(_columns("data", data.ts[first], data.ys[first]))
@@ -168,6 +181,8 @@ class Solution(eqx.Module):
         stats = self.stats
         count = len(self.paths)
         noun = "trajectory" if count == 1 else "trajectories"
+        jumps = sum(len(path.grid.jump_times) for path in self.paths)
+        noun += f", {jumps} jump{'s' if jumps > 1 else ''}" if jumps else ""
         proof = [] if self.verification is None else [str(self.verification)]
         return "\n".join(
             [

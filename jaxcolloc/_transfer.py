@@ -12,7 +12,7 @@ so $\mu$ is what is interpolated, by one polynomial through the collocated nodes
 import numpy as np
 from jaxtyping import Float
 
-from ._grid import Grid
+from ._grid import Grid, moved
 from ._guess import Guess
 from ._nlp import NLP
 from ._scheme import AbstractScheme
@@ -31,8 +31,7 @@ def transfer(sol: Solution, nlp: NLP) -> Guess:
     """The start for `nlp` that `sol` gives, which was found on other grids of the same data."""
     old = sol.nlp
     states = [
-        path.grid.interpolate(path.states, grid.times)
-        for path, grid in zip(sol.paths, nlp.grids, strict=True)
+        moved(path.grid, path.states, grid) for path, grid in zip(sol.paths, nlp.grids, strict=True)
     ]
     multipliers = None if sol.multipliers is None else _multipliers(sol.multipliers, old, nlp)
     return Guess.at(nlp, nlp.pack_head(old.head(sol.z), states), sol.key, multipliers)
@@ -55,7 +54,7 @@ def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
         start, defects, continuity = rows.slices(k)
         to_start, to_defects, to_continuity = to_rows.slices(k)
         result[to_start] = dual[start]
-        result[to_defects] = _costate(dual[defects].reshape(-1, d), before, after).ravel()
+        result[to_defects] = _defects(dual[defects].reshape(-1, d), before, after).ravel()
         if rows.gaps[k] and to_rows.gaps[k]:
             at, to = before.boundaries[1:], after.boundaries[1:]
             result[to_continuity] = _linear(to, at, dual[continuity].reshape(-1, d)).ravel()
@@ -65,16 +64,29 @@ def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     return result / new.row_factors
 
 
+def _defects(dual: Nodal, before: Grid, after: Grid) -> Float[np.ndarray, "new_node state"]:
+    """The multipliers of defects and jumps on the new grid."""
+    found = _costate(dual, before, after)
+    old, new = (part.reshape(grid.num_intervals, -1, dual.shape[1])
+                for part, grid in ((dual, before), (found, after)))  # fmt: skip
+    new[after.is_jump] = 0.0
+    each = min(old.shape[1], new.shape[1])
+    for to, at in zip(np.flatnonzero(after.is_jump), np.flatnonzero(before.is_jump), strict=False):
+        new[to, :each] = old[at, :each]
+    return found
+
+
 def _costate(dual: Nodal, before: Grid, after: Grid) -> Float[np.ndarray, "new_node state"]:
     """The defects' multipliers on the new grid."""
     inside = before.scheme.num_nodes - 1
-    scale = before.widths[:, None] * _collocated_quadrature(before.scheme)
+    widths = np.where(before.is_jump, 1.0, before.widths)
+    scale = widths[:, None] * _collocated_quadrature(before.scheme)
     costate = dual.reshape(before.num_intervals, inside, -1) / scale[:, :, None]
     times = after.boundaries[:-1, None] + after.widths[:, None] * after.scheme.nodes[1:]
     # A node on a boundary belongs to the interval that it ends.
     interval = np.searchsorted(before.boundaries, times.ravel() - 1e-12 * np.ptp(times)) - 1
     interval = np.clip(interval, 0, before.num_intervals - 1)
-    position = (times.ravel() - before.boundaries[interval]) / before.widths[interval]
+    position = (times.ravel() - before.boundaries[interval]) / widths[interval]
     rows = before.scheme.collocated_interpolation(np.clip(position, 0.0, 1.0))
     values = np.einsum("tn,tns->ts", rows, costate[interval])
     weight = (after.widths[:, None] * _collocated_quadrature(after.scheme)).ravel()
@@ -95,7 +107,9 @@ def _bound_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     dual = dual / old.units
     parts = []
     for before, after, values in zip(old.grids, new.grids, old.layout.split(dual), strict=True):
-        density = values / _shares(before.times)[:, None]
+        # Of the nodes at a jump those in the middle stand for no time.
+        shares = _shares(before.times)[:, None]
+        density = np.where(shares > 0, values / np.where(shares > 0, shares, 1.0), 0.0)
         moved = _linear(after.times, before.times, density)
         parts.append(moved * _shares(after.times)[:, None])
     return new.layout.join(old.layout.head(dual), np.concatenate(parts)) * new.units

@@ -61,8 +61,8 @@ def verify(sol: Solution) -> Verification:
     noise = noise_levels(sol.nlp.trajectories)
     rows = compare(sol, noise)
     inner = [
-        interval_errors(sol.model, path, args, row.spread)
-        for path, args, row in zip(sol.paths, sol.args, rows, strict=True)
+        interval_errors(sol.model, path, args, row.spread, sol.changes(k))
+        for k, (path, args, row) in enumerate(zip(sol.paths, sol.args, rows, strict=True))
     ]
     causes, notes = _causes(sol, rows, inner, noise)
     misfit = np.array([[rms(item) for item in row.residuals.misses] for row in rows])

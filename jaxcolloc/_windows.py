@@ -32,9 +32,9 @@ def windows(
 
     Returns the windows in the order of time, one trajectory after the other. The last of each is
     shorter where the samples do not suffice; a single time that would be left goes to the window
-    before. `weights` are cut along, `args` belong to every window as they are. The first of each
-    trajectory keeps its `y0`, `y0_prior` and `t0`; the other states are fitted. Windows in which
-    nothing was measured are left out.
+    before. `weights` and `jumps` are cut along, `args` belong to every window as they are. The
+    first of each trajectory keeps its `y0`, `y0_prior` and `t0`; the other states are fitted.
+    Windows in which nothing was measured are left out.
 
     **Errors:** `ValueError` for what are no trajectories, sizes that do not fit, and a `jc.Unknown`
     in `args`, which would become a constant of each window.
@@ -45,7 +45,7 @@ def windows(
     if overlap >= samples:
         raise ValueError(f"`overlap` must be less than `samples`, {samples}; got {overlap}.")
     for position, item in enumerate(trajectories):
-        if len(Unknowns.of(item.args).start):
+        if len(Unknowns.of(item.constants).start):
             raise ValueError(
                 "`data` must have no jc.Unknown in `args`, which would be another constant in each "
                 f"window; trajectory {position} has one. Make it a weight of the model, or put its "
@@ -71,6 +71,7 @@ def _cut(item: Trajectory, samples: int, overlap: int) -> list[Trajectory]:
 
 def _part(item: Trajectory, rows: slice) -> Trajectory:
     """Some rows of a trajectory; its start is known only if the first row is among them."""
+    begin = item.begin if rows.start == 0 else item.ts[rows.start]
     return changed(
         item,
         ts=item.ts[rows],
@@ -79,4 +80,9 @@ def _part(item: Trajectory, rows: slice) -> Trajectory:
         y0=item.start if rows.start == 0 else None,
         t0=item.t0 if rows.start == 0 else None,
         y0_prior=item.y0_prior if rows.start == 0 else None,
+        jumps=[
+            jump
+            for jump in item.jumps
+            if begin <= jump.t and (jump.t < item.ts[rows.stop - 1] or rows.stop == len(item.ts))
+        ],
     )

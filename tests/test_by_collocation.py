@@ -363,3 +363,24 @@ def test_refuses_a_solver_and_what_is_traced():
         jc.simulate(swinging, TS, [1.0, 0.0], by=jc.Radau(3), solver=diffrax.Tsit5())
     with pytest.raises(ValueError, match="`by` must be None inside"):
         jax.jit(lambda y: jc.simulate(swinging, TS, y, by=jc.Radau(3)))(np.ones(2))
+
+
+@pytest.mark.parametrize("by", [jc.Radau(3), jc.Grid.uniform(0.0, 6.0, 4, jc.Radau(3))])
+def test_jumps_are_gone_through(by):
+    """Two doses at once at the start, a dilution later: each piece decays."""
+    jumps = [*jc.doses([0.0, 0.0], 2.0, num_states=1), jc.Jump(3.0, to=lambda y, args: 0.5 * y)]
+    ts = np.array([0.0, 1.0, 3.0, 3.0, 4.0, 6.0])
+    ys = jc.simulate(lambda t, y, args: -args * y, ts, [1.0], 0.3, jumps=jumps, by=by)
+    factor = np.array([1.0, 5.0, 5.0, 5.0, 2.5, 2.5])
+    np.testing.assert_allclose(ys[:, 0], factor * np.exp(-0.3 * ts), rtol=1e-6)
+    one = jc.simulate(lambda t, y, args: -args * y, ts, [1.0], 0.3, jumps=jumps)
+    np.testing.assert_allclose(ys, one, rtol=1e-6)
+
+
+def test_jumps_need_a_known_start():
+    with pytest.raises(ValueError, match="`jumps` need a `y0` that is known"):
+        jc.simulate(
+            lambda t, y, args: jnp.stack([y[1], -y[0]]), [0.0, 1.0], [0.0, np.nan],
+            jumps=jc.Jump(0.5, add=[1.0, 0.0]), by=jc.Radau(3),
+            constraints=jc.StateBounds(0, 1.0, 1.0, at="end"),
+        )  # fmt: skip

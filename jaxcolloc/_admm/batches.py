@@ -75,7 +75,7 @@ def _cut(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...], count: i
     parts: list[tuple[Trajectory, Grid]] = []
     cuts: list[tuple[int, int]] = []
     for k, (item, grid) in enumerate(zip(trajectories, grids, strict=True)):
-        if pieces[k] > 1 and len(Unknowns.of(item.args).start):
+        if pieces[k] > 1 and len(Unknowns.of(item.constants).start):
             raise ValueError(
                 "`batches` must not be more than there are trajectories where `args` hold a "
                 f"jc.Unknown, which is one constant of a whole trajectory; got {count}."
@@ -91,12 +91,14 @@ def _segments(item: Trajectory, grid: Grid, count: int) -> list[tuple[Trajectory
     """Cut at boundaries of the grid, with observations shared out evenly."""
     if count == 1:
         return [(item, grid)]
-    if grid.num_intervals < count:
+    # Never before a jump: the segment in front of it has the state after it.
+    able = np.flatnonzero(~grid.is_jump[1:] & (grid.boundaries[1:-1] > grid.boundaries[0]))
+    inner = grid.boundaries[1:-1][able]
+    if len(inner) + 1 < count:
         raise ValueError(
             f"`batches` asks for {count} segments of a trajectory whose grid has "
-            f"{grid.num_intervals} intervals to cut between."
+            f"{len(inner) + 1} intervals to cut between."
         )
-    inner = grid.boundaries[1:-1]
     before = np.searchsorted(item.ts[item.observed], inner, side="right")
     total = int(item.observed.sum())
     at: list[int] = []
@@ -105,7 +107,8 @@ def _segments(item: Trajectory, grid: Grid, count: int) -> list[tuple[Trajectory
         lowest = at[-1] + 1 if at else 0
         choices = np.arange(lowest, len(inner) - (count - 1 - number))
         at.append(int(choices[np.argmin(np.abs(before[choices] - total * number / count))]))
-    edges = [0, *(position + 1 for position in at), grid.num_intervals]
+    edges = [0, *(able[at] + 1).tolist(), grid.num_intervals]
+    jumps = np.append(0, np.cumsum(grid.is_jump))
     parts = []
     for first, last in itertools.pairwise(edges):
         begin, end = grid.boundaries[[first, last]]
@@ -124,6 +127,7 @@ def _segments(item: Trajectory, grid: Grid, count: int) -> list[tuple[Trajectory
             y0=item.start if first == 0 else None,
             t0=item.t0 if first == 0 else None,
             y0_prior=item.y0_prior if first == 0 else None,
+            jumps=item.jumps[jumps[first] : jumps[last] if last < grid.num_intervals else None],
         )
         parts.append((segment, Grid(grid.boundaries[first : last + 1], grid.scheme)))
     return parts

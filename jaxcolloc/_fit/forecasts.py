@@ -10,6 +10,7 @@ from jaxtyping import Float
 from .._data import Trajectory, changed, measured_channels
 from .._grid import Grid
 from .._guess import guess
+from .._jumps import changes
 from .._nlp import NLP
 from .._rollout import rollout
 from .._solution import Solution
@@ -79,7 +80,10 @@ class Forecasts(eqx.Module):
         for path, args, k in zip(sol.paths, sol.args, self.members, strict=True):
             end, ts = float(path.grid.boundaries[-1]), nlp.trajectories[k].ts
             ahead = (ts > end) & (ts <= end + self.horizon)
-            states = rollout(sol.model, np.append(end, ts[ahead]), path.states[-1], args).states
+            later = [item.at_start for item in nlp.trajectories[k].jumps if item.t >= end]
+            jumps = changes(later, sol.model, args)
+            times = np.append(end, ts[ahead])
+            states = rollout(sol.model, times, path.states[-1], args, jumps=jumps).states
             result.append((k, ahead, states[1:], sol.model, args))
         return result
 
@@ -91,5 +95,5 @@ def _between(item: Trajectory, begin: float, end: float) -> Trajectory | None:
         return None
     return changed(
         item, ts=item.ts[there], ys=item.ys[there], weights=item.weights[there], y0=None,
-        y0_prior=None,
+        y0_prior=None, t0=None, jumps=[jump for jump in item.jumps if begin <= jump.t < end],
     )  # fmt: skip

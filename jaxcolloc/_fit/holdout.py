@@ -9,7 +9,9 @@ from .._comparison import observed
 from .._constraints import as_constraints
 from .._continuation import extended, first_window
 from .._data import Trajectory, measured_channels
+from .._grid import moved
 from .._guess import Guess, guess
+from .._jumps import changes
 from .._nlp import NLP
 from .._rollout import rollout
 from .._smooth import channel_spread
@@ -73,10 +75,11 @@ class Holdout(eqx.Module):
         elif self.test is None:
             parts = self._ends(sol, spread)
         elif estimate is not None:
-            for path, args, k in zip(estimate.paths, estimate.args, self.members, strict=True):
-                item = self.nlp.trajectories[k]
+            for i, k in enumerate(self.members):
+                path, args, item = estimate.paths[i], estimate.args[i], self.nlp.trajectories[k]
                 times = np.append(path.grid.boundaries[0], item.ts)
-                states = rollout(sol.model, times, path.states[0], args).states[1:]
+                jumps = changes(estimate.jumps[i], sol.model, args)
+                states = rollout(sol.model, times, path.states[0], args, jumps=jumps).states[1:]
                 every = np.ones(len(item.ts), bool)
                 parts.append(self._errors(sol.model, args, item, every, states, spread))
         errors = np.concatenate([np.zeros(0), *parts])
@@ -90,7 +93,9 @@ class Holdout(eqx.Module):
             end = path.grid.boundaries[-1]
             unseen = item.ts > end
             times = np.append(end, item.ts[unseen])
-            states = rollout(sol.model, times, path.states[-1], args).states[1:]
+            later = item.jumps[len(path.grid.jump_times) :]
+            jumps = changes(later, sol.model, args)
+            states = rollout(sol.model, times, path.states[-1], args, jumps=jumps).states[1:]
             parts.append(self._errors(sol.model, args, item, unseen, states, spread))
         return parts
 
@@ -115,7 +120,7 @@ class Holdout(eqx.Module):
                 states.append(shown[k])
                 continue
             path = paths[k] if k in paths else next(rest)
-            states.append(path.grid.interpolate(path.states, grid.times))
+            states.append(moved(path.grid, path.states, grid))
         return Guess.at(nlp, nlp.pack_head(self._weights(sol), states), first.key)
 
     @staticmethod

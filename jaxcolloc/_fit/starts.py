@@ -9,7 +9,7 @@ import numpy as np
 from .._comparison import compare, poor_paths
 from .._default_solver import default_solver
 from .._goodness import explains_to_noise
-from .._grid import Grid
+from .._grid import Grid, doubled
 from .._guess import (
     MATCHING_STEPS,
     Guess,
@@ -41,7 +41,7 @@ _SMOOTHING = (3.0, 1.7, 1.0, 5.0, 1.3, 2.2)
 _STEPS = 500
 # Starts are tried with looser tolerance and a limit of steps, on every other boundary.
 _TRIAL_TOL, _TRIAL_STEPS = 1e-4, 100
-_COARSENED = 24
+_COARSENED, _COARSENED_BETWEEN = 24, 12
 # So many starts that agree this well in the objective need no more company; more if their path does
 # not follow the data, which may be due to the penalty where this is yet to be chosen. There so many
 # that agree are enough, even if they do not hold in a rollout.
@@ -257,15 +257,19 @@ def crowded(log: list[dict[str, Any]]) -> bool:
 
 
 def _coarsened(nlp: NLP) -> NLP:
-    """On every other boundary, if intervals are many."""
-    if min(grid.num_intervals for grid in nlp.grids) < _COARSENED:
+    """On every other boundary, if intervals are many, between jumps as well."""
+    smooth, jumps = np.array(
+        [(np.sum(~grid.is_jump), np.sum(grid.is_jump)) for grid in nlp.grids]
+    ).T
+    if np.any(smooth < np.where(jumps > 0, _COARSENED_BETWEEN * (jumps + 1), _COARSENED)):
         return nlp
     grids = []
     for grid in nlp.grids:
-        edges = grid.boundaries[::2]
-        if edges[-1] != grid.boundaries[-1]:
-            edges = np.append(edges[:-1], grid.boundaries[-1])
-        grids.append(Grid(edges, grid.scheme))
+        every = np.unique(grid.boundaries)
+        edges = every[::2]
+        if edges[-1] != every[-1]:
+            edges = np.append(edges[:-1], every[-1])
+        grids.append(Grid(doubled(edges, grid.jump_times), grid.scheme))
     return transcribe_again(nlp, grids)
 
 

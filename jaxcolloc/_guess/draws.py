@@ -11,6 +11,7 @@ from jaxtyping import Float, PRNGKeyArray
 from .._args import Unknown
 from .._data import counted
 from .._equilibrium import steady_state
+from .._jumps import changes
 from .._nlp import NLP
 from .._precision import x64
 from .._ridge import net_weights
@@ -65,7 +66,7 @@ def scaled_entries(nlp: NLP, chosen: Callable[[Scale], bool]) -> np.ndarray:
     weighted = nlp.layout.model
     scales = list(zip(weighted.scales, weighted.sizes, strict=True))
     for item in nlp.trajectories:
-        leaves = [leaf for leaf in jax.tree.leaves(item.args) if isinstance(leaf, Unknown)]
+        leaves = [leaf for leaf in jax.tree.leaves(item.constants) if isinstance(leaf, Unknown)]
         scales += [(leaf.scale, leaf.value.size) for leaf in leaves]
     parts = [np.full(size, chosen(scale)) for scale, size in scales]
     return np.concatenate([np.zeros(0, bool), *parts])
@@ -81,7 +82,7 @@ def rolled_start(
     observation uses, and that it is linear in, are fitted to the data.
     """
     z = nlp.pack_head(head, states)
-    model, args = nlp.model_at(z), nlp.args(z)
+    model, args, jumps = nlp.model_at(z), nlp.args(z), nlp.jumps(z)
     hidden = open_axes(nlp, states, head)
     every = np.concatenate([counted(item) for item in nlp.trajectories])
     size = float(np.sqrt(np.nanmean(every**2))) or 1.0
@@ -98,7 +99,9 @@ def rolled_start(
             start = np.where(np.isnan(item.y0), start, item.y0)
         start = resting_start(nlp, k, model, args[k], start)
         start = np.clip(start, *_state_limits(nlp, k))
-        found = rollout(model, grid.times, start, args[k]).states
+        own = changes(jumps[k], model, args[k], grid.jump_times.tolist())
+        rolled_on = rollout(model, grid.times, start, args[k], jumps=own)
+        found = grid.with_jumps(rolled_on.states, rolled_on.after)
         limit = _FAR * max(size, float(np.abs(start).max()))
         if not np.all(np.abs(found) < limit):
             return None

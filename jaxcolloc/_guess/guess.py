@@ -107,7 +107,7 @@ def guess(
 
 def start_head(nlp: NLP) -> Head:
     """The model's own weights and the starts of all unknowns."""
-    starts = [Unknowns.of(item.args).start for item in nlp.trajectories]
+    starts = [Unknowns.of(item.constants).start for item in nlp.trajectories]
     return np.concatenate([nlp.layout.model.flatten("model", nlp.model), *starts])
 
 

@@ -28,7 +28,7 @@ def smooth_curves(nlp: NLP, width: float) -> list[SmoothTrajectory]:
         start = None
         if item.y0 is not None and nlp.observe is None:
             start = (grid.boundaries[0], item.y0[: len(means)])
-        curves.append(SmoothTrajectory(item, means, start, width))
+        curves.append(SmoothTrajectory(item, means, start, width, nlp.observe is not None))
     return curves
 
 
@@ -36,7 +36,7 @@ def called_states(nlp: NLP, curves: list[SmoothTrajectory], function: StateFunct
     """The states that the caller's function makes of times, smoothed channels and slopes."""
     result = []
     for curve, grid in zip(curves, nlp.grids, strict=True):
-        values, slopes = curve.values(grid.times), curve.slopes(grid.times)
+        values, slopes = curve.values(grid.sides), curve.slopes(grid.sides)
         with explained("states", "states(ts, ys, slopes)"):
             states = np.array(function(grid.times, values, slopes), np.float64)
         if states.shape != (grid.num_nodes, nlp.num_states):
@@ -70,7 +70,7 @@ def _observed_part(
 ) -> Float[np.ndarray, "node state"]:
     """States of least norm whose observation is the smoothed data, by Gauss-Newton steps."""
     grid = nlp.grids[position]
-    seen = curves[position].values(grid.times)
+    seen = curves[position].values(grid.sides)
     if nlp.observe is None:
         return np.pad(seen, [(0, 0), (0, nlp.num_states - seen.shape[1])])
     sensor = AtTimes.sensor(nlp, position, grid.times)
@@ -117,7 +117,7 @@ def _signals(
 ) -> Iterator[list[Float[np.ndarray, "_ open"]]]:
     """Candidates for `count` components, at the nodes of every trajectory."""
     channels = nlp.trajectories[0].num_channels
-    times = [grid.times for grid in nlp.grids]
+    times = [grid.sides for grid in nlp.grids]
     base, slope = [], []
     for curve, ts in zip(curves, times, strict=True):
         values = curve.values(ts)

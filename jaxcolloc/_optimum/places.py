@@ -165,7 +165,7 @@ class Places:
 
     def _starts(self) -> np.ndarray:
         """What the head is drawn to: zero for weights, their starts for unknowns."""
-        starts = [Unknowns.of(item.args).start for item in self.nlp.trajectories]
+        starts = [Unknowns.of(item.constants).start for item in self.nlp.trajectories]
         return np.concatenate([np.zeros(self.nlp.num_weights), *starts])
 
     def _l2(self, p: np.ndarray) -> Any:

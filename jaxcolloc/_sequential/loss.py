@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .._equilibrium import at_rest
-from .._integrate import Stepping, integrate
+from .._integrate import Stepping, integrate_through
+from .._jump_tables import SeriesJumps
 from .._nlp import NLP
 from .._precision import AnyArray, is_array, to_float64
 from .._transcription.groups import Group, padded
@@ -38,6 +39,7 @@ class Series(eqx.Module):
     ts: Float[AnyArray, "traj time"]
     share: Float[AnyArray, "traj time"]
     data: Observed
+    jumps: SeriesJumps | None
 
     @classmethod
     def of(cls, nlp: NLP, group: Group, function: PointLoss) -> "Series":
@@ -56,7 +58,10 @@ class Series(eqx.Module):
         data = data.for_loss(function)
         span = np.where(end > begin, end - begin, 1.0)
         share = (ts - begin[:, None]) / span[:, None]
-        series = cls(group, np.array(group.members), begin, end, ts, share, data)
+        jumps = SeriesJumps.of(
+            [(item.args, item.jumps) for item in chosen], nlp.num_states, nlp.model
+        )
+        series = cls(group, np.array(group.members), begin, end, ts, share, data, jumps)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf) if is_array(leaf) else leaf, series)
 
     def counts(self, after: float, until: float) -> int:
@@ -125,7 +130,8 @@ class RolloutLoss(eqx.Module):
                     lambda y: model(item.begin, y, before),
                     start, rest.equations, rest.held, rest.invariants,
                 )  # fmt: skip
-            ys, _ = integrate(model, times, start, known, self.stepping, throw=False)
+            jumps = None if item.jumps is None else item.jumps.table(unknowns)
+            ys, _ = integrate_through(model, times, start, known, jumps, self.stepping, throw=False)
             ys = ys[1:]
 
             def loss(t: Array, y: Array, data: Observed) -> Array:

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from .._check import describe, float_array
 from .._guess import guess, resting_start
 from .._integrate import Stepping
+from .._jumps import changes
 from .._nlp import NLP
 from .._precision import x64
 from .._rollout import rollout
@@ -207,9 +208,12 @@ class Training:
         model = nlp.layout.model.join(nlp.layout.weights(found.head))
         z = np.concatenate([head, np.zeros(nlp.num_variables - len(head))])
         states = []
-        for k, (grid, args) in enumerate(zip(nlp.grids, nlp.args(z), strict=True)):
-            start = resting_start(nlp, k, model, args, starts[k])
-            rolled = np.array(rollout(model, grid.times, start, args).states)
+        pairs = zip(nlp.grids, nlp.args(z), nlp.jumps(z), starts, strict=True)
+        for k, (grid, args, jumps, start) in enumerate(pairs):
+            own = changes(jumps, model, args, grid.jump_times.tolist())
+            at_rest = resting_start(nlp, k, model, args, start)
+            course = rollout(model, grid.times, at_rest, args, jumps=own)
+            rolled = grid.with_jumps(course.states, course.after)
             whole = np.all(np.isfinite(rolled), axis=1)
             # A path that fails keeps the last state that it came to.
             reached = len(whole) if whole.all() else max(int(np.argmin(whole)), 1)

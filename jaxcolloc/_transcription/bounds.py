@@ -29,7 +29,7 @@ def variable_bounds(
     `weights` and `states` are the options `weight_bounds` and `state_bounds`; what a trajectory's
     `y0` knows is held by equal bounds.
     """
-    unknowns = [Unknowns.of(item.args) for item in trajectories]
+    unknowns = [Unknowns.of(item.constants) for item in trajectories]
     head = [layout.model.limits("weight_bounds", weights, model)]
     head += [(item.lower, item.upper) for item in unknowns]
     limits = _state_limits(states, layout.num_states)

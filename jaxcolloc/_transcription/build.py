@@ -88,9 +88,9 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
             units = _units(layout, observe, trajectories, grids, settings)
         else:
             units = like.scale
-        rows = _rows(layout, groups, grids, units, settings, model)
+        rows = _rows(layout, groups, trajectories, grids, units, settings, model)
         if like is None:
-            starts = [Unknowns.of(item.args).start for item in trajectories]
+            starts = [Unknowns.of(item.constants).start for item in trajectories]
             head = np.concatenate([weighted.flatten("model", model), *starts])
             check_rest(rows.steady, layout, groups, trajectories, head, units.state)
         bounds = variable_bounds(
@@ -148,7 +148,7 @@ def _num_states(
 def _layout(
     weighted: Weighted, d: int, trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]
 ) -> Layout:
-    counts = tuple(len(Unknowns.of(item.args).start) for item in trajectories)
+    counts = tuple(len(Unknowns.of(item.constants).start) for item in trajectories)
     return Layout(weighted, d, counts, tuple(item.num_nodes for item in grids))
 
 
@@ -206,6 +206,7 @@ class _Rows(NamedTuple):
 def _rows(
     layout: Layout,
     groups: tuple[Group, ...],
+    trajectories: tuple[Trajectory, ...],
     grids: tuple[Grid, ...],
     units: Units,
     settings: Settings,
@@ -216,8 +217,9 @@ def _rows(
     field = VectorField(layout.model)
     with explained("model", "f(t, y, args)"):
         terms, factors = equations(
-            field, layout, groups, grids, units.state, units.time, settings.collocate_start
-        )
+            field, layout, groups, trajectories, grids, units.state, units.time,
+            settings.collocate_start, model,
+        )  # fmt: skip
     more = constraint_terms(stated, model, layout, groups, grids, len(factors), units.state)
     count = len(factors) + len(more.scale)
     steady = steady_terms(field, layout, groups, grids, count, units.state, units.time)
@@ -256,7 +258,7 @@ def _penalties(
 
 def _ridge(layout: Layout, model: Any, trajectories: tuple[Trajectory, ...], l2: Any) -> Quadratic:
     """The ridge penalty: weights are drawn to zero, unknowns to their start."""
-    unknowns = [Unknowns.of(item.args) for item in trajectories]
+    unknowns = [Unknowns.of(item.constants) for item in trajectories]
     factor = [ridge_factors(layout.model, l2, model), *(item.l2 for item in unknowns)]
     center = [np.zeros(layout.num_weights), *(item.start for item in unknowns)]
     return Quadratic.ridge(np.concatenate(factor), np.concatenate(center))

@@ -1,11 +1,15 @@
-"""The model's equations as terms: defects of every trajectory, and continuity."""
+"""The model's equations as terms: defects of every trajectory, jumps and continuity."""
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from .._data import Trajectory
 from .._grid import Grid
 from .blocks import Blocks, Points
 from .groups import Group, Intervals
+from .jump_terms import jump_terms
 from .layout import Layout, Rows
 from .point_functions import VectorField
 from .terms import Continuity, Defects, Pointwise
@@ -15,13 +19,20 @@ def equations(
     field: VectorField,
     layout: Layout,
     groups: tuple[Group, ...],
+    trajectories: tuple[Trajectory, ...],
     grids: tuple[Grid, ...],
     scale: Float[np.ndarray, " state"],
     time: float,
     collocate_start: bool,
+    model: Any,
 ) -> tuple[tuple[Defects | Continuity, ...], Float[np.ndarray, " equation"]]:
     """The terms, and the factor of each of their rows; trajectories stand in their order."""
     rows = Rows(grids, layout.num_states, collocate_start)
+    if collocate_start and any(grid.is_jump[0] for grid in grids):
+        raise ValueError(
+            "`collocate_start` must be False where a trajectory begins with a jump: its first "
+            "state is the one before."
+        )
     terms: list[Defects | Continuity] = []
     for group in groups:
         scheme = grids[group.members[0]].scheme
@@ -41,6 +52,7 @@ def equations(
         )
         collocated = Pointwise(blocks, points, inside, equation)
         terms.append(Defects(collocated, nodes, widths, scheme.differentiation[1:]))
+        terms += jump_terms(layout, group, trajectories, grids, rows, field.model, model)
         if not scheme.includes_end:
             terms.append(_continuity(layout, group, grids, rows.continuity))
     return tuple(terms), rows.factors(scale, time)
@@ -61,10 +73,10 @@ def _continuity(
 ) -> Continuity:
     nodes, ends, rows = [], [], []
     for position in group.members:
-        grid = grids[position]
-        nodes.append(grid.interval_nodes + layout.first_nodes[position])
-        ends.append(grid.interval_ends + layout.first_nodes[position])
-        rows.append(first_rows[position] + layout.num_states * np.arange(grid.num_intervals))
+        grid, smooth = grids[position], ~grids[position].is_jump
+        nodes.append(grid.interval_nodes[smooth] + layout.first_nodes[position])
+        ends.append(grid.interval_ends[smooth] + layout.first_nodes[position])
+        rows.append(first_rows[position] + layout.num_states * np.flatnonzero(smooth))
     return Continuity(
         nodes=np.concatenate(nodes).astype(np.int32),
         ends=np.concatenate(ends).astype(np.int32),

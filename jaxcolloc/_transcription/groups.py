@@ -99,8 +99,10 @@ def make_groups(
         for item, args in zip(trajectories, converted, strict=True)
     ]
     keys = [
-        (repr(grid.scheme), length_class(grid), signature(args), rest and rest.key)
-        for grid, args, rest in zip(grids, converted, rests, strict=True)
+        (repr(grid.scheme), length_class(grid), signature(args), count, rest and rest.key)
+        for grid, args, count, rest in zip(
+            grids, converted, layout.unknown_counts, rests, strict=True
+        )
     ]
     groups = []
     for members in alike(keys):
@@ -160,7 +162,8 @@ def not_padding(lengths: Sequence[int]) -> Bool[np.ndarray, "array longest"]:
 class Intervals(eqx.Module):
     """The intervals of a group's trajectories as arrays; padding repeats the last interval.
 
-    `nodes` are positions among the nodes of all trajectories; `real` marks what is no padding.
+    `nodes` are positions among the nodes of all trajectories; `real` marks what is neither padding
+    nor a jump, an interval without width, which has the width one here.
     """
 
     nodes: Int[np.ndarray, "traj interval node"]
@@ -175,8 +178,8 @@ class Intervals(eqx.Module):
         return cls(
             nodes=padded([grid.interval_nodes + at for grid, at in own], None).astype(np.int32),
             times=padded([grid.times[grid.interval_nodes] for grid, _ in own], None),
-            widths=padded([grid.widths for grid, _ in own], None),
-            real=not_padding([grid.num_intervals for grid, _ in own]),
+            widths=padded([np.where(grid.is_jump, 1.0, grid.widths) for grid, _ in own], None),
+            real=padded([~grid.is_jump for grid, _ in own], False).astype(bool),
         )
 
 

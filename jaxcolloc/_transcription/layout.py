@@ -132,17 +132,21 @@ class Rows:
     """Where each trajectory's equations stand among the constraints.
 
     First those of its start (with `collocate_start`), then the defects, interval by interval and
-    node by node, then the continuity equations; `count` of them in all trajectories.
+    node by node, then the continuity equations; `count` of them in all trajectories. Those of a
+    jump stand in the place of defects: they are equations between states.
     """
 
     def __init__(self, grids: tuple[Grid, ...], num_states: int, collocate_start: bool):
         d = num_states
         self.start, self.defects, self.continuity = [], [], []
         self.collocated, self.gaps = [], []
+        self._jumps: list[np.ndarray] = []
         row = 0
         for grid in grids:
             inside = grid.num_intervals * (grid.scheme.num_nodes - 1)
             self.collocated.append(inside + int(collocate_start))
+            at_jump = np.repeat(grid.is_jump, grid.scheme.num_nodes - 1)
+            self._jumps.append(np.append(np.zeros(int(collocate_start), bool), at_jump))
             self.gaps.append(0 if grid.scheme.includes_end else grid.num_intervals)
             self.start.append(row)
             self.defects.append(row + d * int(collocate_start))
@@ -163,6 +167,7 @@ class Rows:
     ) -> Float[np.ndarray, " equation"]:
         """What the rows are multiplied by: defects have the unit of state per time."""
         parts = [np.zeros(0)]
-        for collocated, gaps in zip(self.collocated, self.gaps, strict=True):
-            parts += [np.tile(time / scale, collocated), np.tile(1 / scale, gaps)]
+        for at_jump, gaps in zip(self._jumps, self.gaps, strict=True):
+            unit = np.where(at_jump, 1.0, time)[:, None]
+            parts += [np.ravel(unit / scale), np.tile(1 / scale, gaps)]
         return np.concatenate(parts)

@@ -165,10 +165,10 @@ class Defects:
 
 @plain
 class Continuity:
-    r"""Equations $y_{end} - \sum_j c_j y_j = 0$ that tie one node to an interpolant elsewhere.
+    r"""Equations $y_{end} - \sum_j c_j y_j = s$ that tie one node to an interpolant elsewhere.
 
     The interpolant is that of an interval whose scheme lacks its end, or the last node of
-    another trajectory.
+    another trajectory; at a jump it is a node, to which the amounts $s$ are added.
     """
 
     nodes: Int[AnyArray, "interval node"]
@@ -176,6 +176,7 @@ class Continuity:
     extrapolation: Float[AnyArray, " node"]
     rows: Int[AnyArray, " interval"]
     num_states: int = eqx.field(static=True)
+    shift: Float[AnyArray, "interval state"] | float = 0.0
 
     def with_blocks(self, of: OfBlocks) -> "Continuity":
         """The same term: it has none."""
@@ -204,7 +205,7 @@ class Continuity:
     def values(self, head: Head, states: States) -> AnyArray:
         """The gaps."""
         extrapolated = _contract(self.extrapolation[None], states[self.nodes])
-        return states[self.ends] - extrapolated[:, 0]
+        return states[self.ends] - extrapolated[:, 0] - self.shift
 
     def first_order(self, head: Head, states: States) -> tuple[AnyArray, list[AnyArray]]:
         """The gaps and the values of the Jacobian's contributions."""

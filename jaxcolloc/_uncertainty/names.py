@@ -1,6 +1,6 @@
 """Names: what weights, unknowns and initial states are called, and how they are chosen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax.tree_util as jtu
@@ -57,19 +57,28 @@ def named_leaves(nlp: NLP) -> list[Named]:
         first += size
     for k, item in enumerate(nlp.trajectories):
         first = int(layout.num_weights + sum(layout.unknown_counts[:k]))
-        for path, leaf in jtu.tree_flatten_with_path(item.args)[0]:
-            if isinstance(leaf, Unknown):
-                size = leaf.value.size
-                at = np.arange(first, first + size)
-                none = np.zeros(size, bool)
-                name = f"args[{k}]{jtu.keystr(path)}"
-                found.append(Named(name, at, leaf.value.shape, leaf.scale, none))
-                first += size
+        parts = [(f"args[{k}]", item.args)]
+        parts += [(f"jumps[{k}][{i}].add", jump.add) for i, jump in enumerate(item.jumps)]
+        for prefix, path, leaf in _unknowns(parts):
+            size = leaf.value.size
+            at = np.arange(first, first + size)
+            none = np.zeros(size, bool)
+            name = prefix + jtu.keystr(path)
+            found.append(Named(name, at, leaf.value.shape, leaf.scale, none))
+            first += size
     d = layout.num_states
     for k in range(len(nlp.trajectories)):
         at = layout.num_head + k * d + np.arange(d)
         found.append(Named(f"y0[{k}]", at, (d,), None, np.zeros(d, bool)))
     return found
+
+
+def _unknowns(parts: list[tuple[str, Any]]) -> Iterator[tuple[str, Any, Unknown]]:
+    """Each unknown in some trees, with its tree's name and the path to it."""
+    for prefix, tree in parts:
+        for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
+            if isinstance(leaf, Unknown):
+                yield prefix, path, leaf
 
 
 class _Places:

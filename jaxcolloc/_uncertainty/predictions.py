@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from .._jump_tables import SeriesJumps
 from .._nlp import NLP
 from . import sensitivities
 from .along import Along
@@ -52,6 +53,7 @@ class Prediction(NamedTuple):
         along: Along,
         ts: np.ndarray,
         spread: np.ndarray,
+        jumps: SeriesJumps | None,
     ) -> "Prediction":
         """A rollout from a start whose coordinates are `along`."""
         sizes = [part.shape[1] for part in along]
@@ -60,8 +62,9 @@ class Prediction(NamedTuple):
         at_start = np.concatenate(along, axis=1)
         used = np.asarray(columns.any(axis=0) | at_start.any(axis=0))
         states, slopes = rolled(
-            nlp, raw[local], columns[:, used], Start(start, at_start[:, used]), args, ts, spread
-        )
+            nlp, raw[local], columns[:, used], Start(start, at_start[:, used]), args, ts, spread,
+            jumps,
+        )  # fmt: skip
         whole = np.zeros((*states.shape, len(used)))
         whole[..., used] = slopes
         return cls(states, Along(*np.split(whole, np.cumsum(sizes)[:-1], axis=2)))
@@ -77,6 +80,7 @@ class Prediction(NamedTuple):
         along: Along,
         ts: np.ndarray,
         spread: np.ndarray,
+        jumps: SeriesJumps | None,
         samples: int,
         key: Any,
         sigma: float,
@@ -89,6 +93,6 @@ class Prediction(NamedTuple):
         for draw in draws:
             w = raw[local] + head.kept[local] @ draw[:count]
             begin = start + along.kept @ draw[:count] + along.own @ draw[count:]
-            states = rolled_states(nlp, w, begin, args, ts, spread)
+            states = rolled_states(nlp, w, begin, args, ts, spread, jumps)
             found.append(sensitivities.seen(nlp, w, args, ts, states)[0] if observed else states)
         return np.stack(found)

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 
 from .._check import choice, flag, float_array, integer, real_numbers, share
 from .._comparison import state_spreads
+from .._jump_tables import SeriesJumps
+from .._jumps import known_jumps
 from .._nlp import NLP
 from .._solution import Solution
 from .._transform import Reciprocal
@@ -245,6 +247,7 @@ class Uncertainty(eqx.Module):
         y0: Any = None,
         args: Any = None,
         *,
+        jumps: Any = None,
         y0_std: Any = None,
         trajectory: int | None = None,
         of: str = "states",
@@ -263,6 +266,9 @@ class Uncertainty(eqx.Module):
         - `y0`: the state there, shape `(state,)`, taken for known but for `y0_std`. If not given,
           the state of the fitted path of `trajectory` at `ts[0]`, with its uncertainty.
         - `args`: the model's `args`; those of `trajectory`, with its unknowns, if not given.
+        - `jumps`: `jc.Jump` objects whose amounts are known; if not given, those of `trajectory`
+          from `ts[0]` on, where its `args` are taken as well. The start is the state before one at
+          that time.
         - `y0_std`: the standard errors of `y0`, a number or shape `(state,)`, independent of all
           else.
         - `trajectory`: the one that the start and `args` are taken from; 0 where it is needed.
@@ -282,23 +288,30 @@ class Uncertainty(eqx.Module):
             raise ValueError("`key` must be a PRNG key where `samples` are drawn.")
         k = 0 if trajectory is None else self._position(trajectory)
         start, along = self._start(times[0], y0, y0_std, k)
+        changes: Any = () if jumps is None else known_jumps(jumps)
+        known = None
         if args is None and (y0 is None or trajectory is not None):
             local = sensitivities.local_head(self._nlp, k)
             inner = sensitivities.local_args(self._nlp, k)
+            known = self._nlp.trajectories[k].args
+            changes = self._nlp.trajectories[k].jumps if jumps is None else changes
         else:
             local = np.arange(self._nlp.num_weights)
             inner = sensitivities.given_args(args)
+        table = SeriesJumps.of([(known, changes)], self._nlp.num_states, self._nlp.model)
         spread = np.max(state_spreads(self.solution), axis=0)
         spread = np.maximum(spread, 1e-3 * np.abs(start))
         prediction = Prediction.rolled(
-            self._nlp, self.factorised.head, self._raw, local, inner, start, along, times, spread
-        )
+            self._nlp, self.factorised.head, self._raw, local, inner, start, along, times, spread,
+            table,
+        )  # fmt: skip
         band = self._band(times, prediction, local, inner, of, noise, level)
         if not samples:
             return band
         draws = Prediction.drawn(
             self._nlp, self.factorised.head, self._raw, local, inner, start, along, times, spread,
-            integer("samples", samples, 1), key, np.sqrt(self.noise.variance), of == "observations",
+            table, integer("samples", samples, 1), key, np.sqrt(self.noise.variance),
+            of == "observations",
         )  # fmt: skip
         if noise:
             errors = self._measurement(times, prediction.value, band.value, local, inner)

@@ -12,10 +12,13 @@ from jaxtyping import Array, Float
 
 from .._args import Unknown, as_arrays, sealed
 from .._callables import explained
+from .._jump_tables import SeriesJumps
+from .._jumps import Change
 from .._nlp import NLP
 from .._points import in_chunks
-from .._precision import AnyArray, x64
+from .._precision import AnyArray, is_array, x64
 from .._rollout import END, rollout
+from .._transcription.parameters import Weighted
 from .._transcription.point_functions import Sensor, VectorField
 
 
@@ -129,11 +132,12 @@ def rolled(
     args: Any,
     ts: np.ndarray,
     spread: np.ndarray,
+    jumps: SeriesJumps | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A rollout at times and its derivatives by coordinates, axes (time, state, column).
 
     `columns`: how the weights and unknowns `w` change with the coordinates. Not finite where the
-    rollout ends early.
+    rollout ends early. `jumps` are those of one trajectory.
     """
     size = np.maximum(np.abs(w), 1.0)
     unit = np.maximum(
@@ -143,7 +147,8 @@ def rolled(
     unit = np.where(unit > 0, unit, 1.0)
     model = _Tangents(VectorField(nlp.layout.model), w, columns / unit, args)
     begin = np.concatenate([start.state, (start.columns / unit).T.ravel()])
-    found = rollout(model, ts, begin, None, np.tile(spread, 1 + len(unit)))
+    changes = _changes(nlp, jumps, model)
+    found = rollout(model, ts, begin, None, np.tile(spread, 1 + len(unit)), jumps=changes)
     states = found.states if found.end is END.complete else np.where(
         np.isfinite(found.states), found.states, np.nan
     )  # fmt: skip
@@ -153,8 +158,47 @@ def rolled(
 
 
 def rolled_states(
-    nlp: NLP, w: np.ndarray, start: np.ndarray, args: Any, ts: np.ndarray, spread: np.ndarray
+    nlp: NLP,
+    w: np.ndarray,
+    start: np.ndarray,
+    args: Any,
+    ts: np.ndarray,
+    spread: np.ndarray,
+    jumps: SeriesJumps | None,
 ) -> np.ndarray:
     """A rollout at times; not finite where it ends early."""
     none = Start(start, np.zeros((len(start), 0)))
-    return rolled(nlp, w, np.zeros((len(w), 0)), none, args, ts, spread)[0]
+    return rolled(nlp, w, np.zeros((len(w), 0)), none, args, ts, spread, jumps)[0]
+
+
+def _changes(nlp: NLP, jumps: SeriesJumps | None, tangents: _Tangents) -> list[Change]:
+    """The jumps of a state together with its derivatives."""
+    if jumps is None:
+        return []
+    weighted = nlp.layout.model
+    one = jtu.tree_map(lambda leaf: leaf[0] if is_array(leaf) else leaf, jumps)
+
+    def change(number: int, t: float) -> Change:
+        def after(u: np.ndarray) -> np.ndarray:
+            with x64():
+                return np.asarray(_jumped(one, weighted, tangents, np.asarray(number), u))
+
+        return Change(t, after, after)
+
+    return [change(number, float(t)) for number, t in enumerate(one.times)]
+
+
+@eqx.filter_jit
+def _jumped(
+    jumps: SeriesJumps, weighted: Weighted, tangents: _Tangents, number: Any, u: AnyArray
+) -> Array:
+    d = len(u) // (1 + tangents.columns.shape[1])
+
+    def value(w: Array, y: Array) -> Array:
+        model, known = weighted.apply(w, tangents.args)
+        return jumps.table(w[weighted.size :]).after(number, y, known, model)
+
+    columns = jnp.asarray(tangents.columns).T
+    after, along = jax.linearize(value, jnp.asarray(tangents.w), jnp.asarray(u[:d]))
+    slopes = jax.vmap(along)(columns, jnp.asarray(u[d:]).reshape(-1, d))
+    return jnp.concatenate([after, slopes.ravel()])
