@@ -46,6 +46,7 @@ from ._constraints import StateBounds as StateBounds
 from ._constraints import Tie as Tie
 from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
+from ._dae import DAE as DAE
 from ._data import Trajectory as Trajectory
 from ._fit import fit as fit
 from ._grid import Grid as Grid
@@ -115,6 +116,7 @@ from ._windows import windows as windows
 
 
 __all__ = [
+    "DAE",
     "NLP",
     "RESULTS",
     "SHAPE",
