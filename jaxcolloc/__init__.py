@@ -193,12 +193,13 @@ __version__ = importlib.metadata.version("jaxcolloc")
 
 # What a file may hold, by its public name or by one of its own.
 _storage.register(
-    *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep),
+    *(RESULTS, VERDICT, Multipliers, Round, Step, Trace, TrainingStep),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
     *(Input, OnNets, PseudoHuber, StateBounds, Tie, squared_error),
     *(Gaussian, StudentT),
     InteriorPoint,
 )
+_storage.stored("Path", defaults={"algebraic_states": None})(Path)
 _storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None})(Trajectory)
 _storage.stored(
     "Verification",

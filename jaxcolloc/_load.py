@@ -75,7 +75,7 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
 def _solution(content: dict[str, Any], like: Any) -> Solution:
     """The solution that a file's content and the caller's model or NLP make."""
     nlp = like.nlp if isinstance(like, Solution) else like if isinstance(like, NLP) else None
-    paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
+    paths = tuple(Path(*parts) for parts in content.pop("paths"))
     equations = int(content["stats"]["num_constraints"])
     stored, problem = content.pop("model"), content.pop("problem")
     args = tuple(
@@ -88,8 +88,7 @@ def _solution(content: dict[str, Any], like: Any) -> Solution:
         _check_same(nlp, content["z"], equations, paths)
         _check_units(nlp, content["z"], paths)
         return Solution(source=nlp, **content)
-    grids, states = tuple(item.grid for item in paths), tuple(item.states for item in paths)
-    return Solution(source=Record(model, args, grids, states), **content)
+    return Solution(source=Record(model, args, paths), **content)
 
 
 def stored_setting(path: str | os.PathLike[str], name: str, default: Any) -> Any:

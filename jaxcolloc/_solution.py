@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from . import _storage
 from ._check import describe, refuse_traced
-from ._grid import Grid
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array
@@ -31,8 +30,7 @@ class Record(eqx.Module):
 
     model: Any
     args: tuple[Any, ...]
-    grids: tuple[Grid, ...]
-    states: tuple[Float[np.ndarray, "_ state"], ...]
+    paths: tuple[Path, ...]
 
 
 class Solution(eqx.Module):
@@ -81,8 +79,13 @@ class Solution(eqx.Module):
     def paths(self) -> tuple[Path, ...]:
         """The collocated trajectories."""
         source = self.source
-        states = source.states_at(self.z) if isinstance(source, NLP) else source.states
-        return tuple(Path(grid, item) for grid, item in zip(source.grids, states, strict=True))
+        if isinstance(source, Record):
+            return source.paths
+        states = source.states_at(self.z)
+        if source.num_algebraic == 0:
+            return tuple(Path(*pair) for pair in zip(source.grids, states, strict=True))
+        more = source.algebraic_at(self.z)
+        return tuple(Path(*parts) for parts in zip(source.grids, states, more, strict=True))
 
     @property
     def problem(self) -> NLP | None:
@@ -151,7 +154,12 @@ class Solution(eqx.Module):
         return {
             "model": leaves,
             "args": [_storage.storable(item) for item in self.args],
-            "paths": [(path.grid, path.states) for path in self.paths],
+            "paths": [
+                (path.grid, path.states)
+                if path.algebraic_states is None
+                else (path.grid, path.states, path.algebraic_states)
+                for path in self.paths
+            ],
             "result": self.result,
             "objective": self.objective,
             "stats": {name: _storage.storable(value) for name, value in self.stats.items()},
