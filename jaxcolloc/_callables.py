@@ -55,8 +55,8 @@ def of_model(name: str, function: Any, model: Any) -> OfModel:
     algebraic = _has_parameter(function, "algebraic")
     if algebraic and not hasattr(model, "algebraic"):
         raise ValueError(
-            f"`{name}` must have no parameter `algebraic` where `model` has no algebraic variables, "
-            "as a jc.DAE does."
+            f"`{name}` must have no parameter `algebraic` where `model` has no algebraic "
+            "variables, as a jc.DAE does."
         )
     owner = getattr(function, "__self__", None)
     if owner is not None and hasattr(function, "__func__"):

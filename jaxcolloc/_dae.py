@@ -166,7 +166,7 @@ def newton(residual: Callable[[Array], Array], start: Array) -> tuple[Array, Arr
     the precision, of each entry's size or of what the start's size says is small, or where steps
     have come down to rounding.
     """
-    precision = float(jnp.finfo(start.dtype).eps)
+    precision = float(np.finfo(start.dtype).eps)
     size = jnp.where(start == 0, 1.0, jnp.abs(start))
 
     def step(state: Any) -> Any:
@@ -176,9 +176,7 @@ def newton(residual: Callable[[Array], Array], start: Array) -> tuple[Array, Arr
         length = _length(change, size)
         here = jnp.abs(change) <= jnp.maximum(precision**0.5 * jnp.abs(a), 100 * precision * size)
         scale = jnp.max(jnp.abs(a)) + jnp.max(size)
-        at_rest = (length >= 0.5 * before) & (
-            jnp.max(jnp.abs(change)) <= precision**0.75 * scale
-        )
+        at_rest = (length >= 0.5 * before) & (jnp.max(jnp.abs(change)) <= precision**0.75 * scale)
         good = jnp.all(here) | at_rest
 
         def too_long(trial: Any) -> Any:

@@ -152,9 +152,11 @@ def _check_same(nlp: NLP, z: np.ndarray, equations: int, paths: tuple[Path, ...]
 
 def _check_units(nlp: NLP, z: np.ndarray, paths: tuple[Path, ...]) -> None:
     """Refuse an NLP in whose units the stored variables are other states than those stored."""
-    for k, (states, path) in enumerate(zip(nlp.states_at(z), paths, strict=True)):
-        if not np.allclose(states, path.states, rtol=1e-6, atol=0.0, equal_nan=True):
+    for k, (values, path) in enumerate(zip(nlp.node_values(z), paths, strict=True)):
+        more = path.algebraic_states
+        stored = path.states if more is None else np.hstack([path.states, more])
+        if not np.allclose(values, stored, rtol=1e-6, atol=0.0, equal_nan=True):
             raise ValueError(
-                "`like` must have the stored solution's units (`state_scale`); got others in "
-                f"trajectory {k}."
+                "`like` must have the stored solution's units (`state_scale`, `algebraic_scale`); "
+                f"got others in trajectory {k}."
             )

@@ -20,7 +20,8 @@ class Path(diffrax.AbstractPath[Any]):
 
     A Diffrax path: it can be evaluated, differentiated in time and handed on as an input. The
     states at the grid's nodes are in `states`, their times in `grid.times`; the algebraic variables
-    of a `jc.DAE` are in `algebraic_states`. It is evaluated in float64 and returns the caller's default float; where it is traced, all is in that float.
+    of a `jc.DAE` are in `algebraic_states`. It is evaluated in float64 and returns the caller's
+    default float; where it is traced, all is in that float.
     """
 
     grid: Grid
@@ -124,7 +125,9 @@ class Path(diffrax.AbstractPath[Any]):
         value = jnp.where(t <= self.t0 + slack, every[0], value)
         # An end that is no collocated node is a node of its own.
         end = every[jnp.asarray(grid.interval_ends)[interval]]
-        return self._inside(t, jnp.where(jnp.abs(t - boundaries[interval + 1]) <= slack, end, value))
+        return self._inside(
+            t, jnp.where(jnp.abs(t - boundaries[interval + 1]) <= slack, end, value)
+        )
 
     def _inside(self, t: Array, value: Array) -> Array:
         """`value`, or NaN where `t` is outside the grid."""

@@ -44,7 +44,8 @@ class Solution(eqx.Module):
     - `stats`: `num_steps`, `num_constraints`, `compile_seconds`, `solve_seconds`,
       `evaluation_seconds` (inside our functions), `max_defect` (the largest violation of an
       equation or constraint, in the units of the NLP: the state's per time), `solver`, `status`
-      and `status_text` (the solver's own).
+      and `status_text` (the solver's own); of a `jc.DAE` also `regularity`, the smallest singular
+      value of its equations' Jacobian in the algebraic variables at any node, in their own units.
     - `trace`: the iterations.
     - `z`, `multipliers`: the optimizer's variables, for a warm start (None after `jc.fine_tune`
       and `jc.fit_admm`, which have no multipliers); `nlp`: what was solved; `solver`: by which
@@ -119,8 +120,9 @@ class Solution(eqx.Module):
         """A table of all trajectories: states at the nodes and at the observation times.
 
         Rows are indexed by trajectory and time; the columns are `path_0, ...`, the states on the
-        collocation path, `rollout_0, ...`, those of the rollout at the nodes (after `jc.fit`), and
-        `data_0, ...`, the observations. NaN where there is none.
+        collocation path, `algebraic_0, ...` the algebraic variables of a `jc.DAE`, `rollout_0, ...`
+        the states of the rollout at the nodes (after `jc.fit`), and `data_0, ...`, the
+        observations. NaN where there is none.
         """
         import pandas as pd
 
@@ -130,6 +132,8 @@ class Solution(eqx.Module):
             ts = path.grid.times if data is None else np.append(path.grid.times, data.ts)
             times = np.unique(np.clip(ts, *path.grid.boundaries[[0, -1]]))
             parts = [_columns("path", times, path.grid.interpolate(path.states, times))]
+            if path.algebraic_states is not None:
+                parts.append(_columns("algebraic", times, np.asarray(path.algebraic(times))))
             if self.verification is not None:
                 rolled = self.verification.rollouts[k]
                 parts.append(_columns("rollout", path.grid.times, rolled))
@@ -184,6 +188,12 @@ class Solution(eqx.Module):
                 f"{stats['num_constraints']} constraints, {count} {noun}",
                 f"  objective  {self.objective:.8g}",
                 f"  defect     {stats['max_defect']:.2g} at most",
+                *(
+                    [f"  algebraic  smallest singular value {stats['regularity']:.2g}"]
+                    if "regularity" in stats
+                    else []
+                ),
+                *([f"  note       {stats['singular']}"] if "singular" in stats else []),
                 f"  solver     {stats['solver']}, {stats['num_steps']} steps",
                 f"  seconds    {stats['compile_seconds']:.2f} to compile, "
                 f"{stats['solve_seconds']:.2f} to solve, "

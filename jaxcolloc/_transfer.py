@@ -47,9 +47,7 @@ def _multipliers(dual: Multipliers, old: NLP, new: NLP) -> Multipliers:
 def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     """Of the equations; those of the caller's constraints if there are as many of them."""
     d, collocate_start = old.layout.num_states, old.settings.collocate_start
-    rows, to_rows = (
-        Rows(nlp.grids, d, collocate_start, nlp.num_algebraic) for nlp in (old, new)
-    )
+    rows, to_rows = (Rows(nlp.grids, d, collocate_start, nlp.num_algebraic) for nlp in (old, new))
     dual = dual * old.row_factors
     result = np.zeros(new.num_constraints)
     for k, (before, after) in enumerate(zip(old.grids, new.grids, strict=True)):

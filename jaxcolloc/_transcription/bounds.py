@@ -34,9 +34,7 @@ def variable_bounds(
     head = [layout.model.limits("weight_bounds", weights, model)]
     head += [(item.lower, item.upper) for item in unknowns]
     lower_y, upper_y = _limits("state_bounds", "state", states, layout.num_differential)
-    lower_a, upper_a = _limits(
-        "algebraic_bounds", "algebraic", algebraic, layout.num_algebraic
-    )
+    lower_a, upper_a = _limits("algebraic_bounds", "algebraic", algebraic, layout.num_algebraic)
     limits = (np.append(lower_y, lower_a), np.append(upper_y, upper_a))
     lower, upper = (
         layout.join(np.concatenate(sides), np.tile(limit, (layout.num_nodes, 1)))

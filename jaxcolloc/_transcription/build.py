@@ -6,10 +6,10 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from .._algebraic import Algebraic
 from .._args import Unknowns, restore
 from .._callables import OfModel, explained, of_model
 from .._check import function, integer, refuse_traced
-from .._algebraic import Algebraic
 from .._constraints import as_constraints
 from .._dae import DAE
 from .._data import Trajectory, as_trajectories
@@ -240,9 +240,7 @@ def _rows(
     stated = as_constraints(settings.constraints, len(grids))
     field = NodeField(layout.model, layout.num_algebraic)
     with explained("model", "f(t, y, args)"):
-        terms, factors = equations(
-            field, layout, groups, grids, units, settings.collocate_start
-        )
+        terms, factors = equations(field, layout, groups, grids, units, settings.collocate_start)
     check_index(layout, terms)
     more = constraint_terms(stated, model, layout, groups, grids, len(factors), units.state)
     zeros = np.zeros(len(factors))

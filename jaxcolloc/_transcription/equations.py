@@ -35,9 +35,7 @@ def equations(
             at_start = Points.at(times[:, :1, :1], group.args, group.unknowns, None)
             start = Pointwise(blocks, at_start, nodes[:, 0, :1], first[:, None])
             matrix = scheme.differentiation[:1]
-            terms.append(
-                Defects(start, nodes[:, :1], widths[:, :1], matrix, layout.num_algebraic)
-            )
+            terms.append(Defects(start, nodes[:, :1], widths[:, :1], matrix, layout.num_algebraic))
         inside = nodes[:, :, 1:].reshape(len(nodes), -1)
         equation = _defect_rows(
             group, intervals.real, scheme.num_nodes - 1, layout.num_states, rows.defects
