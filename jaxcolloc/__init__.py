@@ -46,6 +46,7 @@ from ._constraints import StateBounds as StateBounds
 from ._constraints import Tie as Tie
 from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
+from ._dae import DAE as DAE
 from ._data import Trajectory as Trajectory
 from ._equilibrium import steady_state as steady_state
 from ._fit import fit as fit
@@ -119,6 +120,7 @@ from ._windows import windows as windows
 
 
 __all__ = [
+    "DAE",
     "NLP",
     "RESULTS",
     "SHAPE",
@@ -204,13 +206,14 @@ __version__ = importlib.metadata.version("jaxcolloc")
 
 # What a file may hold, by its public name or by one of its own.
 _storage.register(
-    *(RESULTS, VERDICT, Multipliers, Path, Round, Step, Trace, TrainingStep),
+    *(RESULTS, VERDICT, Multipliers, Round, Step, Trace, TrainingStep),
     *(Chebyshev, GaussLegendre, Grid, Lobatto, Radau),
     *(Input, Jump, OnNets, PseudoHuber, StateBounds, SteadyState, Tie, squared_error),
     *(Gaussian, StudentT),
     InteriorPoint,
 )
 _storage.stored("SharedUnknown")(SharedUnknown)
+_storage.stored("Path", defaults={"algebraic_states": None})(Path)
 _storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None, "steady": None, "jumps": ()})(
     Trajectory
 )

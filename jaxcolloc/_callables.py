@@ -21,30 +21,70 @@ class OfModel(eqx.Module):
 
     function: Callable[..., Any]
     form: str = eqx.field(static=True)
+    takes_algebraic: bool = eqx.field(static=True, default=False)
 
     @property
     def shown(self) -> str:
         """How it is called, for errors."""
-        return "f(t, y, args, model)" if self.form == "model" else "f(t, y, args)"
+        more = ", model" if self.form == "model" else ""
+        return f"f(t, y, args{more}{', algebraic' if self.takes_algebraic else ''})"
 
-    def __call__(self, t: Any, y: Any, args: Any, model: Any) -> Any:
+    def __call__(self, t: Any, y: Any, args: Any, model: Any, algebraic: Any = None) -> Any:
+        """Where it wants algebraic variables that are not given, the model is asked for them."""
+        more = {}
+        if self.takes_algebraic:
+            known = model.algebraic(t, y, args) if algebraic is None else algebraic
+            more = {"algebraic": known}
         if self.form == "method":
-            return self.function(model, t, y, args)
+            return self.function(model, t, y, args, **more)
+        if self.form == "system":
+            return self.function(model.system, t, y, args, **more)
         if self.form == "model":
-            return self.function(t, y, args, model)
-        return self.function(t, y, args)
+            return self.function(t, y, args, model, **more)
+        return self.function(t, y, args, **more)
 
 
 def of_model(name: str, function: Any, model: Any) -> OfModel:
     """`function(t, y, args)`, `function(t, y, args, model)` or a method of `model`.
 
     A method of the model is called on the model being trained, so that weights used only there
-    are trained as well.
+    are trained as well; so is a method of the module of which a `jc.DAE` is made. A function with a
+    parameter `algebraic` gets the algebraic variables of a `jc.DAE` by that name.
     """
     callable_as(name, function, "f(t, y, args) or f(t, y, args, model)")
-    if getattr(function, "__self__", None) is model and hasattr(function, "__func__"):
-        return OfModel(function.__func__, "method")
-    return OfModel(function, "model" if num_required(function) >= 4 else "plain")
+    algebraic = _has_parameter(function, "algebraic")
+    if algebraic and not hasattr(model, "algebraic"):
+        raise ValueError(
+            f"`{name}` must have no parameter `algebraic` where `model` has no algebraic "
+            "variables, as a jc.DAE does."
+        )
+    owner = getattr(function, "__self__", None)
+    if owner is not None and hasattr(function, "__func__"):
+        if owner is model:
+            return OfModel(function.__func__, "method", algebraic)
+        if owner is getattr(model, "system", None):
+            return OfModel(function.__func__, "system", algebraic)
+    required = num_required(function) - _required(function, "algebraic")
+    return OfModel(function, "model" if required >= 4 else "plain", algebraic)
+
+
+def _has_parameter(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of this name."""
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _required(function: Callable[..., Any], name: str) -> bool:
+    """Whether it is one of the positional ones that `num_required` counts."""
+    try:
+        parameter = inspect.signature(function).parameters.get(name)
+    except (TypeError, ValueError):
+        return False
+    if parameter is None or parameter.default is not parameter.empty:
+        return False
+    return parameter.kind is not inspect.Parameter.KEYWORD_ONLY
 
 
 def num_required(function: Callable[..., Any], unknown: int = 3) -> int:

@@ -75,7 +75,7 @@ def load(path: str | os.PathLike[str], *, like: Any) -> Solution:
 def _solution(content: dict[str, Any], like: Any) -> Solution:
     """The solution that a file's content and the caller's model or NLP make."""
     nlp = like.nlp if isinstance(like, Solution) else like if isinstance(like, NLP) else None
-    paths = tuple(Path(grid, states) for grid, states in content.pop("paths"))
+    paths = tuple(Path(*parts) for parts in content.pop("paths"))
     equations = int(content["stats"]["num_constraints"])
     stored, problem = content.pop("model"), content.pop("problem")
     args = tuple(
@@ -88,8 +88,7 @@ def _solution(content: dict[str, Any], like: Any) -> Solution:
         _check_same(nlp, content["z"], equations, paths)
         _check_units(nlp, content["z"], paths)
         return Solution(source=nlp, **content)
-    grids, states = tuple(item.grid for item in paths), tuple(item.states for item in paths)
-    return Solution(source=Record(model, args, grids, states), **content)
+    return Solution(source=Record(model, args, paths), **content)
 
 
 def stored_setting(path: str | os.PathLike[str], name: str, default: Any) -> Any:
@@ -153,9 +152,11 @@ def _check_same(nlp: NLP, z: np.ndarray, equations: int, paths: tuple[Path, ...]
 
 def _check_units(nlp: NLP, z: np.ndarray, paths: tuple[Path, ...]) -> None:
     """Refuse an NLP in whose units the stored variables are other states than those stored."""
-    for k, (states, path) in enumerate(zip(nlp.states_at(z), paths, strict=True)):
-        if not np.allclose(states, path.states, rtol=1e-6, atol=0.0, equal_nan=True):
+    for k, (values, path) in enumerate(zip(nlp.node_values(z), paths, strict=True)):
+        more = path.algebraic_states
+        stored = path.states if more is None else np.hstack([path.states, more])
+        if not np.allclose(values, stored, rtol=1e-6, atol=0.0, equal_nan=True):
             raise ValueError(
-                "`like` must have the stored solution's units (`state_scale`); got others in "
-                f"trajectory {k}."
+                "`like` must have the stored solution's units (`state_scale`, `algebraic_scale`); "
+                f"got others in trajectory {k}."
             )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from ._algebraic import Algebraic
 from ._args import Unknowns, restore
 from ._callables import OfModel
 from ._check import describe, real_numbers, refuse_traced, within_jit
@@ -162,7 +163,12 @@ class NLP(eqx.Module):
     @property
     def num_states(self) -> int:
         """The number of components of the state."""
-        return self.layout.num_states
+        return self.layout.num_differential
+
+    @property
+    def num_algebraic(self) -> int:
+        """The number of algebraic variables at every node, of a `jc.DAE`."""
+        return self.layout.num_algebraic
 
     @property
     def jacobian_structure(self) -> tuple[Int[np.ndarray, " entry"], Int[np.ndarray, " entry"]]:
@@ -220,7 +226,8 @@ class NLP(eqx.Module):
     def pack(self, model: Any, states: Sequence[ArrayLike]) -> Float[Array, " variable"]:
         """`z` from a model and one array of shape `(node, state)` per trajectory.
 
-        Unknowns have their starts.
+        Unknowns have their starts, algebraic variables the values that solve their equations; or
+        those that stand behind the states: the arrays may have their columns as well.
 
         **Errors:** `ValueError` where the model's weights or the states have other shapes.
         """
@@ -233,13 +240,28 @@ class NLP(eqx.Module):
     ) -> Float[np.ndarray, " variable"]:
         """`z` from weights and unknowns, as `head(z)` gives them, and states.
 
-        Unknowns have their starts if `head` holds the weights only.
+        Unknowns have their starts if `head` holds the weights only. Algebraic variables that the
+        states come without solve their equations, or are where Newton's method ends.
         """
         flat = self.layout.check_states(states)
         if len(head) == self.num_weights:
             starts = [Unknowns.of(item.constants).start for item in self.trajectories]
             head = np.concatenate([head, *starts])
-        return self.layout.join(head, flat / self.parts.scale.state)
+        if flat.shape[1] < self.layout.num_states:
+            flat = np.concatenate([flat, self._solved(head, flat)], axis=1)
+        return self.layout.join(head, flat / self.parts.scale.node)
+
+    def _solved(
+        self, head: Float[np.ndarray, " head"], states: Float[np.ndarray, "node state"]
+    ) -> Float[np.ndarray, "node algebraic"]:
+        """Algebraic variables at all nodes; units where Newton's method leaves no numbers."""
+        z = np.concatenate([head, np.zeros(self.num_variables - len(head))])
+        model, found = self.model_at(z), []
+        parts = np.split(states, self.layout.first_nodes[1:])
+        for grid, args, own in zip(self.grids, self.args(z), parts, strict=True):
+            found.append(Algebraic(model, args).solve(grid.times, own).a)
+        a = np.concatenate(found)
+        return np.where(np.isfinite(a), a, self.parts.scale.algebraic)
 
     def head(self, z: ArrayLike) -> Float[np.ndarray, " head"]:
         """The weights and unknowns in `z`, on the optimizer's scale."""
@@ -256,6 +278,14 @@ class NLP(eqx.Module):
 
     def states_at(self, z: ArrayLike) -> list[Float[np.ndarray, "node state"]]:
         """The states of each trajectory in `z`, in the caller's units."""
+        return [item[:, : self.num_states] for item in self.node_values(z)]
+
+    def algebraic_at(self, z: ArrayLike) -> list[Float[np.ndarray, "node algebraic"]]:
+        """The algebraic variables of each trajectory in `z`, in the caller's units."""
+        return [item[:, self.num_states :] for item in self.node_values(z)]
+
+    def node_values(self, z: ArrayLike) -> list[Float[np.ndarray, "node node_state"]]:
+        """States and, behind them, algebraic variables of each trajectory in `z`."""
         return self.layout.split(np.asarray(self._checked(z)) * self.units)
 
     def args(self, z: ArrayLike) -> tuple[Any, ...]:
@@ -299,7 +329,10 @@ class NLP(eqx.Module):
         the grids do not cover.
         """
         # The units stay, whatever the magnitude of the new data.
-        settings = self.settings.changed(state_scale=self.parts.scale.state)
+        scale = self.parts.scale
+        settings = self.settings.changed(
+            state_scale=scale.state, algebraic_scale=scale.algebraic if self.num_algebraic else None
+        )
         return NLP.of(build(self.model, data, self.grids, settings, self.parts))
 
     def with_l2(self, l2: Any) -> "NLP":
@@ -322,8 +355,9 @@ class NLP(eqx.Module):
         settings = self.settings.changed(state_bounds=state_bounds, weight_bounds=weight_bounds)
         stated = as_constraints(settings.constraints, len(self.grids))
         bounds = variable_bounds(
-            self.layout, self.model, self.trajectories, weight_bounds, state_bounds, stated
-        )
+            self.layout, self.model, self.trajectories, weight_bounds, state_bounds, stated,
+            settings.algebraic_bounds,
+        )  # fmt: skip
         check_freedom(bounds, self.constraint_bounds)
         lower, upper = (side / self.units for side in bounds)
         return self._with(bounds=(lower, upper), settings=settings)

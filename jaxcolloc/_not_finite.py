@@ -18,7 +18,14 @@ from ._nlp import NLP
 from ._precision import x64
 from ._transcription.blocks import Points, over_points
 from ._transcription.jump_terms import JumpMap
-from ._transcription.point_functions import Observed, PathFunction, PointLoss, Sensor, VectorField
+from ._transcription.point_functions import (
+    NodeField,
+    Observed,
+    PathFunction,
+    PointLoss,
+    Sensor,
+    node_of,
+)
 
 
 class _Call(NamedTuple):
@@ -36,14 +43,15 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
 
     The model is looked at where it is collocated, jumps where they are, `observe` and `loss` at the
     observations, and constraints where they hold: their values, then their first and second
-    derivatives. The sentence names the argument, the trajectory, the time and the state.
+    derivatives. The sentence names the argument, the trajectory, the time and the state, behind
+    which the algebraic variables of a `jc.DAE` stand.
     """
     z = np.asarray(z, np.float64)
     with x64():
         for k in range(len(nlp.trajectories)):
             args = stack([as_arrays(nlp.trajectories[k].args)])
             unknowns = nlp.layout.unknowns(k)[None].astype(np.int32)
-            for call in _calls(nlp, k, nlp.states_at(z)[k]):
+            for call in _calls(nlp, k, nlp.node_values(z)[k]):
                 points = Points.at(call.times[None], args, unknowns, call.data)
                 head, y = jnp.asarray(nlp.head(z)), jnp.asarray(call.states[None])
                 found = _evaluated(call.function, head, points, y, nlp.num_weights)
@@ -56,17 +64,18 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
 def _calls(nlp: NLP, k: int, states: Float[np.ndarray, "node state"]) -> Iterator[_Call]:
     """The functions that the problem evaluates for one trajectory, in the order of blame."""
     grid, data, model = nlp.grids[k], nlp.trajectories[k], nlp.layout.model
-    first = 0 if nlp.settings.collocate_start else 1
-    yield _Call("model", VectorField(model), grid.times[first:], states[first:])
+    first = 0 if nlp.settings.collocate_start or nlp.num_algebraic else 1
+    field, node = NodeField(model, nlp.num_algebraic), node_of(nlp.layout)
+    yield _Call("model", field, grid.times[first:], states[first:])
     for jump, nodes in zip(data.jumps, grid.interval_nodes[grid.is_jump], strict=False):
         if jump.to is not None:
-            to = JumpMap(model, JumpFunction.of(jump.to, nlp.model))
+            to = JumpMap(model, JumpFunction.of(jump.to, nlp.model), nlp.num_states)
             yield _Call("to", to, np.array([jump.t]), states[nodes[:1]])
     there = data.observed
     if there.any():
         ts, seen = data.ts[there], grid.interpolate(states, data.ts[there])
         if nlp.observe is not None:
-            yield _Call("observe", Sensor(model, nlp.observe), ts, seen)
+            yield _Call("observe", Sensor(model, nlp.observe, node), ts, seen)
         measured = data.measured[there]
         samples = Observed(
             ys=np.where(measured, data.ys[there], 0.0)[None],
@@ -74,14 +83,14 @@ def _calls(nlp: NLP, k: int, states: Float[np.ndarray, "node state"]) -> Iterato
             measured=measured[None],
             factor=np.ones((1, len(ts))),
         )
-        loss = PointLoss.of(model, nlp.observe, nlp.settings.loss, nlp.model)
+        loss = PointLoss.of(model, nlp.observe, nlp.settings.loss, nlp.model, node)
         yield _Call("loss", loss, ts, seen, samples.for_loss(loss))
     for item in as_constraints(nlp.settings.constraints, len(nlp.grids)):
         if not isinstance(item, Constraint):
             continue
         if item.trajectories is None or k in item.trajectories:
             at = nlp.layout.nodes_at(item.at, k) - nlp.layout.first_nodes[k]
-            function = PathFunction(model, of_model("function", item.function, nlp.model))
+            function = PathFunction(model, of_model("function", item.function, nlp.model), node)
             yield _Call("constraints", function, grid.times[at], states[at])
 
 

@@ -20,13 +20,15 @@ class Path(diffrax.AbstractPath[Any]):
     r"""The collocation polynomials of one trajectory, $y(t)$ for any $t$ of its grid.
 
     A Diffrax path: it can be evaluated, differentiated in time and handed on as an input. The
-    states at the grid's nodes are in `states`, their times in `grid.times`. It is evaluated in
-    float64 and returns the caller's default float; where it is traced, all is in that float. At the
-    very time of a jump it is the state before it, with `left=False` the state after it.
+    states at the grid's nodes are in `states`, their times in `grid.times`; the algebraic variables
+    of a `jc.DAE` are in `algebraic_states`. It is evaluated in float64 and returns the caller's
+    default float; where it is traced, all is in that float. At the very time of a jump it is the
+    state before it, with `left=False` the state after it.
     """
 
     grid: Grid
     states: Float[np.ndarray, "node state"]
+    algebraic_states: Float[np.ndarray, "node algebraic"] | None = None
 
     @property
     def t0(self) -> Any:  # type: ignore[override]
@@ -51,6 +53,20 @@ class Path(diffrax.AbstractPath[Any]):
         with scope(self, t):
             slope = _derivative(self, self._times(t), left, _rounding(t))
         return jnp.asarray(slope, caller_float())
+
+    def algebraic(self, t: Any) -> Float[Array, "*time algebraic"]:
+        """The algebraic variables at `t` (any shape), of the path of a `jc.DAE`.
+
+        By the polynomial through an interval's collocated nodes: where an input jumps at its start,
+        so may they. At a boundary the value is that before it.
+
+        **Errors:** `ValueError` for a path without any, and for a time outside the grid.
+        """
+        if self.algebraic_states is None:
+            raise ValueError("`path` has no algebraic variables: its model is no jc.DAE.")
+        with scope(self, t):
+            value = _algebraic(self, self._times(t))
+        return jnp.asarray(value, caller_float())
 
     @property
     def ts(self) -> Any:
@@ -101,6 +117,34 @@ class Path(diffrax.AbstractPath[Any]):
         # expand p(x) = y_m + (x - x_m) q(x) about the nearest node, with q from divided
         # differences, which stays exact and smooth there.
         value = _about_node(x, scheme, inside, nearest)
+        return self._inside(t, value)
+
+    def _algebraic_at(self, t: Array) -> Array:
+        grid, scheme = self.grid, self.grid.scheme
+        boundaries = jnp.asarray(grid.boundaries)
+        # On a boundary, up to rounding, the interval that it ends.
+        slack = 1e-9 * (self.t1 - self.t0)
+        interval = jnp.searchsorted(boundaries, t - slack, side="right") - 1
+        interval = jnp.clip(interval, 0, grid.num_intervals - 1)
+        width = jnp.diff(boundaries)[interval]
+        x = (t - boundaries[interval]) / jnp.where(width > 0, width, 1.0)
+        every = jnp.asarray(self.algebraic_states)
+        inside = every[jnp.asarray(grid.interval_nodes)[interval]]
+        nodes = jnp.asarray(scheme.nodes[1:])
+        weights = scheme.barycentric[1:] * (scheme.nodes[1:] - scheme.nodes[0])
+        gap = jnp.where(x == nodes, 1.0, x - nodes)
+        terms = jnp.where(x == nodes, 0.0, jnp.asarray(weights) / gap)
+        between = terms @ inside[1:] / jnp.where(jnp.any(x == nodes), 1.0, jnp.sum(terms))
+        hit = (x == nodes).astype(between.dtype) @ inside[1:]
+        value = jnp.where(jnp.any(x == nodes), hit, between)
+        # An end that is no collocated node is a node of its own.
+        end = every[jnp.asarray(grid.interval_ends)[interval]]
+        value = jnp.where(jnp.abs(t - boundaries[interval + 1]) <= slack, end, value)
+        # Only a trajectory's first node is a start that no interval ends in.
+        return self._inside(t, jnp.where(t <= self.t0 + slack, every[0], value))
+
+    def _inside(self, t: Array, value: Array) -> Array:
+        """`value`, or NaN where `t` is outside the grid."""
         slack = 1e-9 * (self.t1 - self.t0)
         return jnp.where((t >= self.t0 - slack) & (t <= self.t1 + slack), value, jnp.nan)
 
@@ -135,6 +179,11 @@ def _over_axes(function: Callable[[Array], Array], t: Array) -> Array:
     for _ in range(t.ndim):
         function = jax.vmap(function)
     return function(t)
+
+
+@eqx.filter_jit
+def _algebraic(path: Path, t: Array) -> Array:
+    return _over_axes(path._algebraic_at, t)
 
 
 def _about_node(x: Array, scheme: AbstractScheme, y: Array, m: Array) -> Array:

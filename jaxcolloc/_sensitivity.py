@@ -74,7 +74,7 @@ def _states(nlp: NLP) -> tuple[_Picked, Any]:
     layout, d = nlp.layout, nlp.num_states
     picked: _Picked = []
     for first, count in zip(layout.first_nodes, layout.node_counts, strict=True):
-        at = layout.columns(first) + np.arange(count * d)
+        at = (layout.columns(first + np.arange(count))[:, None] + np.arange(d)).ravel()
         picked.append(((count, d), at, nlp.units[at]))
     return picked, jtu.tree_structure([0] * len(picked))
 

@@ -25,6 +25,8 @@ class Options(TypedDict, total=False):
     priors: Any
     state_scale: Any
     collocate_start: bool
+    algebraic_bounds: Any
+    algebraic_scale: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +51,8 @@ class Settings:
     priors: Any = ()
     state_scale: Any = None
     collocate_start: bool = False
+    algebraic_bounds: Any = None
+    algebraic_scale: Any = None
 
     def __post_init__(self) -> None:
         positive("residual_penalty", self.residual_penalty, allow_zero=True)

@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from . import _storage
 from ._check import describe, refuse_traced
-from ._grid import Grid
 from ._jumps import Change, Jump, changes
 from ._nlp import NLP
 from ._path import Path
@@ -32,8 +31,7 @@ class Record(eqx.Module):
 
     model: Any
     args: tuple[Any, ...]
-    grids: tuple[Grid, ...]
-    states: tuple[Float[np.ndarray, "_ state"], ...]
+    paths: tuple[Path, ...]
 
 
 class Solution(eqx.Module):
@@ -48,7 +46,8 @@ class Solution(eqx.Module):
     - `stats`: `num_steps`, `num_constraints`, `compile_seconds`, `solve_seconds`,
       `evaluation_seconds` (inside our functions), `max_defect` (the largest violation of an
       equation or constraint, in the units of the NLP: the state's per time), `solver`, `status`
-      and `status_text` (the solver's own).
+      and `status_text` (the solver's own); of a `jc.DAE` also `regularity`, the smallest singular
+      value of its equations' Jacobian in the algebraic variables at any node, in their own units.
     - `trace`: the iterations.
     - `z`, `multipliers`: the optimizer's variables, for a warm start (None after `jc.fine_tune`
       and `jc.fit_admm`, which have no multipliers); `nlp`: what was solved; `solver`: by which
@@ -93,8 +92,13 @@ class Solution(eqx.Module):
     def paths(self) -> tuple[Path, ...]:
         """The collocated trajectories."""
         source = self.source
-        states = source.states_at(self.z) if isinstance(source, NLP) else source.states
-        return tuple(Path(grid, item) for grid, item in zip(source.grids, states, strict=True))
+        if isinstance(source, Record):
+            return source.paths
+        states = source.states_at(self.z)
+        if source.num_algebraic == 0:
+            return tuple(Path(*pair) for pair in zip(source.grids, states, strict=True))
+        more = source.algebraic_at(self.z)
+        return tuple(Path(*parts) for parts in zip(source.grids, states, more, strict=True))
 
     @property
     def problem(self) -> NLP | None:
@@ -128,8 +132,9 @@ class Solution(eqx.Module):
         """A table of all trajectories: states at the nodes and at the observation times.
 
         Rows are indexed by trajectory and time; the columns are `path_0, ...`, the states on the
-        collocation path, `rollout_0, ...`, those of the rollout at the nodes (after `jc.fit`), and
-        `data_0, ...`, the observations. NaN where there is none.
+        collocation path, `algebraic_0, ...` the algebraic variables of a `jc.DAE`, `rollout_0, ...`
+        the states of the rollout at the nodes (after `jc.fit`), and `data_0, ...`, the
+        observations. NaN where there is none.
         """
         import pandas as pd
 
@@ -139,6 +144,8 @@ class Solution(eqx.Module):
             ts = path.grid.times if data is None else np.append(path.grid.times, data.ts)
             times = np.unique(np.clip(ts, *path.grid.boundaries[[0, -1]]))
             parts = [_columns("path", times, path.grid.interpolate(path.states, times))]
+            if path.algebraic_states is not None:
+                parts.append(_columns("algebraic", times, np.asarray(path.algebraic(times))))
             if self.verification is not None:
                 # At a jump the state before it, as on the path.
                 nodes, first = np.unique(path.grid.times, return_index=True)
@@ -164,7 +171,12 @@ class Solution(eqx.Module):
         return {
             "model": leaves,
             "args": [_storage.storable(item) for item in self.args],
-            "paths": [(path.grid, path.states) for path in self.paths],
+            "paths": [
+                (path.grid, path.states)
+                if path.algebraic_states is None
+                else (path.grid, path.states, path.algebraic_states)
+                for path in self.paths
+            ],
             "result": self.result,
             "objective": self.objective,
             "stats": {name: _storage.storable(value) for name, value in self.stats.items()},
@@ -191,6 +203,12 @@ class Solution(eqx.Module):
                 f"{stats['num_constraints']} constraints, {count} {noun}",
                 f"  objective  {self.objective:.8g}",
                 f"  defect     {stats['max_defect']:.2g} at most",
+                *(
+                    [f"  algebraic  smallest singular value {stats['regularity']:.2g}"]
+                    if "regularity" in stats
+                    else []
+                ),
+                *([f"  note       {stats['singular']}"] if "singular" in stats else []),
                 f"  solver     {stats['solver']}, {stats['num_steps']} steps",
                 f"  seconds    {stats['compile_seconds']:.2f} to compile, "
                 f"{stats['solve_seconds']:.2f} to solve, "

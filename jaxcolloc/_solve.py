@@ -8,6 +8,7 @@ import numpy as np
 
 from ._check import flag, integer, real_numbers
 from ._guess import Guess
+from ._index import check_index, regularity
 from ._likelihoods import has_information
 from ._nlp import NLP, check_nlp
 from ._not_finite import where_not_finite
@@ -123,13 +124,23 @@ def start_of(nlp: NLP, guess: Any, name: str = "guess") -> tuple[np.ndarray, Mul
         )
     if not np.all(np.isfinite(z)):
         raise ValueError(f"`{name}` must be finite; got NaN or infinity.")
+    check_index(nlp, z)
     if multipliers is not None and len(multipliers.constraints) != nlp.num_constraints:
         multipliers = None
     return z, multipliers
 
 
 def explain(solution: Solution, start: np.ndarray) -> None:
-    """Where a solve ended with NaN, say in its `stats` which function yields it, and where."""
+    """Say in `stats` what a solve has met.
+
+    Where it ended with NaN, which function yields it, and where; how regular algebraic equations
+    are, and what is wrong if they are singular.
+    """
+    if solution.nlp.num_algebraic:
+        index = regularity(solution.nlp, solution.z)
+        solution.stats["regularity"] = index.least
+        if index.sentence:
+            solution.stats["singular"] = index.sentence
     if solution.result is not RESULTS.not_finite:
         return
     found = where_not_finite(solution.nlp, solution.z) or where_not_finite(solution.nlp, start)
@@ -138,8 +149,10 @@ def explain(solution: Solution, start: np.ndarray) -> None:
 
 
 def report(solution: Solution, throw: bool) -> None:
-    """Warn of a limit, raise for a failure."""
+    """Warn of a limit and of singular equations, raise for a failure."""
     result = solution.result
+    if throw and "singular" in solution.stats:
+        warnings.warn(solution.stats["singular"], stacklevel=3)
     if not throw or result.ok or result in _STOPS:
         return
     if result in _LIMITS:

@@ -37,6 +37,8 @@ def transcribe(
     priors: Prior | Sequence[Prior] = (),
     state_scale: ArrayLike | None = None,
     collocate_start: bool = False,
+    algebraic_bounds: Limits = None,
+    algebraic_scale: ArrayLike | None = None,
 ) -> NLP:
     r"""Turn the training of `model` on `data` into a nonlinear program.
 
@@ -98,6 +100,9 @@ def transcribe(
       between 0.03 and 30. Time is scaled alike by its span.
     - `collocate_start`: also collocate at each trajectory's first node, as equation (8) prints
       it. This leaves no freedom for the initial state: `y' = a y` then has the solution 0 only.
+    - `algebraic_bounds`, `algebraic_scale`: the same as `state_bounds` and `state_scale` for the
+      algebraic variables of a `jc.DAE`, scalars or shape `(algebraic,)`; their units, if not given,
+      are powers of a thousand near the values that solve the model's equations at the data.
 
     `l2`, `weight_bounds`, `weight_scale` and `trainable` may differ from leaf to leaf: each takes
     a PyTree prefix of the model, which `jc.leafwise` helps to write.
@@ -120,6 +125,8 @@ def transcribe(
         priors=priors,
         state_scale=state_scale,
         collocate_start=collocate_start,
+        algebraic_bounds=algebraic_bounds,
+        algebraic_scale=algebraic_scale,
     )
     nlp = transcribe_with(model, data, grid, settings)
     warn_of_early_inputs(nlp.trajectories, nlp.grids)

@@ -31,7 +31,8 @@ def transfer(sol: Solution, nlp: NLP) -> Guess:
     """The start for `nlp` that `sol` gives, which was found on other grids of the same data."""
     old = sol.nlp
     states = [
-        moved(path.grid, path.states, grid) for path, grid in zip(sol.paths, nlp.grids, strict=True)
+        moved(before, values, after)
+        for before, after, values in zip(old.grids, nlp.grids, old.node_values(sol.z), strict=True)
     ]
     multipliers = None if sol.multipliers is None else _multipliers(sol.multipliers, old, nlp)
     return Guess.at(nlp, nlp.pack_head(old.head(sol.z), states), sol.key, multipliers)
@@ -45,9 +46,8 @@ def _multipliers(dual: Multipliers, old: NLP, new: NLP) -> Multipliers:
 
 def _constraint_multipliers(dual: np.ndarray, old: NLP, new: NLP) -> np.ndarray:
     """Of the equations; those of the caller's constraints if there are as many of them."""
-    d = old.num_states
-    collocate_start = old.settings.collocate_start
-    rows, to_rows = (Rows(nlp.grids, d, collocate_start) for nlp in (old, new))
+    d, collocate_start = old.layout.num_states, old.settings.collocate_start
+    rows, to_rows = (Rows(nlp.grids, d, collocate_start, nlp.num_algebraic) for nlp in (old, new))
     dual = dual * old.row_factors
     result = np.zeros(new.num_constraints)
     for k, (before, after) in enumerate(zip(old.grids, new.grids, strict=True)):

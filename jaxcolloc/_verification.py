@@ -29,6 +29,11 @@ class VERDICT(enum.Enum):
     violated = (
         "The path violates bounds or constraints that were stated. Look whether they can be met."
     )
+    singular = (
+        "The algebraic equations do not determine their variables everywhere on the path: the "
+        "index is above 1 there. Differentiate such equations in time until the variables come "
+        "in, or leave out what nothing determines."
+    )
     poor_fit = (
         "The fitted path itself does not follow the data: what is left is far above their noise, "
         "or has structure. Lower `l2`, try more `starts`, or change the model: more states, "

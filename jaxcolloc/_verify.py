@@ -7,6 +7,7 @@ import numpy as np
 from ._comparison import Comparison, compare, poor_paths
 from ._guess import positive_entries, scaled_entries, start_head
 from ._hints import hints
+from ._index import regularity
 from ._intervals import IntervalErrors, interval_errors
 from ._nlp import NLP
 from ._noise import noise_levels
@@ -112,6 +113,9 @@ def _causes(
     if violation:
         found.add(VERDICT.violated)
         notes.append(violation)
+    if nlp.num_algebraic and (sentence := regularity(nlp, sol.z).sentence):
+        found.add(VERDICT.singular)
+        notes.append(sentence)
     poor = poor_paths(nlp, [row.residuals for row in rows], noise)
     if poor:
         found.add(VERDICT.poor_fit)

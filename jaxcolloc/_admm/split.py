@@ -71,14 +71,16 @@ def recipes_of(joint: NLP, parts: Batches, admm: Admm) -> list[Recipe]:
     """What each process needs to build the batches' problems."""
     counts = parts.counts()
     spans = [grid.boundaries[-1] - grid.boundaries[0] for grid in parts.grids]
-    units = joint.parts.scale.state
+    units = joint.parts.scale
     penalty = joint.settings.residual_penalty
     recipes = []
     for batch, members in enumerate(parts.members):
         share = counts[batch] / sum(counts)
         span = sum(spans[k] for k in members) / sum(spans)
         settings = joint.settings.changed(
-            state_scale=units, residual_penalty=penalty * span / share
+            state_scale=units.state,
+            algebraic_scale=units.algebraic if joint.num_algebraic else None,
+            residual_penalty=penalty * span / share,
         )
         recipes.append(
             Recipe(

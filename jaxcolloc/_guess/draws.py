@@ -130,5 +130,6 @@ def resting_start(
 
 def _state_limits(nlp: NLP, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The bounds of a trajectory's first state, in the caller's units."""
-    lower, upper = (nlp.layout.split(side * nlp.units)[k][0] for side in nlp.bounds)
+    sides = (nlp.layout.split(side * nlp.units)[k][0] for side in nlp.bounds)
+    lower, upper = (side[: nlp.num_states] for side in sides)
     return lower, upper

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from .._args import Unknowns
-from .._check import choice, positive
+from .._check import choice, describe, float_array, positive
 from .._nlp import NLP, check_nlp
 from .._precision import x64
 from .._ridge import net_weights
@@ -64,6 +64,7 @@ def guess(
     states: str | StateFunction | Sequence[ArrayLike] = "smooth",
     weights: str = "gradient_matching",
     smoothing: float = 3.0,
+    algebraic: Sequence[ArrayLike] | None = None,
 ) -> Guess:
     """Initial states and weights.
 
@@ -80,6 +81,8 @@ def guess(
       smoothed data, from Xavier's draw; "xavier", that draw alone; "as_given", the model's own.
     - `smoothing`: the width of the smoothing window, as a multiple of the one that predicts
       values best. Wider ones give smoother slopes and flatten peaks.
+    - `algebraic`: the algebraic variables of a `jc.DAE` at the nodes, one array of shape
+      `(node, algebraic)` per trajectory; if not given, what solves their equations there.
 
     With "smooth", `observe` is inverted by Gauss-Newton. Components that the data do not show are
     set to each of five combinations of the channels and their derivatives in turn, and the one
@@ -102,7 +105,27 @@ def guess(
     if key is not None and weights != "as_given":
         head[: nlp.num_weights] = nlp.layout.model.flatten("model", xavier(nlp.model, key))
     steps = MATCHING_STEPS if weights == "gradient_matching" else 0
-    return Guess(nlp, matched_start(nlp, head, states, smoothing, steps), key)
+    z = matched_start(nlp, head, states, smoothing, steps)
+    return Guess(nlp, z if algebraic is None else _with_algebraic(nlp, z, algebraic), key)
+
+
+def _with_algebraic(nlp: NLP, z: np.ndarray, given: Any) -> np.ndarray:
+    """The point with these algebraic variables."""
+    m, counts = nlp.num_algebraic, nlp.layout.node_counts
+    wanted = f"a list of {len(counts)} arrays of shape (node, algebraic), one per trajectory"
+    if m == 0:
+        raise ValueError("`algebraic` must be None where the model of `nlp` is no jc.DAE.")
+    if not isinstance(given, (list, tuple)) or len(given) != len(counts):
+        raise ValueError(f"`algebraic` must be {wanted}; got {describe(given)}.")
+    arrays = [float_array("algebraic", item, 2, "(node, algebraic)") for item in given]
+    for item, count in zip(arrays, counts, strict=True):
+        if item.shape != (count, m) or not np.all(np.isfinite(item)):
+            raise ValueError(
+                f"`algebraic` must be {wanted}, here ({count}, {m}), all finite; got "
+                f"{describe(item)}."
+            )
+    states = [np.hstack(pair) for pair in zip(nlp.states_at(z), arrays, strict=True)]
+    return nlp.inside(nlp.pack_head(nlp.head(z), states))
 
 
 def start_head(nlp: NLP) -> Head:
@@ -156,6 +179,9 @@ def _matched(
         found, error = fit_slopes(nlp.head(z), data, nets, max_steps=steps)
         fitted = z.copy()
         fitted[: len(found)] = found
+    if nlp.num_algebraic and len(found):
+        # Other weights, other algebraic variables.
+        fitted = nlp.pack_head(found, nlp.states_at(z))
     return nlp.inside(fitted), error
 
 

@@ -135,7 +135,7 @@ class InteriorPoint(AbstractSolver):
     def _on_host(self, nlp: NLP) -> bool:
         """Whether a single solve is driven from the host, which compiles nothing of its own."""
         layout = nlp.layout
-        size = layout.num_nodes * nlp.num_states * layout.num_head
+        size = layout.num_nodes * layout.num_states * layout.num_head
         return on_host() and size <= LARGEST_ON_HOST
 
     def _numbers(self, nlp: NLP) -> Numbers:

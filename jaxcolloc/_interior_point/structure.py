@@ -33,7 +33,7 @@ class _Builder:
 
     def __init__(self, nlp: NLP, gauss_newton: bool):
         self.nlp, self.layout = nlp, nlp.layout
-        self.d = nlp.num_states
+        self.d = nlp.layout.num_states
         self.jacobian = nlp.jacobian_structure
         self.hessian = nlp.gauss_newton_structure if gauss_newton else nlp.hessian_structure
         self.strides = [grid.stride for grid in nlp.grids]
@@ -86,7 +86,7 @@ class _Builder:
         self.row_trajectory = np.full(count, -1)
         self.row_interval = np.zeros(count, int)
         self.row_local = np.zeros(count, int)
-        table = Rows(nlp.grids, d, nlp.settings.collocate_start)
+        table = Rows(nlp.grids, d, nlp.settings.collocate_start, nlp.num_algebraic)
         for k, grid in enumerate(nlp.grids):
             _, defects, continuity = table.slices(k)
             each = (grid.scheme.num_nodes - 1) * d
@@ -258,7 +258,7 @@ class _Builder:
         """Where the blocks' unknowns stand among all variables and constraints."""
         nlp, layout, d = self.nlp, self.layout, self.d
         count = len(members)
-        first = layout.start_columns[members]
+        first = layout.first_columns[members]
         inner = np.full((count, longest, m), nlp.num_variables)
         rows = np.full((count, longest, m), nlp.num_constraints)
         extra = np.full((count, longest, loose), nlp.num_constraints)

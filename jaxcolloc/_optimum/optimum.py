@@ -104,6 +104,15 @@ class Solved(eqx.Module):
     @property
     def states(self) -> list[Float[Array, "node state"]]:
         """The states of each trajectory at the nodes of its grid."""
+        return [item[:, : self.nlp.num_states] for item in self._nodes]
+
+    @property
+    def algebraic(self) -> list[Float[Array, "node algebraic"]]:
+        """The algebraic variables of each trajectory at the nodes of its grid."""
+        return [item[:, self.nlp.num_states :] for item in self._nodes]
+
+    @property
+    def _nodes(self) -> list[Float[Array, "node node_state"]]:
         layout = self.nlp.layout
         flat = self.z * jnp.asarray(self.nlp.units, self.z.dtype)
         flat = flat[layout.num_head :].reshape(-1, layout.num_states)

@@ -226,8 +226,9 @@ class Places:
         limits = self.form.tree("state_bounds", p)
         stated = as_constraints(settings.constraints, len(nlp.grids))
         bounds = variable_bounds(
-            nlp.layout, nlp.model, trajectories, settings.weight_bounds, limits, stated
-        )
+            nlp.layout, nlp.model, trajectories, settings.weight_bounds, limits, stated,
+            settings.algebraic_bounds,
+        )  # fmt: skip
         shown = self.form.tree("state_bounds", marks)
         given = variable_bounds(nlp.layout, nlp.model, nlp.trajectories, None, None, ())
         held = (given[0] == given[1])[head:]
@@ -236,8 +237,12 @@ class Places:
             value[side, head:] = bounds[side][head:] / units
             if limits[side] is None:
                 continue
-            own = np.tile(np.broadcast_to(limits[side], (d,)), nlp.layout.num_nodes)
-            mark = np.tile(np.broadcast_to(shown[side], (d,)), nlp.layout.num_nodes)
+            # Algebraic variables have bounds of their own.
+            none = np.full(nlp.num_algebraic, np.nan)
+            own, mark = (
+                np.tile(np.append(np.broadcast_to(item[side], (d,)), none), nlp.layout.num_nodes)
+                for item in (limits, shown)
+            )
             # Not where a constraint is tighter.
             moves = ~held & (bounds[side][head:] == own)
             source[side, head:] = np.where(moves, _sources(mark), _NONE)

@@ -104,7 +104,7 @@ def _scalar(found: list[Named]) -> Named:
 def _position(nlp: NLP, parameter: int) -> int:
     """The position in `z` of a parameter, which may be an initial state."""
     layout = nlp.layout
-    k, component = divmod(parameter - layout.num_head, layout.num_states)
+    k, component = divmod(parameter - layout.num_head, layout.num_differential)
     if k < 0:
         return parameter
     return int(layout.columns(layout.first_nodes[k])) + component

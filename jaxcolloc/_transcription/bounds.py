@@ -23,16 +23,19 @@ def variable_bounds(
     weights: Any,
     states: Limits,
     stated: tuple[AnyConstraint, ...],
+    algebraic: Limits = None,
 ) -> Sides:
     """Lower and upper bounds of all variables in the caller's units.
 
-    `weights` and `states` are the options `weight_bounds` and `state_bounds`; what a trajectory's
-    `y0` knows is held by equal bounds.
+    `weights`, `states` and `algebraic` are the options `weight_bounds`, `state_bounds` and
+    `algebraic_bounds`; what a trajectory's `y0` knows is held by equal bounds.
     """
     unknowns = [Unknowns.of(item.constants) for item in trajectories]
     head = [layout.model.limits("weight_bounds", weights, model)]
     head += [(item.lower, item.upper) for item in unknowns]
-    limits = _state_limits(states, layout.num_states)
+    lower_y, upper_y = _limits("state_bounds", "state", states, layout.num_differential)
+    lower_a, upper_a = _limits("algebraic_bounds", "algebraic", algebraic, layout.num_algebraic)
+    limits = (np.append(lower_y, lower_a), np.append(upper_y, upper_a))
     lower, upper = (
         layout.join(np.concatenate(sides), np.tile(limit, (layout.num_nodes, 1)))
         for sides, limit in zip(zip(*head, strict=True), limits, strict=True)
@@ -73,7 +76,7 @@ def _hold_starts(
     upper: np.ndarray,
 ) -> None:
     """Equal bounds, in place, for the components of initial states that are known."""
-    d = layout.num_states
+    d = layout.num_differential
     for position, item in enumerate(trajectories):
         if item.y0 is None:
             continue
@@ -96,7 +99,7 @@ def _tighten(
     stated: tuple[AnyConstraint, ...], layout: Layout, lower: np.ndarray, upper: np.ndarray
 ) -> None:
     """Tighten the bounds, in place, by those constraints that are bounds."""
-    d = layout.num_states
+    d = layout.num_differential
     for item in stated:
         if not isinstance(item, StateBounds):
             continue
@@ -117,23 +120,26 @@ def _tighten(
                 )
 
 
-def _state_limits(value: Limits, d: int) -> Sides:
-    """Lower and upper bounds of one state."""
+def _limits(name: str, axis: str, value: Limits, d: int) -> Sides:
+    """Lower and upper bounds of a node's state, or of its algebraic variables.
+
+    `name` is the option's, `axis` what it has an entry for.
+    """
     if value is None:
         value = (-np.inf, np.inf)
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"`state_bounds` must be (lower, upper) or None; got {describe(value)}.")
+        raise ValueError(f"`{name}` must be (lower, upper) or None; got {describe(value)}.")
     sides = []
     for side, missing in zip(value, (-np.inf, np.inf), strict=True):
         side = missing if side is None else side
-        array = float_array("state_bounds", side, min(np.ndim(side), 1), f"() or (state,) = ({d},)")
+        array = float_array(name, side, min(np.ndim(side), 1), f"() or ({axis},) = ({d},)")
         if array.shape not in ((), (d,)):
             raise ValueError(
-                f"`state_bounds` must hold scalars or arrays of shape (state,) = ({d},); "
+                f"`{name}` must hold scalars or arrays of shape ({axis},) = ({d},); "
                 f"got shape {array.shape}."
             )
         sides.append(np.broadcast_to(array, (d,)))
     lower, upper = sides
     if np.any(np.isnan(lower)) or np.any(np.isnan(upper)) or np.any(lower >= upper):
-        raise ValueError(f"`state_bounds` must have lower < upper; got {value}.")
+        raise ValueError(f"`{name}` must have lower < upper; got {value}.")
     return lower, upper

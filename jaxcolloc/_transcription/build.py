@@ -6,10 +6,12 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from .._args import Unknowns
+from .._algebraic import Algebraic
+from .._args import Unknowns, restore
 from .._callables import OfModel, explained, of_model
 from .._check import function, integer, refuse_traced
 from .._constraints import as_constraints
+from .._dae import DAE
 from .._data import Trajectory, as_trajectories
 from .._grid import Grid, as_grids
 from .._likelihoods import check_data, loss_form
@@ -21,17 +23,21 @@ from .blocks import Points
 from .bounds import Sides, check_freedom, variable_bounds
 from .constraint_terms import Terms, constraint_terms
 from .core import Compiled, Core
-from .equations import equations
+from .equations import check_index, equations
 from .groups import Group, make_groups, same_inputs
 from .layout import Layout
 from .objective_terms import Quadratic, data_losses, residual_penalties
 from .parameters import Weighted
-from .point_functions import PointLoss, Sensor, VectorField
+from .point_functions import NodeField, PointLoss, Sensor, node_of
 from .prior_terms import prior_terms
 from .sparse import Pattern
 from .steady_terms import check_rest, steady_terms
 from .terms import Equations, Penalty
 from .units import Units, with_weights
+
+
+# Samples of a trajectory at which algebraic equations are tried for their units.
+_TRIED = 32
 
 
 class Parts(eqx.Module):
@@ -78,14 +84,17 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
     if settings.observe is not None:
         observe = of_model("observe", settings.observe, model)
     d = _num_states(settings.num_states, trajectories, observe)
+    for name in ("algebraic_bounds", "algebraic_scale"):
+        if settings[name] is not None and not isinstance(model, DAE):
+            raise ValueError(f"`{name}` must be None where `model` is no jc.DAE.")
     with x64():
         weighted = Weighted.split("model", model, settings.trainable, settings.weight_scale)
-        layout = _layout(weighted, d, trajectories, grids)
+        layout = _layout(weighted, d, model, trajectories, grids)
         groups = make_groups(layout, trajectories, grids)
         if like is None or not same_inputs(groups, like.groups):
             _check_shapes(layout, observe, groups, trajectories, grids)
         if like is None:
-            units = _units(layout, observe, trajectories, grids, settings)
+            units = _units(layout, observe, trajectories, grids, settings, model)
         else:
             units = like.scale
         rows = _rows(layout, groups, trajectories, grids, units, settings, model)
@@ -95,7 +104,7 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
             check_rest(rows.steady, layout, groups, trajectories, head, units.state)
         bounds = variable_bounds(
             layout, model, trajectories, settings.weight_bounds, settings.state_bounds,
-            as_constraints(settings.constraints, len(trajectories)),
+            as_constraints(settings.constraints, len(trajectories)), settings.algebraic_bounds,
         )  # fmt: skip
         check_freedom(bounds, (rows.lower, rows.upper))
         penalties = _penalties(layout, observe, groups, trajectories, grids, units, settings, model)
@@ -146,10 +155,15 @@ def _num_states(
 
 
 def _layout(
-    weighted: Weighted, d: int, trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...]
+    weighted: Weighted,
+    d: int,
+    model: Any,
+    trajectories: tuple[Trajectory, ...],
+    grids: tuple[Grid, ...],
 ) -> Layout:
     counts = tuple(len(Unknowns.of(item.constants).start) for item in trajectories)
-    return Layout(weighted, d, counts, tuple(item.num_nodes for item in grids))
+    more = model.num_algebraic if isinstance(model, DAE) else 0
+    return Layout(weighted, d + more, counts, tuple(item.num_nodes for item in grids), more)
 
 
 def _units(
@@ -158,9 +172,26 @@ def _units(
     trajectories: tuple[Trajectory, ...],
     grids: tuple[Grid, ...],
     settings: Settings,
+    model: Any,
 ) -> Units:
     given, seen = settings.state_scale, observe is not None
-    return Units.of(given, trajectories, grids, seen, layout.num_states)
+    units = Units.of(given, trajectories, grids, seen, layout.num_differential)
+    if layout.num_algebraic == 0:
+        return units
+    values, slopes = [], []
+    for item in trajectories:
+        states = np.tile(units.state, (len(item.ts), 1))
+        if not seen:
+            shown = slice(item.num_channels)
+            states[:, shown] = np.where(item.measured, item.ys, states[:, shown])
+        some = np.unique(np.linspace(0, len(item.ts) - 1, _TRIED).astype(int))
+        args = restore(item.args, Unknowns.of(item.args).start)
+        found = Algebraic(model, args).solve(item.ts[some], states[some])
+        values.append(np.where(found.good[:, None], found.a, np.nan))
+        slopes.append(np.concatenate([found.in_state, found.in_algebraic], axis=2))
+    return units.with_algebraic(
+        settings.algebraic_scale, np.concatenate(values), np.concatenate(slopes)
+    )
 
 
 def _check_shapes(
@@ -176,12 +207,12 @@ def _check_shapes(
         times = np.stack([grids[k].times[:1] for k in group.members])
         points = Points.at(times, group.args, group.unknowns, None)
         with explained("model", "f(t, y, args)", group.args):
-            points.output_shape(VectorField(layout.model), d, size)
+            points.output_shape(NodeField(layout.model, layout.num_algebraic), d, size)
         if observe is None:
             continue
         channels = trajectories[0].num_channels
         with explained("observe", observe.shown, group.args):
-            seen = points.output_shape(Sensor(layout.model, observe), d, size)
+            seen = points.output_shape(Sensor(layout.model, observe, node_of(layout)), d, size)
         if seen != (channels,):
             raise ValueError(
                 f"`observe` must return an array of shape (obs,) = ({channels},), "
@@ -214,15 +245,15 @@ def _rows(
 ) -> _Rows:
     """The model's equations, then what the caller has stated."""
     stated = as_constraints(settings.constraints, len(grids))
-    field = VectorField(layout.model)
+    field = NodeField(layout.model, layout.num_algebraic)
     with explained("model", "f(t, y, args)"):
         terms, factors = equations(
-            field, layout, groups, trajectories, grids, units.state, units.time,
-            settings.collocate_start, model,
-        )  # fmt: skip
+            field, layout, groups, trajectories, grids, units, settings.collocate_start, model
+        )
+    check_index(layout, terms)
     more = constraint_terms(stated, model, layout, groups, grids, len(factors), units.state)
     count = len(factors) + len(more.scale)
-    steady = steady_terms(field, layout, groups, grids, count, units.state, units.time)
+    steady = steady_terms(layout, groups, grids, count, units.state, units.time)
     zeros = np.zeros(len(factors))
     return _Rows(
         (*terms, *more.terms, *steady.terms),
@@ -245,13 +276,13 @@ def _penalties(
     model: Any,
 ) -> tuple[Penalty, ...]:
     """The losses of the data, and the residual between the nodes if it is asked for."""
-    loss = PointLoss.of(layout.model, observe, settings.loss, model)
+    loss = PointLoss.of(layout.model, observe, settings.loss, model, node_of(layout))
     with explained("loss", loss_form(settings.loss)):
         penalties = data_losses(loss, layout, groups, trajectories, grids)
     if settings.residual_penalty:
         penalties += residual_penalties(
-            VectorField(layout.model), layout, groups, grids,
-            float(settings.residual_penalty), units.state / units.time,
+            NodeField(layout.model, layout.num_algebraic), layout, groups, grids,
+            float(settings.residual_penalty), np.append(units.state / units.time, units.equation),
         )  # fmt: skip
     return penalties
 

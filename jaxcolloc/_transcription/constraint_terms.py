@@ -13,7 +13,7 @@ from .blocks import Blocks, Points
 from .bounds import fitting
 from .groups import Group, not_padding, padded
 from .layout import Layout
-from .point_functions import PathFunction
+from .point_functions import PathFunction, node_of
 from .terms import Continuity, Pointwise
 
 
@@ -41,7 +41,9 @@ def constraint_terms(
     row = first_row
     for item in constraints:
         if isinstance(item, Constraint):
-            function = PathFunction(layout.model, of_model("function", item.function, model))
+            function = PathFunction(
+                layout.model, of_model("function", item.function, model), node_of(layout)
+            )
             for group in groups:
                 members = _members(item.trajectories, group)
                 if not members:
@@ -55,7 +57,7 @@ def constraint_terms(
                 factor.append(np.ones(count * size))
                 row += count * size
         elif isinstance(item, Tie):
-            d = layout.num_states
+            d = layout.num_differential
             terms.append(
                 Continuity(
                     nodes=layout.last_nodes[[item.first]][:, None].astype(np.int32),

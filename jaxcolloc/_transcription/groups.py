@@ -95,7 +95,7 @@ def make_groups(
     """All trajectories in groups, in the order in which each group's first member comes."""
     converted = [as_arrays(item.args) for item in trajectories]
     rests = [
-        Rest.of(item, args, layout.num_states)
+        Rest.of(item, args, layout.num_differential)
         for item, args in zip(trajectories, converted, strict=True)
     ]
     keys = [

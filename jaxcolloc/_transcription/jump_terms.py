@@ -20,19 +20,21 @@ from .blocks import Blocks, Points
 from .groups import Group, alike, not_padding, padded
 from .layout import Layout, Rows
 from .parameters import Weighted
-from .terms import Continuity, Defects, Pointwise
+from .point_functions import AlgebraicEquations
+from .terms import Continuity, Defects, Equations, Pointwise
 
 
 class AddAmounts(eqx.Module):
     """A jump by amounts, `args`, of which some are unknown, as a point function."""
 
     model: Weighted
+    num_states: int = eqx.field(static=True)
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
         amounts = fill(args, w[self.model.size :])
         if isinstance(amounts, tuple):
             amounts = jnp.stack([jnp.asarray(item, y.dtype) for item in amounts])
-        return y + amounts
+        return y[: self.num_states] + amounts
 
 
 class JumpMap(eqx.Module):
@@ -40,10 +42,11 @@ class JumpMap(eqx.Module):
 
     model: Weighted
     function: JumpFunction
+    num_states: int = eqx.field(static=True)
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
         model, args = self.model.apply(w, args)
-        return self.function(y, args, model)
+        return self.function(y[: self.num_states], args, model)
 
 
 class _Place(NamedTuple):
@@ -67,7 +70,7 @@ def jump_terms(
     rows: Rows,
     weighted: Weighted,
     model: Any,
-) -> list[Defects | Continuity]:
+) -> list[Equations]:
     """The terms of all jumps of a group's trajectories: known amounts, unknown ones, functions."""
     places = [
         place
@@ -76,7 +79,7 @@ def jump_terms(
     ]
     if not places:
         return []
-    terms: list[Defects | Continuity] = []
+    terms: list[Equations] = []
     known = [item for item in places if item.jump.to is None and not item.jump.has_unknown]
     if known:
         terms.append(_by_known(known, layout))
@@ -87,9 +90,16 @@ def jump_terms(
     functions = [JumpFunction.of(item.jump.to, model) for item in by_function]
     keys = [(Fixed(item.function), item.form) for item in functions]
     for part in _sorted(by_function, keys):
-        function = JumpMap(weighted, JumpFunction.of(part[0].jump.to, model))
+        function = JumpMap(
+            weighted, JumpFunction.of(part[0].jump.to, model), layout.num_differential
+        )
         terms.append(_by_function(part, layout, group, function))
-    return [*terms, *_copies(layout, group, grids, rows)]
+    terms += _copies(layout, group, grids, rows)
+    return (
+        [*terms, _algebraic(layout, group, grids, rows, weighted)]
+        if layout.num_algebraic
+        else terms
+    )
 
 
 def _sorted(places: list[_Place], keys: list[Any]) -> list[list[_Place]]:
@@ -106,10 +116,10 @@ def _places(
     first = len(Unknowns.of(item.args).start)
     found = []
     for jump, interval in zip(item.jumps, at, strict=False):
-        if jump.size not in (None, d):
+        if jump.size not in (None, layout.num_differential):
             raise ValueError(
-                f"`add` must have shape (state,) = ({d},); got ({jump.size},) in the jump of "
-                f"trajectory {k} at {jump.t:g}."
+                f"`add` must have shape (state,) = ({layout.num_differential},); got "
+                f"({jump.size},) in the jump of trajectory {k} at {jump.t:g}."
             )
         count = len(Unknowns.of(jump.add).start)
         nodes = layout.first_nodes[k] + grid.interval_nodes[interval]
@@ -126,7 +136,7 @@ def _by_known(places: list[_Place], layout: Layout) -> Continuity:
         ends=np.array([item.nodes[1] for item in places], np.int32),
         extrapolation=np.ones(1),
         rows=np.array([item.row for item in places], np.int32),
-        num_states=layout.num_states,
+        num_states=layout.num_differential,
         shift=np.stack([item.jump.add for item in places]),
     )
 
@@ -141,7 +151,7 @@ def _by_unknown(places: list[_Place], layout: Layout, weighted: Weighted) -> Def
         np.array([[part] for part in parts], np.int32)
         for parts in zip(*((item.nodes[:2], item.row) for item in places), strict=True)
     )
-    return _mapped(AddAmounts(weighted), layout, points, nodes, rows)
+    return _mapped(AddAmounts(weighted, layout.num_differential), layout, points, nodes, rows)
 
 
 def _by_function(places: list[_Place], layout: Layout, group: Group, function: JumpMap) -> Defects:
@@ -170,7 +180,8 @@ def _mapped(
     nodes = nodes.astype(np.int32)
     blocks = Blocks.detect(function, points, layout.num_states, layout.num_weights)
     before = Pointwise(blocks, points, nodes[..., 0], rows.astype(np.int32))
-    return Defects(before, nodes[..., 1:], np.ones(rows.shape), np.ones((1, 1)))
+    widths, matrix = np.ones(rows.shape), np.ones((1, 1))
+    return Defects(before, nodes[..., 1:], widths, matrix, layout.num_algebraic)
 
 
 def _copies(layout: Layout, group: Group, grids: tuple[Grid, ...], rows: Rows) -> list[Continuity]:
@@ -198,6 +209,31 @@ def _copies(layout: Layout, group: Group, grids: tuple[Grid, ...], rows: Rows) -
         ends=np.array(ends, np.int32),
         extrapolation=np.ones(1),
         rows=np.array(equations, np.int32),
-        num_states=d,
+        num_states=layout.num_differential,
     )
     return [copied]
+
+
+def _algebraic(
+    layout: Layout, group: Group, grids: tuple[Grid, ...], rows: Rows, weighted: Weighted
+) -> Pointwise:
+    """The algebraic equations at the nodes after jumps, behind the others of each node."""
+    chosen = [i for i, k in enumerate(group.members) if grids[k].is_jump.any()]
+    nodes, times, first_rows = [], [], []
+    for k in (group.members[i] for i in chosen):
+        grid, at = grids[k], np.flatnonzero(grids[k].is_jump)
+        inside = np.arange(grid.scheme.num_nodes - 1)
+        own = grid.interval_nodes[at, 1:].ravel()
+        nodes.append(own + layout.first_nodes[k])
+        times.append(grid.times[own])
+        number = (at[:, None] * len(inside) + inside).ravel()
+        first_rows.append(rows.defects[k] + layout.num_states * number + layout.num_differential)
+    part = group.select(chosen)
+    points = Points.at(padded(times, None), part.args, part.unknowns, None)
+    function = AlgebraicEquations(weighted, layout.num_differential)
+    return Pointwise(
+        Blocks.detect(function, points, layout.num_states, layout.num_weights),
+        points,
+        padded(nodes, None).astype(np.int32),
+        padded(first_rows, -1.0).astype(np.int32),
+    )

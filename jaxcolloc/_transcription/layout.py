@@ -3,7 +3,9 @@
     z = [ weights (P) | unknowns of each trajectory | trajectory 0: node 0 states, ... | ... ]
 
 The weights are the trained leaves of the model, flattened in PyTree order; an unknown is a
-constant of one trajectory (`jc.Unknown`). Both together are the head of `z`.
+constant of one trajectory (`jc.Unknown`). Both together are the head of `z`. Behind the state's
+components a node has its algebraic variables, if the model is a `jc.DAE`: both together are what
+a `state` is here.
 """
 
 from collections.abc import Sequence
@@ -22,12 +24,21 @@ Head = Float[Array, " head"]
 
 
 class Layout(eqx.Module):
-    """The order of the variables: model, unknowns and states to `z` and back."""
+    """The order of the variables: model, unknowns and states to `z` and back.
+
+    The last `num_algebraic` of a node's `num_states` variables are algebraic ones.
+    """
 
     model: Weighted
     num_states: int = eqx.field(static=True)
     unknown_counts: tuple[int, ...] = eqx.field(static=True)
     node_counts: tuple[int, ...] = eqx.field(static=True)
+    num_algebraic: int = eqx.field(static=True, default=0)
+
+    @property
+    def num_differential(self) -> int:
+        """The number of components that have a derivative, those of the model's own state."""
+        return self.num_states - self.num_algebraic
 
     @property
     def num_weights(self) -> int:
@@ -61,14 +72,19 @@ class Layout(eqx.Module):
 
     @property
     def start_columns(self) -> Int[np.ndarray, "traj state"]:
-        """The positions in `z` of each trajectory's initial state."""
+        """The positions in `z` of each trajectory's initial state, without algebraic variables."""
+        return self.first_columns[:, : self.num_differential]
+
+    @property
+    def first_columns(self) -> Int[np.ndarray, "traj state"]:
+        """The positions in `z` of all variables of each trajectory's first node."""
         return np.asarray(self.columns(self.first_nodes)[:, None] + np.arange(self.num_states))
 
     @property
     def inner(self) -> Bool[np.ndarray, " variable"]:
         """Which variables are states, but not initial ones."""
         inner = np.arange(self.num_variables) >= self.num_head
-        inner[self.start_columns] = False
+        inner[self.first_columns] = False
         return inner
 
     def nodes_at(self, place: str, trajectory: int) -> Int[np.ndarray, " node"]:
@@ -106,7 +122,10 @@ class Layout(eqx.Module):
         return np.split(flat, self.first_nodes[1:])
 
     def check_states(self, states: Sequence[ArrayLike]) -> np.ndarray:
-        """The states of all trajectories in one array, once their shapes are checked."""
+        """The states of all trajectories in one array, once their shapes are checked.
+
+        With or without algebraic variables.
+        """
         if not isinstance(states, (list, tuple)) or len(states) != len(self.node_counts):
             raise ValueError(
                 f"`states` must be a list of {len(self.node_counts)} arrays, one per trajectory; "
@@ -117,10 +136,15 @@ class Layout(eqx.Module):
             array = real_numbers(f"states[{position}]", item, "an array of real numbers")
             arrays.append(array)
             shape = array.shape
-            if shape != (count, self.num_states):
+            if shape not in ((count, self.num_differential), (count, self.num_states)):
                 raise ValueError(
                     f"`states[{position}]` must have shape (node, state) = "
-                    f"({count}, {self.num_states}); got {shape}."
+                    f"({count}, {self.num_differential}); got {shape}."
+                )
+            if shape[1] != arrays[0].shape[1]:
+                raise ValueError(
+                    "`states` must have as many columns in every trajectory; got "
+                    f"{arrays[0].shape[1]} and {shape[1]}."
                 )
         flat = np.concatenate(arrays)
         if not np.all(np.isfinite(flat)):
@@ -131,29 +155,37 @@ class Layout(eqx.Module):
 class Rows:
     """Where each trajectory's equations stand among the constraints.
 
-    First those of its start (with `collocate_start`), then the defects, interval by interval and
-    node by node, then the continuity equations; `count` of them in all trajectories. Those of a
-    jump stand in the place of defects: they are equations between states.
+    First those of its start (the algebraic ones; all with `collocate_start`), then the defects,
+    interval by interval and node by node, then the continuity equations; `count` of them in all
+    trajectories. Those of a jump stand in the place of defects: they are equations between states.
+    A node's algebraic equations stand behind its others, and in the place of the continuity of
+    algebraic variables.
     """
 
-    def __init__(self, grids: tuple[Grid, ...], num_states: int, collocate_start: bool):
+    def __init__(
+        self,
+        grids: tuple[Grid, ...],
+        num_states: int,
+        collocate_start: bool,
+        num_algebraic: int = 0,
+    ):
         d = num_states
+        at_start = d if collocate_start else num_algebraic
         self.start, self.defects, self.continuity = [], [], []
         self.collocated, self.gaps = [], []
         self._jumps: list[np.ndarray] = []
         row = 0
         for grid in grids:
             inside = grid.num_intervals * (grid.scheme.num_nodes - 1)
-            self.collocated.append(inside + int(collocate_start))
-            at_jump = np.repeat(grid.is_jump, grid.scheme.num_nodes - 1)
-            self._jumps.append(np.append(np.zeros(int(collocate_start), bool), at_jump))
+            self.collocated.append(inside)
+            self._jumps.append(np.repeat(grid.is_jump, grid.scheme.num_nodes - 1))
             self.gaps.append(0 if grid.scheme.includes_end else grid.num_intervals)
             self.start.append(row)
-            self.defects.append(row + d * int(collocate_start))
-            self.continuity.append(row + d * self.collocated[-1])
-            row += d * (self.collocated[-1] + self.gaps[-1])
+            self.defects.append(row + at_start)
+            self.continuity.append(self.defects[-1] + d * inside)
+            row = self.continuity[-1] + d * self.gaps[-1]
         self.count = row
-        self._num_states = d
+        self._num_states, self._at_start = d, at_start
 
     def slices(self, trajectory: int) -> tuple[slice, slice, slice]:
         """The rows of one trajectory's start, defects and continuity."""
@@ -163,11 +195,20 @@ class Rows:
         return slice(start, defects), slice(defects, continuity), slice(continuity, end)
 
     def factors(
-        self, scale: Float[np.ndarray, " state"], time: float
+        self,
+        scale: Float[np.ndarray, " differential"],
+        time: float,
+        algebraic: Float[np.ndarray, " algebraic"],
     ) -> Float[np.ndarray, " equation"]:
-        """What the rows are multiplied by: defects have the unit of state per time."""
+        """What the rows are multiplied by: defects have the unit of state per time.
+
+        `algebraic` are the units of the algebraic equations.
+        """
+        defect, gap = (np.append(part, 1 / algebraic) for part in (time / scale, 1 / scale))
         parts = [np.zeros(0)]
         for at_jump, gaps in zip(self._jumps, self.gaps, strict=True):
-            unit = np.where(at_jump, 1.0, time)[:, None]
-            parts += [np.ravel(unit / scale), np.tile(1 / scale, gaps)]
+            # Behind one another, those of the start are a node's last ones.
+            start = defect[len(defect) - self._at_start :]
+            inside = np.where(at_jump[:, None], gap, defect)
+            parts += [start, np.ravel(inside), np.tile(gap, gaps)]
         return np.concatenate(parts)

@@ -9,11 +9,11 @@ from .._data import Trajectory
 from .._grid import Grid
 from .._plain import plain
 from .._precision import AnyArray, Number
-from .._scheme import GaussLegendre
+from .._scheme import AbstractScheme, GaussLegendre
 from .blocks import Blocks, Points
 from .groups import Group, Intervals, Slots, observation_slots, padded
 from .layout import Layout
-from .point_functions import Observed, PointLoss, PointResidual, VectorField, linearised
+from .point_functions import NodeField, Observed, PointLoss, PointResidual, linearised
 from .terms import Penalty, Structure
 
 
@@ -72,7 +72,7 @@ def data_losses(
     """The loss terms: for each group, of the observations on nodes and of those between them."""
     num_times = sum(int(item.observed.sum()) for item in trajectories)
     return tuple(
-        _data_loss(function, layout, group, trajectories, slots, num_times)
+        _data_loss(function, layout, group, trajectories, grids, slots, num_times)
         for group in groups
         for slots in observation_slots(group, trajectories, grids)
     )
@@ -83,6 +83,7 @@ def _data_loss(
     layout: Layout,
     group: Group,
     trajectories: tuple[Trajectory, ...],
+    grids: tuple[Grid, ...],
     slots: list[Slots],
     num_times: int,
 ) -> Penalty:
@@ -103,16 +104,31 @@ def _data_loss(
     points = Points.at(
         np.stack([item.ts[at] for item, at in own]), group.args, group.unknowns, data
     )
+    basis = padded([item.basis for item in slots], None)[:, :, :, None]
+    if function.sees_algebraic and basis.shape[-1] > 1:
+        scheme = grids[group.members[0]].scheme
+        basis = np.concatenate([basis, _without_start(scheme, basis)], axis=3)
     return _penalty(
-        function, points, layout.num_states, layout,
-        nodes=nodes.astype(np.int32),
-        basis=padded([item.basis for item in slots], None)[:, :, :, None],
-        curved=function.curved,
+        function, points, basis.shape[3] * layout.num_states, layout,
+        nodes=nodes.astype(np.int32), basis=basis, curved=function.curved,
     )  # fmt: skip
 
 
+def _without_start(
+    scheme: AbstractScheme, basis: Float[np.ndarray, "*point node"]
+) -> Float[np.ndarray, "*point node"]:
+    """Rows that interpolate through the collocated nodes, but on the first node take its value.
+
+    Algebraic variables may jump at the start of an interval, where an input does.
+    """
+    start = scheme.collocated_interpolation(np.zeros(1))[0]
+    first = basis[..., :1]
+    rows = np.concatenate([np.zeros_like(first), basis[..., 1:] + first * start], axis=-1)
+    return np.where(first == 1.0, basis, rows)
+
+
 def residual_penalties(
-    field: VectorField,
+    field: NodeField,
     layout: Layout,
     groups: tuple[Group, ...],
     grids: tuple[Grid, ...],
@@ -135,7 +151,10 @@ def residual_penalties(
         slope = value @ scheme.differentiation
         intervals = Intervals.of(layout, group, grids)
         widths = intervals.widths[..., None]
-        both = np.broadcast_arrays(value, slope / widths[..., None])
+        parts = [value, slope / widths[..., None]]
+        if layout.num_algebraic:
+            parts.append(_without_start(scheme, value))
+        rows = np.stack(np.broadcast_arrays(*parts), axis=3)
         times = intervals.times[:, :, :1] + widths * positions
         weight = factor / duration * intervals.real[..., None] * widths * quadrature
         weight = weight.reshape(len(weight), -1)
@@ -144,10 +163,10 @@ def residual_penalties(
             _penalty(
                 PointResidual(field),
                 Points.at(times, group.args, group.unknowns, data),
-                2 * layout.num_states,
+                rows.shape[3] * layout.num_states,
                 layout,
                 nodes=intervals.nodes,
-                basis=np.stack(both, axis=3),
+                basis=rows,
                 curved=True,
             )
         )

@@ -18,6 +18,7 @@ from .._callables import OfModel, as_floats
 from .._likelihoods import Gaussian, LocationScale, Own, loss_of_model
 from .._loss import Loss, squared_error
 from .._precision import AnyArray
+from .layout import Layout
 from .parameters import Weighted
 
 
@@ -39,24 +40,86 @@ class VectorField(eqx.Module):
 
 
 class AtRest(eqx.Module):
-    """Those components of the field that vanish in a steady state."""
+    """Those components of the field that vanish in a steady state.
 
-    field: VectorField
-    components: tuple[int, ...] = eqx.field(static=True)
-
-    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
-        return self.field(w, t, y, args, data)[np.array(self.components, int)]
-
-
-class Sensor(eqx.Module):
-    """What is measured of a state: $h(t, y, args; w)$."""
+    Of a `jc.DAE` they are asked for with the algebraic variables solved for: those of the node
+    belong to other `args` where the system was at rest under others.
+    """
 
     model: Weighted
-    function: OfModel
+    components: tuple[int, ...] = eqx.field(static=True)
+    num_states: int = eqx.field(static=True)
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
+        slope = VectorField(self.model)(w, t, y[: self.num_states], args, data)
+        return slope[np.array(self.components, int)]
+
+
+class NodeField(eqx.Module):
+    r"""The model at a node of the problem, whose variables are those of the state and, last, $a$.
+
+    Of a `jc.DAE` with `num_algebraic` of these: $(f, g)(t, y, a, args; w)$, one behind the other.
+    """
+
+    model: Weighted
+    num_algebraic: int = eqx.field(static=True, default=0)
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
+        if self.num_algebraic == 0:
+            return VectorField(self.model)(w, t, y, args, data)
+        model, args = self.model.apply(w, args)
+        y, a = jnp.split(y, [len(y) - self.num_algebraic])
+        return jnp.concatenate([model.rate(t, y, a, args), model.residual(t, y, a, args)])
+
+
+class AlgebraicEquations(eqx.Module):
+    """The algebraic equations of a `jc.DAE` alone, where a node is not collocated."""
+
+    model: Weighted
+    num_differential: int = eqx.field(static=True)
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
         model, args = self.model.apply(w, args)
-        return _seen(self.function, t, y, args, model)
+        y, a = jnp.split(y, [self.num_differential])
+        return model.residual(t, y, a, args)
+
+
+class Node(eqx.Module):
+    """How a point's variables are read: the first are those of the state, the last algebraic."""
+
+    num_states: int = eqx.field(static=True)
+    num_algebraic: int = eqx.field(static=True)
+
+    def split(self, x: Array) -> tuple[Array, Array]:
+        """State and algebraic variables."""
+        return x[: self.num_states], x[len(x) - self.num_algebraic :]
+
+
+def node_of(layout: Layout) -> Node | None:
+    """How the nodes of a problem are read; None where they have no algebraic variables."""
+    if layout.num_algebraic == 0:
+        return None
+    return Node(layout.num_differential, layout.num_algebraic)
+
+
+def _split(node: Node | None, x: Array) -> tuple[Array, Array | None]:
+    """State and algebraic variables of a point; without a `node` the state is all there is."""
+    return (x, None) if node is None else node.split(x)
+
+
+class Sensor(eqx.Module):
+    """What is measured of a state: $h(t, y, args; w)$.
+
+    Without a `node` it gets states alone, and the model is asked for algebraic variables.
+    """
+
+    model: Weighted
+    function: OfModel
+    node: Node | None = None
+
+    def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
+        model, args = self.model.apply(w, args)
+        return _seen(self.function, t, *_split(self.node, y), args, model)
 
 
 class PathFunction(eqx.Module):
@@ -64,19 +127,22 @@ class PathFunction(eqx.Module):
 
     model: Weighted
     function: OfModel
+    node: Node | None = None
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: Any) -> Array:
         model, args = self.model.apply(w, args)
-        value = self.function(t, y, args, model)
+        y, a = _split(self.node, y)
+        value = self.function(t, y, args, model, a)
         if isinstance(value, (tuple, list)) and value:
             value = jnp.stack(value)
         wanted = "a scalar or an array of shape (value,)"
         return jnp.atleast_1d(as_floats("function", value, wanted, y.dtype))
 
 
-def _seen(observe: OfModel, t: Array, y: Array, args: Any, model: Any) -> Array:
+def _seen(observe: OfModel, t: Array, y: Array, a: Array | None, args: Any, model: Any) -> Array:
     """What is measured of a state, as floats."""
-    return as_floats("observe", observe(t, y, args, model), "an array of shape (obs,)", y.dtype)
+    value = observe(t, y, args, model, a)
+    return as_floats("observe", value, "an array of shape (obs,)", y.dtype)
 
 
 class Observed(eqx.Module):
@@ -124,12 +190,25 @@ class PointLoss(eqx.Module):
     model: Weighted
     observe: OfModel | None
     loss: Loss
+    node: Node | None = None
     linearise: bool = eqx.field(static=True, default=False)
 
     @classmethod
-    def of(cls, weighted: Weighted, observe: OfModel | None, loss: Loss, model: Any) -> "PointLoss":
+    def of(
+        cls,
+        weighted: Weighted,
+        observe: OfModel | None,
+        loss: Loss,
+        model: Any,
+        node: Node | None = None,
+    ) -> "PointLoss":
         """From the option `loss` of a problem of `model`, whose weights `weighted` has."""
-        return cls(weighted, observe, loss_of_model(loss, model))
+        return cls(weighted, observe, loss_of_model(loss, model), node)
+
+    @property
+    def sees_algebraic(self) -> bool:
+        """Whether algebraic variables of a node are seen."""
+        return self.node is not None and self.observe is not None and self.observe.takes_algebraic
 
     @property
     def curved(self) -> bool:
@@ -164,7 +243,7 @@ class PointLoss(eqx.Module):
         if self.observe is None:
             return y[: data.ys.shape[-1]]
         model, known = self.model.apply(w, args)
-        return _seen(self.observe, t, y, known, model)
+        return _seen(self.observe, t, *_split(self.node, y), known, model)
 
     def _of_residual(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Any:
         def residual(w: Array, y: Array) -> Array:
@@ -181,7 +260,7 @@ class PointLoss(eqx.Module):
         def parameters(w: Array, y: Array) -> tuple[Array, Array]:
             model, known = self.model.apply(w, args)
             predicted = self._predicted(w, t, y, args, data)
-            return loss.parameters(predicted, measured, t, y, known, model)
+            return loss.parameters(predicted, measured, t, _split(self.node, y)[0], known, model)
 
         def total(location: Array, logarithm: Array) -> Array:
             values = loss.values(location, logarithm, jnp.asarray(data.ys), measured)
@@ -202,7 +281,7 @@ class PointLoss(eqx.Module):
     def _of_callers_own(self, w: Array, t: Array, y: Array, args: Any, data: Observed) -> Array:
         model, known = self.model.apply(w, args)
         observed = jnp.where(data.measured, data.ys, jnp.nan)
-        value = self.loss(t, y, observed, known, model)
+        value = self.loss(t, _split(self.node, y)[0], observed, known, model)
         # The same for all channels that have any.
         return jnp.max(jnp.asarray(data.weights)) * as_floats("loss", value, "a scalar", y.dtype)
 
@@ -211,17 +290,23 @@ class PointResidual(eqx.Module):
     r"""$q \sum_c ((\dot y_c - f_c(t, y, args; w)) / s_c)^2$ at one point between the nodes.
 
     Its state is $y$ and the interpolant's slope $\dot y$, one behind the other; `data` holds the
-    quadrature weight $q$ and the scale $s$ of each equation.
+    quadrature weight $q$ and the scale $s$ of each equation. Algebraic equations have no slope, and
+    what interpolates their variables comes third.
     """
 
-    field: VectorField
+    field: NodeField
     linearise: bool = eqx.field(static=True, default=False)
 
     def __call__(self, w: Array, t: Array, y: Array, args: Any, data: tuple[Array, Array]) -> Array:
         weight, scale = data
+        algebraic = self.field.num_algebraic
 
         def residual(w: Array, y: Array) -> Array:
-            state, slope = jnp.split(y, 2)
+            state, slope, *collocated = jnp.split(y, 3 if algebraic else 2)
+            if algebraic:
+                differential = np.arange(len(state)) < len(state) - algebraic
+                state = jnp.where(differential, state, collocated[0])
+                slope = jnp.where(differential, slope, 0.0)
             return (slope - self.field(w, t, state, args, None)) / scale
 
         difference = _expanded(residual, w, y) if self.linearise else residual(w, y)

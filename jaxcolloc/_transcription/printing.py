@@ -23,12 +23,13 @@ def screen(nlp: Parts) -> str:
         if equal == nlp.jacobian_pattern.shape[0]
         else f", {nlp.jacobian_pattern.shape[0] - equal} inequalities"
     )
-    d = nlp.layout.num_states
+    d, m = nlp.layout.num_differential, nlp.layout.num_algebraic
     own = nlp.layout.num_head - nlp.layout.num_weights
     lines = [
         f"NLP: {nlp.layout.num_variables} variables, {equal} equality constraints{more}",
         f"  weights       {nlp.layout.num_weights}" + (f", unknowns {own}" if own else ""),
         f"  states        {nodes * d} = {nodes} nodes x {d}",
+        *([f"  algebraic     {nodes * m} = {nodes} nodes x {m}"] if m else []),
         f"  bounded       {bounded}, fixed {fixed}",
         f"  trajectories  {len(nlp.trajectories)} with {samples} observation times",
     ]

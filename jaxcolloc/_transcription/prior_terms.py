@@ -173,7 +173,7 @@ def _of_starts(
     layout: Layout, trajectories: Sequence[Trajectory], factor: float
 ) -> tuple[PriorTerm, ...]:
     """One term for all initial states, none if none has a prior."""
-    d = layout.num_states
+    d = layout.num_differential
     none: list[np.ndarray] = [np.zeros(0)]
     at, center, rows, columns, factors = (none.copy() for _ in range(5))
     count = 0

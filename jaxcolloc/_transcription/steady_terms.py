@@ -11,7 +11,7 @@ from .constraint_terms import Terms
 from .groups import Group
 from .layout import Layout
 from .pieces import HostBlocks
-from .point_functions import AtRest, VectorField
+from .point_functions import AtRest
 from .terms import Pointwise
 
 
@@ -22,7 +22,6 @@ _ZERO = 1e-10
 
 
 def steady_terms(
-    field: VectorField,
     layout: Layout,
     groups: tuple[Group, ...],
     grids: tuple[Grid, ...],
@@ -35,7 +34,7 @@ def steady_terms(
     for group in groups:
         if group.rest is None:
             continue
-        function = AtRest(field, group.rest.equations)
+        function = AtRest(layout.model, group.rest.equations, layout.num_differential)
         count, size = len(group.members), len(function.components)
         times = np.stack([grids[k].times[:1] for k in group.members])
         points = Points.at(times, group.rest.args, group.unknowns, None)
@@ -68,18 +67,20 @@ def check_rest(
         assert isinstance(term, Pointwise)
         assert group.rest is not None
         held = group.rest.held
-        open_ones = np.setdiff1d(np.arange(layout.num_states), held)
+        open_ones = np.setdiff1d(np.arange(layout.num_differential), held)
         rng = np.random.default_rng(0)
         blocks = HostBlocks(term.blocks, term.points)  # type: ignore[arg-type]
         found = []
         for _ in range(_POINTS):
-            y = scale * np.exp(rng.normal(size=(len(group.members), 1, layout.num_states)))
+            y = scale * np.exp(rng.normal(size=(len(group.members), 1, len(scale))))
             for own, k in zip(y, group.members, strict=True):
                 known = trajectories[k].y0
                 if known is not None:
                     own[:, list(held)] = known[list(held)]
             near = head + _SPREAD * (0.1 + np.abs(head)) * rng.normal(size=head.shape)
-            found.append(_jacobians(blocks, term.points, near, y)[:, :, open_ones])
+            # The algebraic variables of a node do not count.
+            node = np.pad(y, [(0, 0), (0, 0), (0, layout.num_algebraic)])
+            found.append(_jacobians(blocks, term.points, near, node)[:, :, open_ones])
         for member, matrices in zip(group.members, np.stack(found, axis=1), strict=True):
             _check_matrices(matrices, member, group.rest.equations)
 

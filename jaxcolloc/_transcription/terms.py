@@ -103,13 +103,16 @@ class Pointwise:
 class Defects:
     r"""Equations $\frac{1}{h_e} \sum_j D_{ij} y_{ej} - f(t_{ei}, y_{ei}, args_k; w) = 0$.
 
-    `field` holds $f$ at the collocated nodes of all intervals, one interval after another.
+    `field` holds $f$ at the collocated nodes of all intervals, one interval after another. The last
+    `num_algebraic` of a node's variables have no derivative on the left; what outputs of `field`
+    are more than the others are algebraic equations.
     """
 
     field: Pointwise
     nodes: Int[AnyArray, "traj interval node"]
     widths: Float[AnyArray, "traj interval"]
     matrix: Float[AnyArray, "collocation node"]
+    num_algebraic: int = eqx.field(static=True, default=0)
 
     def with_blocks(self, of: OfBlocks) -> "Defects":
         """The same term with what `of` makes of its blocks."""
@@ -127,7 +130,7 @@ class Defects:
 
     def jacobian_structure(self, layout: Layout) -> Structure:
         """Rows and columns of the derivative matrix, the blocks $-f_y$ and the blocks $-f_w$."""
-        state = np.arange(layout.num_states)
+        state = np.arange(layout.num_differential)
         rows = np.asarray(self.field.rows).reshape(*self.widths.shape, -1)
         linear_rows = _with_offsets(rows[:, :, :, None, None], state)
         linear_columns = layout.columns(self.nodes)[:, :, None, :, None] + state
@@ -153,12 +156,16 @@ class Defects:
         return self.field.second_order(head, states, -multipliers)
 
     def _linear(self, states: States) -> Float[AnyArray, "traj interval collocation state"]:
-        """The left sides: the interpolant's derivative."""
-        slope = _contract(self.matrix, states[self.nodes])
-        return slope / self.widths[:, :, None, None]
+        """The left sides: the interpolant's derivative, zero for algebraic equations."""
+        differential = states.shape[1] - self.num_algebraic
+        slope = _contract(self.matrix, states[:, :differential][self.nodes])
+        slope = slope / self.widths[:, :, None, None]
+        more = self.field.blocks.num_outputs - differential
+        return slope if more == 0 else module(slope).pad(slope, [(0, 0)] * 3 + [(0, more)])
 
     def _constant(self, num_states: int) -> AnyArray:
         """The constant entries of the Jacobian, in the order of their structure."""
+        num_states -= self.num_algebraic
         matrix = self.matrix / self.widths[:, :, None, None]
         return module(matrix).broadcast_to(matrix[..., None], (*matrix.shape, num_states))
 
@@ -168,7 +175,8 @@ class Continuity:
     r"""Equations $y_{end} - \sum_j c_j y_j = s$ that tie one node to an interpolant elsewhere.
 
     The interpolant is that of an interval whose scheme lacks its end, or the last node of
-    another trajectory; at a jump it is a node, to which the amounts $s$ are added.
+    another trajectory; at a jump it is a node, to which the amounts $s$ are added. They are those
+    of the first `num_states` of a node's variables.
     """
 
     nodes: Int[AnyArray, "interval node"]
@@ -194,7 +202,7 @@ class Continuity:
 
     def jacobian_structure(self, layout: Layout) -> Structure:
         """Rows and columns: the interval's nodes, then its end."""
-        state = np.arange(layout.num_states)
+        state = np.arange(self.num_states)
         rows = _with_offsets(self.rows[:, None, None], state)
         inside = layout.columns(self.nodes)[:, :, None] + state
         return [
@@ -204,16 +212,17 @@ class Continuity:
 
     def values(self, head: Head, states: States) -> AnyArray:
         """The gaps."""
+        states = states[:, : self.num_states]
         extrapolated = _contract(self.extrapolation[None], states[self.nodes])
         return states[self.ends] - extrapolated[:, 0] - self.shift
 
     def first_order(self, head: Head, states: States) -> tuple[AnyArray, list[AnyArray]]:
         """The gaps and the values of the Jacobian's contributions."""
-        shape = (*self.nodes.shape, states.shape[1])
+        shape = (*self.nodes.shape, self.num_states)
         xp = module(states)
         inside = xp.broadcast_to(-self.extrapolation[:, None], shape)
         gaps = self.values(head, states)
-        return gaps, [inside, xp.ones((len(self.ends), states.shape[1]))]
+        return gaps, [inside, xp.ones((len(self.ends), self.num_states))]
 
     def hessian_structure(self, layout: Layout) -> Structure:
         """None: the equations are linear."""

@@ -18,7 +18,7 @@ _EXTREME = 1e3
 
 
 class Units(eqx.Module):
-    """The units in which the optimizer sees states and time.
+    """The units in which the optimizer sees states, algebraic variables and equations, and time.
 
     Weights and unknowns are seen as they are: their units are the scales of `weight_scale` and of
     `jc.Unknown`.
@@ -26,6 +26,8 @@ class Units(eqx.Module):
 
     state: Float[np.ndarray, " state"]
     time: float
+    algebraic: Float[np.ndarray, " algebraic"]
+    equation: Float[np.ndarray, " algebraic"]
 
     @classmethod
     def of(
@@ -37,11 +39,37 @@ class Units(eqx.Module):
         num_states: int,
     ) -> "Units":
         """The given units of states, or those chosen from the data; that of time from the grids."""
-        return cls(_state_units(given, trajectories, observed, num_states), _time_unit(grids))
+        state = _state_units(given, trajectories, observed, num_states)
+        return cls(state, _time_unit(grids), np.ones(0), np.ones(0))
+
+    def with_algebraic(
+        self,
+        given: Any,
+        values: Float[np.ndarray, "point algebraic"],
+        slopes: Float[np.ndarray, "point algebraic node_state"],
+    ) -> "Units":
+        """The same with units of algebraic variables and equations, powers of a thousand.
+
+        Those of variables are `given`, or near the size of their `values` at some points; those of
+        equations near what a unit of any variable adds to them: `slopes` are their derivatives.
+        """
+        count = values.shape[1]
+        if given is None:
+            algebraic = _thousands(_typical(np.abs(values)))
+        else:
+            algebraic = _given("algebraic_scale", "algebraic", given, count)
+        own = np.abs(slopes) * np.append(self.state, algebraic)
+        equation = _thousands(_typical(np.max(own, axis=2)))
+        return Units(self.state, self.time, algebraic, equation)
+
+    @property
+    def node(self) -> Float[np.ndarray, " node_state"]:
+        """The unit of each variable of a node."""
+        return np.append(self.state, self.algebraic)
 
     def variables(self, layout: Layout) -> Float[np.ndarray, " variable"]:
         """The unit of every variable."""
-        states = np.tile(self.state, (layout.num_nodes, 1))
+        states = np.tile(self.node, (layout.num_nodes, 1))
         return layout.join(np.ones(layout.num_head), states)
 
 
@@ -68,6 +96,13 @@ def _magnitudes(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs
     return np.where(magnitude > 0, magnitude, 1.0)
 
 
+def _typical(sizes: Float[np.ndarray, "point entry"]) -> Float[np.ndarray, " entry"]:
+    """The largest of each entry's sizes, of points where all are finite; 1 for zero and none."""
+    finite = sizes[np.all(np.isfinite(sizes), axis=1)]
+    largest = finite.max(axis=0, initial=0.0)
+    return np.where(largest > 0, largest, 1.0)
+
+
 def _thousands(value: Any) -> np.ndarray:
     return 10.0 ** (3 * np.round(np.log10(value) / 3))
 
@@ -80,17 +115,22 @@ def _state_units(
     A state that is not a channel has unit one, unless `given` says otherwise.
     """
     if given is not None:
-        wanted = f"numbers above zero, a scalar or shape (state,) = ({num_states},)"
-        scale = real_numbers("state_scale", given, wanted)
-        sound = np.all(np.isfinite(scale) & (scale > 0))
-        if not sound or scale.shape not in ((), (1,), (num_states,)):
-            raise ValueError(f"`state_scale` must be {wanted}; got {describe(given)}.")
-        return np.broadcast_to(scale, (num_states,))
+        return _given("state_scale", "state", given, num_states)
     scale = np.ones(num_states)
     if not observed:
         magnitude = _thousands(_magnitudes(trajectories))
         scale[: len(magnitude)] = magnitude
     return scale
+
+
+def _given(name: str, axis: str, given: Any, count: int) -> Float[np.ndarray, " entry"]:
+    """The units that the caller has chosen."""
+    wanted = f"numbers above zero, a scalar or shape ({axis},) = ({count},)"
+    scale = real_numbers(name, given, wanted)
+    sound = np.all(np.isfinite(scale) & (scale > 0))
+    if not sound or scale.shape not in ((), (1,), (count,)):
+        raise ValueError(f"`{name}` must be {wanted}; got {describe(given)}.")
+    return np.broadcast_to(scale, (count,))
 
 
 def _time_unit(grids: tuple[Grid, ...]) -> float:

@@ -66,7 +66,7 @@ def named_leaves(nlp: NLP) -> list[Named]:
             name = prefix + jtu.keystr(path)
             found.append(Named(name, at, leaf.value.shape, leaf.scale, none))
             first += size
-    d = layout.num_states
+    d = layout.num_differential
     for k in range(len(nlp.trajectories)):
         at = layout.num_head + k * d + np.arange(d)
         found.append(Named(f"y0[{k}]", at, (d,), None, np.zeros(d, bool)))

@@ -42,11 +42,13 @@ class NotConvex(Exception):
 def takes(optimum: Optimum) -> bool:
     """Whether the structure allows for what the optimum holds.
 
-    It does not for inner states at bounds and for constraints beside the model's equations.
+    It does not for inner states at bounds and for constraints beside the model's equations, nor for
+    equations at the start, as a `jc.DAE` has.
     """
-    inner = optimum.held & optimum.nlp.layout.inner
-    more = optimum.rows[optimum.nlp.parts.num_equations :].any()
-    return not (inner.any() or more or optimum.nlp.settings.collocate_start)
+    nlp = optimum.nlp
+    inner = optimum.held & nlp.layout.inner
+    more = optimum.rows[nlp.parts.num_equations :].any()
+    return not (inner.any() or more or nlp.settings.collocate_start or nlp.num_algebraic)
 
 
 class _System(NamedTuple):
