@@ -155,7 +155,7 @@ class Defects:
         """The values of the Hessian's contributions."""
         return self.field.second_order(head, states, -multipliers)
 
-    def _linear(self, states: States) -> Float[AnyArray, "traj interval collocation state"]:
+    def _linear(self, states: States) -> Float[AnyArray, "traj interval collocation output"]:
         """The left sides: the interpolant's derivative, zero for algebraic equations."""
         differential = states.shape[1] - self.num_algebraic
         slope = _contract(self.matrix, states[:, :differential][self.nodes])
