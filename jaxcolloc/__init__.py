@@ -63,6 +63,7 @@ from ._likelihoods import StudentT as StudentT
 from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
+from ._names import Labels as _Labels
 from ._nlp import NLP as NLP
 from ._normalized import Normalized as Normalized
 from ._normalized import normalized as normalized
@@ -197,7 +198,10 @@ _storage.register(
     *(Gaussian, StudentT),
     InteriorPoint,
 )
-_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None})(Trajectory)
+_storage.stored("Labels")(_Labels)
+_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None, "labels": _Labels()})(
+    Trajectory
+)
 _storage.stored(
     "Verification",
     fields=(*Verification.__dataclass_fields__, "verdict"),

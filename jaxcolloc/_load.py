@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _storage
 from ._check import describe
+from ._names import Labels
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array, x64
@@ -89,7 +90,10 @@ def _solution(content: dict[str, Any], like: Any) -> Solution:
         _check_units(nlp, content["z"], paths)
         return Solution(source=nlp, **content)
     grids, states = tuple(item.grid for item in paths), tuple(item.states for item in paths)
-    return Solution(source=Record(model, args, grids, states), **content)
+    data = None if problem is None else problem["data"]
+    named = isinstance(data, list) and len(data) == len(paths)
+    labels = tuple(item.labels for item in data) if named else (Labels(),) * len(paths)
+    return Solution(source=Record(model, args, grids, states, labels), **content)
 
 
 def stored_setting(path: str | os.PathLike[str], name: str, default: Any) -> Any:

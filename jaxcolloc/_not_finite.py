@@ -13,6 +13,7 @@ from ._args import as_arrays, stack
 from ._callables import of_model
 from ._constraints import Constraint, as_constraints
 from ._likelihoods import Own
+from ._names import which
 from ._nlp import NLP
 from ._precision import x64
 from ._transcription.blocks import Points, over_points
@@ -45,7 +46,7 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
                 points = Points.at(call.times[None], args, unknowns, call.data)
                 head, y = jnp.asarray(nlp.head(z)), jnp.asarray(call.states[None])
                 found = _evaluated(call.function, head, points, y, nlp.num_weights)
-                sentence = _sentence(call, k, [np.asarray(part)[0] for part in found])
+                sentence = _sentence(call, which(nlp.trajectories[k], k), [np.asarray(part)[0] for part in found])
                 if sentence:
                     return sentence
     return ""
@@ -102,7 +103,7 @@ def _finite(parts: tuple[Array, Array]) -> Array:
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(part)) for part in parts]))
 
 
-def _sentence(call: _Call, trajectory: int, found: list[np.ndarray]) -> str:
+def _sentence(call: _Call, trajectory: str, found: list[np.ndarray]) -> str:
     """What is wrong at the first point where anything is; empty if nothing."""
     values, first, second = found
     for what, wrong in (
@@ -113,7 +114,7 @@ def _sentence(call: _Call, trajectory: int, found: list[np.ndarray]) -> str:
         if wrong.any():
             at = int(np.argmax(wrong))
             return (
-                f"{what} not finite in trajectory {trajectory} at t = {call.times[at]:.6g}, where "
+                f"{what} not finite in {trajectory} at t = {call.times[at]:.6g}, where "
                 f"y = {_shown(call.states[at])} and its value is {_shown(values[at])}."
                 f"{_hint(call, at)}"
             )

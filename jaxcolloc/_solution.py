@@ -12,6 +12,8 @@ from jaxtyping import Float
 from . import _storage
 from ._check import describe, refuse_traced
 from ._grid import Grid
+from ._names import Labels
+from ._names import summary as names_summary
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array
@@ -33,6 +35,7 @@ class Record(eqx.Module):
     args: tuple[Any, ...]
     grids: tuple[Grid, ...]
     states: tuple[Float[np.ndarray, "_ state"], ...]
+    labels: tuple[Labels, ...]
 
 
 class Solution(eqx.Module):
@@ -102,6 +105,14 @@ class Solution(eqx.Module):
             )
         return self.problem
 
+    @property
+    def labels(self) -> tuple[Labels, ...]:
+        """The names of each trajectory and its channels."""
+        source = self.source
+        if isinstance(source, NLP):
+            return tuple(item.labels for item in source.trajectories)
+        return source.labels
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to one file, for `jc.load`.
 
@@ -168,12 +179,14 @@ class Solution(eqx.Module):
         stats = self.stats
         count = len(self.paths)
         noun = "trajectory" if count == 1 else "trajectories"
+        names = names_summary(self.labels)
         proof = [] if self.verification is None else [str(self.verification)]
         return "\n".join(
             [
                 f"Solution: {self.result.name}. {self.result.value}",
                 f"  problem    {len(self.z)} variables, "
                 f"{stats['num_constraints']} constraints, {count} {noun}",
+                *([f"  data       {names}"] if names else []),
                 f"  objective  {self.objective:.8g}",
                 f"  defect     {stats['max_defect']:.2g} at most",
                 f"  solver     {stats['solver']}, {stats['num_steps']} steps",

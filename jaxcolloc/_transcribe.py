@@ -37,6 +37,7 @@ def transcribe(
     priors: Prior | Sequence[Prior] = (),
     state_scale: ArrayLike | None = None,
     collocate_start: bool = False,
+    state_names: Sequence[str] | None = None,
 ) -> NLP:
     r"""Turn the training of `model` on `data` into a nonlinear program.
 
@@ -98,6 +99,8 @@ def transcribe(
       between 0.03 and 30. Time is scaled alike by its span.
     - `collocate_start`: also collocate at each trajectory's first node, as equation (8) prints
       it. This leaves no freedom for the initial state: `y' = a y` then has the solution 0 only.
+    - `state_names`: what the states are called in tables and pictures; if not given, as the
+      channels where these are the first states.
 
     `l2`, `weight_bounds`, `weight_scale` and `trainable` may differ from leaf to leaf: each takes
     a PyTree prefix of the model, which `jc.leafwise` helps to write.
@@ -120,6 +123,7 @@ def transcribe(
         priors=priors,
         state_scale=state_scale,
         collocate_start=collocate_start,
+        state_names=state_names,
     )
     nlp = transcribe_with(model, data, grid, settings)
     warn_of_early_inputs(nlp.trajectories, nlp.grids)

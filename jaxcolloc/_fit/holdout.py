@@ -10,6 +10,7 @@ from .._constraints import as_constraints
 from .._continuation import extended, first_window
 from .._data import Trajectory, measured_channels
 from .._guess import Guess, guess
+from .._names import experiment
 from .._nlp import NLP
 from .._rollout import rollout
 from .._smooth import channel_spread
@@ -56,7 +57,10 @@ class Holdout(eqx.Module):
     def text(self) -> str:
         """What is held out, in words."""
         if self.test is not None:
-            return f"trajectories {', '.join(map(str, self.members))}"
+            items = self.nlp.trajectories
+            names = [str(k) if items[k].name is None else experiment(items[k], k)
+                     for k in self.members]  # fmt: skip
+            return f"trajectories {', '.join(names)}"
         return "the end of every trajectory"
 
     def score(self, sol: Solution, solver: AbstractSolver) -> Score:

@@ -13,6 +13,7 @@ from .._constraints import as_constraints
 from .._data import Trajectory, as_trajectories
 from .._grid import Grid, as_grids
 from .._likelihoods import check_data, loss_form
+from .._names import text_names
 from .._precision import x64
 from .._priors import check_noise_known, prior_factor
 from .._ridge import ridge_factors
@@ -77,6 +78,8 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
     if settings.observe is not None:
         observe = of_model("observe", settings.observe, model)
     d = _num_states(settings.num_states, trajectories, observe)
+    if settings.state_names is not None:
+        text_names("state_names", settings.state_names, d, "state")
     with x64():
         weighted = Weighted.split("model", model, settings.trainable, settings.weight_scale)
         layout = _layout(weighted, d, trajectories, grids)
