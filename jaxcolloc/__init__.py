@@ -48,6 +48,7 @@ from ._constraints import nonnegative as nonnegative
 from ._continuation import solve_growing as solve_growing
 from ._data import Trajectory as Trajectory
 from ._fit import fit as fit
+from ._from_frame import from_frame as from_frame
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
@@ -163,6 +164,7 @@ __all__ = [
     "fine_tune",
     "fit",
     "fit_admm",
+    "from_frame",
     "guess",
     "leafwise",
     "load",

@@ -92,7 +92,7 @@ def _solution(content: dict[str, Any], like: Any) -> Solution:
     grids, states = tuple(item.grid for item in paths), tuple(item.states for item in paths)
     data = None if problem is None else problem["data"]
     named = isinstance(data, list) and len(data) == len(paths)
-    labels = tuple(item.labels for item in data) if named else (Labels(),) * len(paths)
+    labels = tuple(item.labels for item in data or ()) if named else (Labels(),) * len(paths)
     return Solution(source=Record(model, args, grids, states, labels), **content)
 
 

@@ -46,7 +46,9 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
                 points = Points.at(call.times[None], args, unknowns, call.data)
                 head, y = jnp.asarray(nlp.head(z)), jnp.asarray(call.states[None])
                 found = _evaluated(call.function, head, points, y, nlp.num_weights)
-                sentence = _sentence(call, which(nlp.trajectories[k], k), [np.asarray(part)[0] for part in found])
+                sentence = _sentence(
+                    call, which(nlp.trajectories[k], k), [np.asarray(part)[0] for part in found]
+                )
                 if sentence:
                     return sentence
     return ""

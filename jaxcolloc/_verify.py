@@ -117,7 +117,8 @@ def _causes(
     poor = poor_paths(nlp, [row.residuals for row in rows], noise)
     if poor:
         found.add(VERDICT.poor_fit)
-        notes.append(poor[0].said(nlp.trajectories) + (f" ({len(poor)} such)" if len(poor) > 1 else ""))
+        more = f" ({len(poor)} such)" if len(poor) > 1 else ""
+        notes.append(poor[0].said(nlp.trajectories) + more)
     for row, item in zip(rows, inner, strict=True):
         if not row.follows:
             found |= _departures(row, item)

@@ -49,8 +49,8 @@ def windows(
         if len(Unknowns.of(item.args).start):
             raise ValueError(
                 "`data` must have no jc.Unknown in `args`, which would be another constant in each "
-                f"window; {which(item, position)} has one. Make it a weight of the model, or put its "
-                "value there."
+                f"window; {which(item, position)} has one. Make it a weight of the model, or "
+                "put its value there."
             )
     return [part for item in trajectories for part in _cut(item, samples, overlap)]
 

@@ -118,7 +118,7 @@ def test_says_which_names_do_not_agree():
     mixed = [data()[0], data(channels=("B", "A"))[1]]
     with pytest.raises(ValueError, match=r"same `channels`, .*\('B', 'A'\) in trajectory 1"):
         jc.transcribe(Decay(jnp.ones(2)), mixed, GRID)
-    with pytest.raises(ValueError, match="`state_names` must be .* one for each of 2"):
+    with pytest.raises(ValueError, match=r"`state_names` must be .* one for each of 2"):
         jc.transcribe(Decay(jnp.ones(2)), data(), GRID, state_names=["x"])
     with pytest.raises(ValueError, match="`state_names` must be a list"):
         jc.Settings(state_names="xy")

@@ -87,8 +87,7 @@ def _hold_starts(
         value = item.y0[known]
         if np.any((value < limits[0][known]) | (value > limits[1][known])):
             raise ValueError(
-                f"`y0` must lie within `state_bounds`; got {item.y0} in "
-                f"{which(item, position)}."
+                f"`y0` must lie within `state_bounds`; got {item.y0} in {which(item, position)}."
             )
         at = layout.columns(layout.first_nodes[position]) + known
         lower[at] = upper[at] = value
