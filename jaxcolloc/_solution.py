@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from . import _storage
-from ._check import describe, refuse_traced
+from ._check import choice, describe, refuse_traced
 from ._grid import Grid
 from ._names import Labels
 from ._names import summary as names_summary
@@ -123,29 +123,38 @@ class Solution(eqx.Module):
         """
         _storage.write(path, self.content() | {"request": None})
 
+    def to_frame(self, of: str = "observations") -> Any:
+        """A long table (pandas), with the names of experiments, channels and states.
+
+            sol.to_frame().groupby("channel")["residual"].std()
+
+        **Arguments:**
+
+        - `of`: "observations" for a row of each measured value: experiment, time, channel, the
+          value observed, the one predicted on the path, the residual (observed minus predicted),
+          the one predicted on the rollout from the path's start (NaN behind a failure) and the
+          sample's weight. "states" for a row of each state at each node: experiment, time, state,
+          its value on the path and on the verified rollout (NaN before a verification).
+
+        `to_pandas` has the same in a wide form.
+        """
+        # Below this class in the order of files.
+        from ._tables import samples_table, states_table
+
+        choice("of", of, ("observations", "states"))
+        return samples_table(self) if of == "observations" else states_table(self)
+
     def to_pandas(self) -> Any:
-        """A table of all trajectories: states at the nodes and at the observation times.
+        """A wide table of all trajectories: states at the nodes and at the observation times.
 
         Rows are indexed by trajectory and time; the columns are `path_0, ...`, the states on the
         collocation path, `rollout_0, ...`, those of the rollout at the nodes (after `jc.fit`), and
-        `data_0, ...`, the observations. NaN where there is none.
+        `data_0, ...`, the observations; with names, these in the place of numbers. NaN where there
+        is none.
         """
-        import pandas as pd
+        from ._tables import wide_table
 
-        frames = []
-        for k, path in enumerate(self.paths):
-            data = self.nlp.trajectories[k] if self.problem is not None else None
-            ts = path.grid.times if data is None else np.append(path.grid.times, data.ts)
-            times = np.unique(np.clip(ts, *path.grid.boundaries[[0, -1]]))
-            parts = [_columns("path", times, path.grid.interpolate(path.states, times))]
-            if self.verification is not None:
-                rolled = self.verification.rollouts[k]
-                parts.append(_columns("rollout", path.grid.times, rolled))
-            if data is not None:
-                _, first = np.unique(data.ts, return_index=True)
-                parts.append(_columns("data", data.ts[first], data.ys[first]))
-            frames.append(pd.concat(parts, axis=1))
-        return pd.concat(frames, keys=range(len(frames)), names=["trajectory", "time"])
+        return wide_table(self)
 
     def content(self) -> dict[str, Any]:
         """All of it as a tree that a file can hold."""
@@ -199,13 +208,6 @@ class Solution(eqx.Module):
 
     def __repr__(self) -> str:
         return f"Solution({self.result!r}, objective={self.objective:.8g})"
-
-
-def _columns(name: str, times: np.ndarray, values: np.ndarray) -> Any:
-    import pandas as pd
-
-    columns = [f"{name}_{column}" for column in range(values.shape[1])]
-    return pd.DataFrame(values, index=times, columns=columns)
 
 
 class SolveError(RuntimeError):

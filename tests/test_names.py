@@ -122,3 +122,25 @@ def test_says_which_names_do_not_agree():
         jc.transcribe(Decay(jnp.ones(2)), data(), GRID, state_names=["x"])
     with pytest.raises(ValueError, match="`state_names` must be a list"):
         jc.Settings(state_names="xy")
+
+
+def test_tables_have_names():
+    sol = solved()
+    table = sol.to_frame()
+    assert set(table.experiment) == {"batch 7", "batch 8"}
+    assert set(table.channel) == {"A", "B"}
+    assert set(sol.to_frame("states").state) == {"A", "B"}
+    assert set(solved(state_names=("x", "z")).to_frame("states").state) == {"x", "z"}
+    wide = sol.to_pandas()
+    assert list(wide) == ["path_A", "path_B", "data_A", "data_B"]
+    assert list(wide.index.levels[0]) == ["batch 7", "batch 8"]
+
+
+def test_a_table_of_a_file_without_the_problem(tmp_path):
+    sol = solved(observe=lambda t, y, args: 1.0 * y)
+    sol.save(tmp_path / "a.jcs")
+    back = jc.load(tmp_path / "a.jcs", like=Decay(jnp.ones(2)))
+    np.testing.assert_array_equal(back.to_frame("states").path, sol.to_frame("states").path)
+    assert set(back.to_frame("states").experiment) == {"batch 7", "batch 8"}
+    with pytest.raises(ValueError, match="`like=nlp`"):
+        back.to_frame()

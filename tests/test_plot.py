@@ -136,6 +136,30 @@ def test_a_table_has_everything(sol):
     assert len(table.loc[1].dropna(subset=["data_0"])) == 20
 
 
+def test_a_long_table_is_a_row_for_each_value(sol):
+    table = sol.to_frame()
+    measured = [item.measured for item in sol.nlp.trajectories]
+    assert len(table) == sum(map(np.sum, measured))
+    assert not table.isna().any(axis=None)
+    second = table[(table.experiment == 1) & (table.channel == "channel 1")]
+    item = sol.nlp.trajectories[1]
+    np.testing.assert_array_equal(second.time, item.ts)
+    np.testing.assert_array_equal(second.observed, item.ys[:, 1])
+    expected = [sol.paths[1].evaluate(t)[1] for t in item.ts]
+    np.testing.assert_allclose(second.predicted, expected, atol=1e-5)
+    np.testing.assert_array_equal(second.residual, second.observed - second.predicted)
+    rolled = jc.simulate(
+        sol.model, np.append(0.0, item.ts), sol.paths[1].states[0], rtol=1e-6, atol=1e-8
+    )
+    np.testing.assert_allclose(second.rollout, np.asarray(rolled)[1:, 1], atol=1e-3)
+    states = sol.to_frame("states")
+    assert list(states) == ["experiment", "time", "state", "path", "rollout"]
+    wide = states[states.experiment == 0].pivot(index="time", columns="state", values="path")
+    np.testing.assert_array_equal(wide.to_numpy(), sol.paths[0].states)
+    with pytest.raises(ValueError, match="`of` must be one of"):
+        sol.to_frame("weights")
+
+
 def test_without_matplotlib(sol, monkeypatch):
     real = builtins.__import__
 
