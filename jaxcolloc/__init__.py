@@ -108,6 +108,10 @@ from ._transform import Linear, Log, Reciprocal, Softplus
 from ._uncertainty import Band as Band
 from ._uncertainty import Uncertainty as Uncertainty
 from ._uncertainty import uncertainty as uncertainty
+from ._validate import Compared as Compared
+from ._validate import Validation as Validation
+from ._validate import compare as compare
+from ._validate import validate as validate
 from ._verification import LATER as _LATER
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
@@ -126,6 +130,7 @@ __all__ = [
     "Band",
     "Bootstrap",
     "Chebyshev",
+    "Compared",
     "Conserving",
     "Constraint",
     "GaussLegendre",
@@ -158,8 +163,10 @@ __all__ = [
     "Trajectory",
     "Uncertainty",
     "Unknown",
+    "Validation",
     "Verification",
     "bootstrap",
+    "compare",
     "datasets",
     "fine_tune",
     "fit",
@@ -185,6 +192,7 @@ __all__ = [
     "squared_error",
     "transcribe",
     "uncertainty",
+    "validate",
     "verify",
     "windows",
     "xavier",
