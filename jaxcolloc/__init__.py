@@ -73,6 +73,7 @@ from ._optimum import Solved as Solved
 from ._optimum import optimum as optimum
 from ._path import Path as Path
 from ._plot import plot as plot
+from ._plot import plot_residuals as plot_residuals
 from ._plot import plot_trace as plot_trace
 from ._priors import Prior as Prior
 from ._profile import SHAPE as SHAPE
@@ -179,6 +180,7 @@ __all__ = [
     "nonnegative",
     "normalized",
     "plot",
+    "plot_residuals",
     "plot_trace",
     "process_pool",
     "profile",
