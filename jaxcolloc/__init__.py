@@ -80,6 +80,7 @@ from ._profile import SHAPE as SHAPE
 from ._profile import Profile as Profile
 from ._profile import profile as profile
 from ._refine import refine as refine
+from ._report import report as report
 from ._ridge import OnNets as OnNets
 from ._scheme import AbstractScheme as AbstractScheme
 from ._scheme import Chebyshev as Chebyshev
@@ -185,6 +186,7 @@ __all__ = [
     "process_pool",
     "profile",
     "refine",
+    "report",
     "resample",
     "simulate",
     "smooth",

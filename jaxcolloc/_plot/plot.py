@@ -21,7 +21,7 @@ from .panels import (
     draw_jumps,
     limit,
 )
-from .style import headline, label, legend, plain, pyplot
+from .style import headline, label, legend, plain, pyplot, short
 
 
 # The most panels of states, of channels and of inputs, and of panels in one column.
@@ -185,7 +185,7 @@ def _several(sol: Solution, report: Verification, chosen: list[int], u: Uncertai
             draw_jumps(axis, item)
             axis.tick_params(labelbottom=channel == channels - 1, labelleft=share is None)
         verdict = "" if report.follows[k] else " (the rollout leaves the path)"
-        axes[place, 0].set_title(label(experiment(item, k) + verdict, 36), fontsize="small")
+        axes[place, 0].set_title(label(short(experiment(item, k)) + verdict, 36), fontsize="small")
         axes[place, channels - 1].set_xlabel(plain(with_unit("time", item)), fontsize="small")
     _common_limits(axes, parts, columns, channels)
     causes = ", ".join(cause.name for cause in report.causes)

@@ -9,7 +9,7 @@ from .._comparison import seen_on_paths
 from .._names import channel_names, experiment, with_unit
 from .._solution import Solution, check_solution
 from .plot import positions
-from .style import GRID, headline, label, plain, pyplot
+from .style import GRID, headline, label, plain, pyplot, short
 
 
 # The most channels, and the most trajectories that have a colour of their own.
@@ -71,7 +71,7 @@ def plot_residuals(
     if 1 < len(chosen) <= _COLOURS:
         handles, called = axes[0, 0].get_legend_handles_labels()
         figure.legend(
-            handles, [label(name, 30) for name in called], loc="outside right upper",
+            handles, [label(short(name), 30) for name in called], loc="outside right upper",
             frameon=False, fontsize="small",
         )  # fmt: skip
     return figure

@@ -39,6 +39,11 @@ def label(text: str, width: int = _LABEL) -> str:
     return "\n".join(textwrap.wrap(plain(text), width))
 
 
+def short(text: str, width: int = 60) -> str:
+    """The text, or its beginning where it is long."""
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."
+
+
 def plain(text: str) -> str:
     """Text in which a dollar sign starts no formula."""
     return text.replace("$", r"\$")
