@@ -60,7 +60,7 @@ class Settings:
         as_priors(self.priors)
         flag("collocate_start", self.collocate_start)
         if self.state_names is not None:
-            names = text_names("state_names", self.state_names, self.num_states, "state")
+            names = text_names("state_names", self.state_names, None, "state")
             object.__setattr__(self, "state_names", names)
 
     @classmethod

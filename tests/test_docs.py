@@ -97,7 +97,7 @@ def test_the_readmes_example_runs():
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_a_folder")
 def test_the_guides_examples_run():
-    one_call, steps, experiments, noise, said = code(DOCS / "guide.md")
+    one_call, steps, experiments, noise, said, tables, judged = code(DOCS / "guide.md")
     names = {}
     exec(one_call, names)
     assert names["sol"].verification.verdict.ok
@@ -126,6 +126,15 @@ def test_the_guides_examples_run():
     np.testing.assert_allclose(names["reaction"].stderr, expected, rtol=1e-6)
     np.testing.assert_allclose(names["by_sample"], names["same"], rtol=1e-3, atol=1e-7)
     assert Path("bands.png").stat().st_size > 10_000
+    exec(tables, names)
+    assert set(names["sol"].to_frame().experiment) == {"Monday", "Tuesday"}
+    np.testing.assert_allclose(names["sol"].model.rates, [1.0, 0.3], rtol=0.05)
+    assert "Tuesday" in Path("fit.html").read_text()
+    for picture in ("monday", "all", "residuals"):
+        assert Path(f"{picture}.png").stat().st_size > 10_000
+    exec(judged, names)
+    assert names["found"].overall.average("fit") > 80
+    assert names["found"].forecasts[0].num_windows > 1
 
 
 @pytest.mark.parametrize("path", ["README.md", "bench/README.md", "examples/README.md"])

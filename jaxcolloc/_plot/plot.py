@@ -166,7 +166,7 @@ def _several(sol: Solution, report: Verification, chosen: list[int], u: Uncertai
     """Several trajectories side by side, the channels of each one below another."""
     parts = [Curves.of_channels(sol, report, k, u) for k in chosen]
     channels = min(len(parts[0].names), _MOST)
-    columns = min(len(chosen), _COLUMNS)
+    columns = _num_columns(len(chosen))
     blocks = -(-len(chosen) // columns)
     figure = pyplot().figure(
         figsize=(3.1 * columns + 1.0, 1.9 * blocks * channels + 0.25 * blocks + 1.0),
@@ -195,6 +195,13 @@ def _several(sol: Solution, report: Verification, chosen: list[int], u: Uncertai
     headline(figure, lines)
     legend(figure, list(axes.values()))
     return figure
+
+
+def _num_columns(count: int) -> int:
+    """How many trajectories stand side by side: as many as leave few places empty."""
+    if count <= _COLUMNS:
+        return count
+    return min((_COLUMNS, _COLUMNS - 1), key=lambda columns: -count % columns)
 
 
 def _common_limits(

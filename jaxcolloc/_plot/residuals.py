@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from .._check import flag
 from .._comparison import seen_on_paths
 from .._names import channel_names, experiment, with_unit
 from .._solution import Solution, check_solution
@@ -34,6 +35,7 @@ def plot_residuals(
     Returns the matplotlib `Figure`. **Errors:** as `jc.plot`.
     """
     check_solution("sol", sol)
+    flag("parity", parity)
     chosen = positions(sol, trajectory)
     chosen = [chosen] if isinstance(chosen, int) else chosen
     plt = pyplot()

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _atomic_file
 from .._check import describe
-from .._names import channel_names, experiment, state_names, which
+from .._names import channel_names, experiment, state_names
 from .._plot import plot, plot_residuals, plot_trace
 from .._plot.plot import check_uncertainty
 from .._solution import Solution, check_solution
@@ -189,7 +189,7 @@ def _pictures(sol: Solution, u: Uncertainty | None) -> str:
     for k, item in enumerate(sol.nlp.trajectories):
         alt = f"{experiment(item, k)}: data, path, rollout and errors"
         shown = page.picture(plot(sol, k, uncertainty=u), alt)
-        parts.append(shown if count == 1 else page.folded(which(item, k), shown, False))
+        parts.append(shown if count == 1 else page.folded(experiment(item, k), shown, False))
     return "".join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from .._check import describe, integer, positive
+from .._check import integer, positive
 from .._comparison import observed
 from .._data import Trajectory, as_trajectories, changed
 from .._default_solver import default_solver
@@ -121,9 +121,7 @@ def _checked(nlp: NLP, data: Any) -> list[Trajectory]:
 
 
 def _horizons(value: Any) -> list[float]:
-    listed = isinstance(value, (list, tuple, np.ndarray))
-    if listed and np.ndim(value) > 1:
-        raise ValueError(f"`horizons` must be times above zero; got {describe(value)}.")
+    listed = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1)
     return [positive("horizons", item) for item in (value if listed else [value])]
 
 

@@ -149,8 +149,9 @@ class Validation(eqx.Module):
             fits = [self.by_series.at(k).average("fit") for k in range(len(called))]
             worst = int(np.argmin(np.where(np.isnan(fits), -np.inf, fits)))
             rows += _cells(f"worst: {called[worst]}", names, list(self.by_series.at(worst)))
+        unit = first.units.get("time", "")
         for item in self.forecasts:
-            rows += _cells(f"over {item.horizon:g}", names, list(item.scores))
+            rows += _cells(f"over {item.horizon:g} {unit}".rstrip(), names, list(item.scores))
         return rows
 
     def __repr__(self) -> str:
