@@ -86,8 +86,8 @@ def test_a_page_needs_nothing_else_and_has_all_names(sol, tmp_path):
     assert all(link.startswith(("data:image/png;base64,", "#s")) for link in page.links)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     pictures = [link for link in page.links if link.startswith("data:")]
-    # All together, each alone, residuals, iterations.
-    assert len(pictures) == 1 + 2 + 2
+    # All together, each alone, the unseen one, residuals, iterations.
+    assert len(pictures) == 1 + 2 + 1 + 2
     words = " ".join(page.text)
     for name in ("first", "<script>alert(1)</script>", "A < B & C", "level", "Kinetics & <more>"):
         assert name in words

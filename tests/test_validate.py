@@ -132,6 +132,32 @@ def test_tables_have_names(sol):
     assert len(str(many).splitlines()) < 10
 
 
+def test_a_picture_has_data_and_simulation(sol):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
+    found = jc.validate(sol, unseen(0.1) * 2, samples=6)
+    figure = found.plot()
+    assert len(figure.axes) == 4
+    for axis, channel in zip(figure.axes, (0, 1, 0, 1), strict=True):
+        shown = {line.get_label(): line.get_xydata() for line in axis.get_lines()}
+        item = found.trajectories[0]
+        assert len(shown["data that are not scored"]) == 6
+        np.testing.assert_array_equal(shown["data"][:, 1], item.ys[6:, channel])
+        curve = np.interp(item.ts, *shown["simulation"].T)
+        np.testing.assert_allclose(curve, found.predicted[0][:, channel], atol=1e-12)
+    assert "Validation: fit" in figure.get_suptitle()
+    plt.close("all")
+
+
+def test_after_a_fit_nothing_is_compiled(compilations):
+    data = jc.Trajectory(TS, spiral(TS))
+    fitted = jc.fit(Linear(0.9 * jnp.asarray(SPIRAL)), data, l2=0.0, starts=1)
+    before = compilations.count
+    jc.validate(fitted, unseen(0.1), horizons=[1.0])
+    fitted.to_frame()
+    assert compilations.count == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

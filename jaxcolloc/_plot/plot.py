@@ -19,15 +19,13 @@ from .panels import (
     draw_grid,
     draw_inputs,
     draw_jumps,
-    limit,
 )
-from .style import headline, label, legend, plain, pyplot, short
+from .side_by_side import Panels
+from .style import headline, legend, plain, pyplot
 
 
 # The most panels of states, of channels and of inputs, and of panels in one column.
 _MOST, _MOST_INPUTS, _MOST_ROWS = 8, 4, 6
-# The most columns of trajectories.
-_COLUMNS = 4
 
 
 def plot(
@@ -166,52 +164,19 @@ def _several(sol: Solution, report: Verification, chosen: list[int], u: Uncertai
     """Several trajectories side by side, the channels of each one below another."""
     parts = [Curves.of_channels(sol, report, k, u) for k in chosen]
     channels = min(len(parts[0].names), _MOST)
-    columns = _num_columns(len(chosen))
-    blocks = -(-len(chosen) // columns)
-    figure = pyplot().figure(
-        figsize=(3.1 * columns + 1.0, 1.9 * blocks * channels + 0.25 * blocks + 1.0),
-        layout="constrained",
-    )
-    grid = figure.add_gridspec(blocks * channels, columns)
-    axes: dict[tuple[int, int], Any] = {}
+    panels = Panels(len(chosen), channels)
     for place, (k, part) in enumerate(zip(chosen, parts, strict=True)):
         item = sol.nlp.trajectories[k]
         for channel in range(channels):
-            where = grid[place // columns * channels + channel, place % columns]
-            share = axes.get((place // columns * columns, channel))
-            axis = figure.add_subplot(where, sharex=axes.get((place, 0)), sharey=share)
-            axes[place, channel] = axis
-            part.draw(axis, channel, name=place % columns == 0)
+            axis = panels.add(place, channel)
+            part.draw(axis, channel, name=panels.is_first(place))
             draw_jumps(axis, item)
-            axis.tick_params(labelbottom=channel == channels - 1, labelleft=share is None)
+            ys = [] if part.ys is None else [part.ys[:, channel]]
+            panels.make_room(place, channel, [part.path[:, channel], *ys])
         verdict = "" if report.follows[k] else " (the rollout leaves the path)"
-        axes[place, 0].set_title(label(short(experiment(item, k)) + verdict, 36), fontsize="small")
-        axes[place, channels - 1].set_xlabel(plain(with_unit("time", item)), fontsize="small")
-    _common_limits(axes, parts, columns, channels)
+        panels.name(place, experiment(item, k), verdict, with_unit("time", item))
     causes = ", ".join(cause.name for cause in report.causes)
     lines = [f"{causes}: {len(chosen)} of {len(sol.paths)} trajectories"]
     if len(parts[0].names) > _MOST:
         lines.append(f"Shown are the first {_MOST} of {len(parts[0].names)} channels.")
-    headline(figure, lines)
-    legend(figure, list(axes.values()))
-    return figure
-
-
-def _num_columns(count: int) -> int:
-    """How many trajectories stand side by side: as many as leave few places empty."""
-    if count <= _COLUMNS:
-        return count
-    return min((_COLUMNS, _COLUMNS - 1), key=lambda columns: -count % columns)
-
-
-def _common_limits(
-    axes: dict[tuple[int, int], Any], parts: list[Curves], columns: int, channels: int
-) -> None:
-    """The same range for a channel in all trajectories of a row of blocks."""
-    for block in range(0, len(parts), columns):
-        for channel in range(channels):
-            values = []
-            for part in parts[block : block + columns]:
-                values.append(part.path[:, channel])
-                values += [] if part.ys is None else [part.ys[:, channel]]
-            limit(axes[block, channel], values)
+    return panels.finished(lines)

@@ -77,7 +77,7 @@ def report(
         ("Verdict", _verdict(sol.verification)),
         ("Experiments", _experiments(sol, sol.verification)),
         ("Estimates", _estimates(u, reason)),
-        *([] if validation is None else [("Validation", page.verbatim(validation))]),
+        *([] if validation is None else [("Validation", _validation(validation))]),
         ("Trajectories", _pictures(sol, u)),
         ("Residuals", page.picture(plot_residuals(sol), "Residuals and parity plots")),
         ("Iterations", page.picture(plot_trace(sol), "Objective, infeasibilities and steps")),
@@ -172,6 +172,10 @@ def _called(sol: Solution, name: str) -> tuple[str, str]:
         return f"start of {state_names(nlp)[int(rest.strip('[]'))]}", experiment(item, k)
     key = re.fullmatch(r"\['(.*)'\]", rest)
     return key[1] if key else f"args{rest}", experiment(item, k)
+
+
+def _validation(found: Validation) -> str:
+    return page.verbatim(found) + page.picture(found.plot(), "Unseen series and simulations")
 
 
 def _pictures(sol: Solution, u: Uncertainty | None) -> str:

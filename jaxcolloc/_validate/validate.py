@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -25,6 +25,8 @@ from .validation import Forecast, Validation
 
 # A rollout this many times as large as the data and its start has left for infinity.
 _FAR = 1e8
+# Times, besides those of the samples, at which a simulation is kept for pictures.
+_DENSE = 300
 
 
 def validate(
@@ -84,7 +86,11 @@ def validate(
     parts = items if samples is None else [_first(item, samples) for item in items]
     grids = None if grid is None else as_grids(grid, tuple(parts))
     start = estimated(sol, parts, grids, solver)
-    seen, ends = _simulated(sol, items, start)
+    series = [
+        _simulated(sol, item, *where)
+        for item, *where in zip(items, start.states, start.args, start.begins, strict=True)
+    ]
+    seen = [part.seen for part in series]
     there = [_scored(item, samples) for item in items]
     _check_left(there, samples)
     rows = [
@@ -96,13 +102,15 @@ def validate(
         trajectories=tuple(items),
         samples=samples,
         predicted=tuple(seen),
+        times=tuple(part.times for part in series),
+        simulated=tuple(part.curve for part in series),
         scored=tuple(there),
         starts=tuple(start.states),
         args=tuple(start.args),
         by_series=Scores.stacked(rows),
         overall=pooled(items, seen, there),
         forecasts=tuple(forecasts),
-        notes=(*start.notes, *_failures(items, ends), *notes),
+        notes=(*start.notes, *_failures(items, [part.end for part in series]), *notes),
         estimate=start.sol,
     )
 
@@ -159,21 +167,30 @@ def _check_left(there: list[np.ndarray], samples: int | None) -> None:
         )
 
 
+class _Simulated(NamedTuple):
+    """What the model predicts of a series from its start, NaN behind a failure.
+
+    `curve` at the many `times`, `seen` at those of the samples; how the rollout ended.
+    """
+
+    times: Float[np.ndarray, " point"]
+    curve: Float[np.ndarray, "point obs"]
+    seen: Float[np.ndarray, "time obs"]
+    end: END
+
+
 def _simulated(
-    sol: Solution, items: list[Trajectory], start: Estimate
-) -> tuple[list[Float[np.ndarray, "time obs"]], list[END]]:
-    """What the model predicts of each series from its start, NaN behind a failure; how it ended."""
-    seen, ends = [], []
-    for item, state, args, begin in zip(items, start.states, start.args, start.begins, strict=True):
-        times = np.unique(np.append(begin, item.ts))
-        far = _FAR * (np.abs(state) + sol.nlp.parts.scale.state)
-        found = rollout(sol.model, times, state, args, None, None, far)
-        states = found.states[np.searchsorted(times, item.ts)]
-        values = observed(sol.nlp, sol.model, args, item.ts, states)
-        failed = ~np.isfinite(states).all(axis=1)
-        seen.append(np.where(failed[:, None] | ~np.isfinite(values), np.nan, values))
-        ends.append(found.end)
-    return seen, ends
+    sol: Solution, item: Trajectory, state: np.ndarray, args: Any, begin: float
+) -> _Simulated:
+    """One series, simulated from this state at the time `begin`."""
+    times = np.linspace(begin, float(item.ts[-1]), _DENSE)
+    times = np.unique(np.concatenate([[begin], times, item.ts]))
+    far = _FAR * (np.abs(state) + sol.nlp.parts.scale.state)
+    found = rollout(sol.model, times, state, args, None, None, far)
+    values = observed(sol.nlp, sol.model, args, times, found.states)
+    failed = ~np.isfinite(found.states).all(axis=1)
+    curve = np.where(failed[:, None] | ~np.isfinite(values), np.nan, values)
+    return _Simulated(times, curve, curve[np.searchsorted(times, item.ts)], found.end)
 
 
 def _failures(items: list[Trajectory], ends: list[END]) -> list[str]:

@@ -29,6 +29,7 @@ class Validation(eqx.Module):
 
     - `trajectories`: the series; `predicted`: what the rollouts predict, one array of shape
       `(time, obs)` for each, NaN where a rollout has failed; `scored`: which samples count.
+    - `times`, `simulated`: the same at many times, of shapes `(point,)` and `(point, obs)`.
     - `by_series`, `overall`: figures with the attributes `fit` (percent), `rmse`, `r2` and
       `number`, of shape `(traj, obs)`, and of all samples together, of shape `(obs,)`.
     - `fit`, `rmse`, `r2`: those of `by_series`.
@@ -38,12 +39,14 @@ class Validation(eqx.Module):
       them, None where all was known.
     - `notes`: what failed, as sentences.
 
-    `print(v)` shows them; `to_frame()` has them as tables.
+    `print(v)` shows them; `to_frame()` has them as tables, `plot()` as a picture.
     """
 
     trajectories: tuple[Trajectory, ...]
     samples: int | None
     predicted: tuple[Float[np.ndarray, "_ obs"], ...]
+    times: tuple[Float[np.ndarray, " _"], ...]
+    simulated: tuple[Float[np.ndarray, "_ obs"], ...]
     scored: tuple[Bool[np.ndarray, "_ obs"], ...]
     starts: tuple[Float[np.ndarray, " state"], ...]
     args: tuple[Any, ...]
@@ -82,6 +85,19 @@ class Validation(eqx.Module):
 
         choice("of", of, ("scores", "observations"))
         return pd.DataFrame(self._scores() if of == "scores" else self._observations())
+
+    def plot(self) -> Any:
+        """Draw every series and channel: samples, hollow where they do not count, and simulation.
+
+        Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib.
+        """
+        from .._plot.simulated import plot_simulated
+
+        names = [
+            f"{experiment(item, k)}: fit {self.by_series.at(k).average('fit'):.3g}%"
+            for k, item in enumerate(self.trajectories)
+        ]
+        return plot_simulated(self, names, str(self).splitlines()[0])
 
     def _scores(self) -> list[dict[str, Any]]:
         names = channel_names(self.trajectories)
