@@ -50,6 +50,7 @@ from ._dae import DAE as DAE
 from ._data import Trajectory as Trajectory
 from ._equilibrium import steady_state as steady_state
 from ._fit import fit as fit
+from ._from_frame import from_frame as from_frame
 from ._grid import Grid as Grid
 from ._guess import Guess as Guess
 from ._guess import guess as guess
@@ -67,6 +68,7 @@ from ._likelihoods import StudentT as StudentT
 from ._load import load as load
 from ._loss import PseudoHuber as PseudoHuber
 from ._loss import squared_error as squared_error
+from ._names import Labels as _Labels
 from ._nlp import NLP as NLP
 from ._normalized import Normalized as Normalized
 from ._normalized import normalized as normalized
@@ -75,12 +77,14 @@ from ._optimum import Solved as Solved
 from ._optimum import optimum as optimum
 from ._path import Path as Path
 from ._plot import plot as plot
+from ._plot import plot_residuals as plot_residuals
 from ._plot import plot_trace as plot_trace
 from ._priors import Prior as Prior
 from ._profile import SHAPE as SHAPE
 from ._profile import Profile as Profile
 from ._profile import profile as profile
 from ._refine import refine as refine
+from ._report import report as report
 from ._ridge import OnNets as OnNets
 from ._scheme import AbstractScheme as AbstractScheme
 from ._scheme import Chebyshev as Chebyshev
@@ -111,6 +115,10 @@ from ._transcribe import transcribe as transcribe
 from ._uncertainty import Band as Band
 from ._uncertainty import Uncertainty as Uncertainty
 from ._uncertainty import uncertainty as uncertainty
+from ._validate import Compared as Compared
+from ._validate import Validation as Validation
+from ._validate import compare as compare
+from ._validate import validate as validate
 from ._verification import LATER as _LATER
 from ._verification import VERDICT as VERDICT
 from ._verification import Verification as Verification
@@ -130,6 +138,7 @@ __all__ = [
     "Band",
     "Bootstrap",
     "Chebyshev",
+    "Compared",
     "Conserving",
     "Constraint",
     "GaussLegendre",
@@ -166,13 +175,16 @@ __all__ = [
     "Trajectory",
     "Uncertainty",
     "Unknown",
+    "Validation",
     "Verification",
     "bootstrap",
+    "compare",
     "datasets",
     "doses",
     "fine_tune",
     "fit",
     "fit_admm",
+    "from_frame",
     "guess",
     "leafwise",
     "load",
@@ -181,10 +193,12 @@ __all__ = [
     "normalized",
     "optimum",
     "plot",
+    "plot_residuals",
     "plot_trace",
     "process_pool",
     "profile",
     "refine",
+    "report",
     "resample",
     "sensitivity",
     "simulate",
@@ -197,6 +211,7 @@ __all__ = [
     "to_casadi",
     "transcribe",
     "uncertainty",
+    "validate",
     "verify",
     "windows",
     "xavier",
@@ -212,11 +227,13 @@ _storage.register(
     *(Gaussian, StudentT),
     InteriorPoint,
 )
+_storage.stored("Labels")(_Labels)
 _storage.stored("SharedUnknown")(SharedUnknown)
 _storage.stored("Path", defaults={"algebraic_states": None})(Path)
-_storage.stored("Trajectory", defaults={"t0": None, "y0_prior": None, "steady": None, "jumps": ()})(
-    Trajectory
-)
+_storage.stored(
+    "Trajectory",
+    defaults={"t0": None, "y0_prior": None, "steady": None, "jumps": (), "labels": _Labels()},
+)(Trajectory)
 _storage.stored(
     "Verification",
     fields=(*Verification.__dataclass_fields__, "verdict"),

@@ -79,7 +79,7 @@ def input_edges(args: object) -> Times:
     """Where a grid needs a boundary: where held inputs jump and others turn, if markedly."""
     found = [np.zeros(0)]
     for path in sampled(args):
-        ts, us = _samples(path)
+        ts, us = path_samples(path)
         spread = us.std(axis=0)
         spread = np.where(spread > 0, spread, np.inf)
         change = np.diff(us, axis=0)
@@ -93,7 +93,7 @@ def input_edges(args: object) -> Times:
     return np.unique(np.concatenate(found))
 
 
-def _samples(path: Any) -> tuple[Times, np.ndarray]:
+def path_samples(path: Any) -> tuple[Times, np.ndarray]:
     """Times and values of a sampled input, shape `(sample, input)`."""
     ts = np.asarray(path.ts, np.float64)
     if isinstance(path, Input):
@@ -109,7 +109,7 @@ def _inputs(args: object) -> list[Curve]:
     """Each sampled input as a function of times, held or linear, with its tolerance."""
     curves: list[Curve] = []
     for path in sampled(args):
-        ts, us = _samples(path)
+        ts, us = path_samples(path)
         held = isinstance(path, Input) and path.kind == "hold"
         for column in us.T:
             if np.ptp(column) > 0:

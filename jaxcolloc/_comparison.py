@@ -20,7 +20,7 @@ from ._loss import squared_error
 from ._nlp import NLP
 from ._points import in_chunks, known
 from ._precision import AnyArray
-from ._rollout import END, rollout
+from ._rollout import END, Rollout, rollout
 from ._solution import Solution
 from ._verification import rms
 
@@ -125,10 +125,7 @@ def _compared(
     grid, args = path.grid, sol.args[k]
     inside = np.clip(data.ts, *grid.boundaries[[0, -1]])
     times = np.unique(np.concatenate([grid.times, inside]))
-    far = _INFINITE * (np.abs(path.states).max(axis=0) + spread)
-    found = rollout(
-        sol.model, times, path.states[0], args, spread, grid.boundaries, far, sol.changes(k)
-    )
+    found = rolled_out(sol, k, times, spread)
     rolled = grid.with_jumps(found.states[np.searchsorted(times, grid.times)], found.after)
     at_data = found.states[np.searchsorted(times, inside)]
     seen_rolled = observed(sol.nlp, sol.model, args, data.ts, at_data)
@@ -146,6 +143,18 @@ def _compared(
         allowed=allowed,
         distances=np.array([rms(column) for column in ((rolled - path.states) / spread).T]),
         spread=spread,
+    )
+
+
+def rolled_out(
+    sol: Solution, k: int, times: Float[np.ndarray, " time"], spread: Float[np.ndarray, " state"]
+) -> Rollout:
+    """The rollout of one trajectory from its path's start, of states with this `spread`."""
+    path = sol.paths[k]
+    far = _INFINITE * (np.abs(path.states).max(axis=0) + spread)
+    edges = path.grid.boundaries
+    return rollout(
+        sol.model, times, path.states[0], sol.args[k], spread, edges, far, sol.changes(k)
     )
 
 

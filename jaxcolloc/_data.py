@@ -1,6 +1,6 @@
 """Trajectory: what was measured in one experiment."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from ._check import describe, float_array, real_numbers, refuse_traced
 from ._jumps import Jump, as_jumps, snapped
+from ._names import Labels, which
 from ._steady import SteadyState
 
 
@@ -42,6 +43,9 @@ class Trajectory(eqx.Module):
     - `jumps`: `jc.Jump` objects, or `jc.doses(...)`: times at which the state is changed. A sample
       at the time of a jump sees the state before it, and so does a `y0` at a jump where the
       trajectory begins. A jump behind the end of the grid acts on predictions beyond it only.
+    - `name`: what the experiment is called in prints, errors, tables and pictures.
+    - `channels`: the names of the channels, one for each column of `ys`.
+    - `units`: texts by name, of "time", of channels, states and inputs: `{"time": "h"}`.
 
     **Errors:** `ValueError` for wrong shapes, unsorted or non-finite times, infinite
     observations, negative weights, a `t0` after the first sample or jump; for dates, texts and
@@ -58,6 +62,7 @@ class Trajectory(eqx.Module):
     y0_prior: tuple[Float[np.ndarray, " state"], Float[np.ndarray, "..."]] | None
     steady: SteadyState | None
     jumps: tuple[Jump, ...]
+    labels: Labels = eqx.field(static=True)
 
     def __init__(
         self,
@@ -70,6 +75,9 @@ class Trajectory(eqx.Module):
         t0: Any = None,
         y0_prior: Any = None,
         jumps: Jump | Sequence[Jump] = (),
+        name: str | None = None,
+        channels: Sequence[str] | None = None,
+        units: Mapping[str, str] | None = None,
     ):
         self.ts = _times(ts)
         self.ys = _observations(ys, len(self.ts))
@@ -83,6 +91,22 @@ class Trajectory(eqx.Module):
         self.ts = snapped(self.ts, ts, self.jumps)
         self.t0 = None if t0 is None else _begin(t0, self.ts[0], self.jumps)
         self.y0_prior = None if y0_prior is None else _start_prior(y0_prior, self.y0)
+        self.labels = Labels.of(name, channels, units, self.ys.shape[1])
+
+    @property
+    def name(self) -> str | None:
+        """What the experiment is called; None if it has no name."""
+        return self.labels.name
+
+    @property
+    def channels(self) -> tuple[str, ...] | None:
+        """The names of the channels; None if they have none."""
+        return self.labels.channels
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Units by name."""
+        return dict(self.labels.units)
 
     @property
     def start(self) -> Any:
@@ -118,7 +142,7 @@ class Trajectory(eqx.Module):
 
 
 def changed(item: Trajectory, **changes: Any) -> Trajectory:
-    """The same trajectory with other `ts`, `ys`, `args`, `weights`, `y0`, `t0`, ..."""
+    """The same trajectory with some of the arguments it was made of changed."""
     kept = {
         "ts": item.ts,
         "ys": item.ys,
@@ -128,6 +152,9 @@ def changed(item: Trajectory, **changes: Any) -> Trajectory:
         "t0": item.t0,
         "y0_prior": item.y0_prior,
         "jumps": item.jumps,
+        "name": item.name,
+        "channels": item.channels,
+        "units": item.units,
     }
     return Trajectory(**(kept | changes))
 
@@ -279,6 +306,7 @@ def as_trajectories(data: Any) -> tuple[Trajectory, ...]:
             "`data` must observe the same channels in every trajectory (NaN for a channel that "
             f"was not measured); got {channels} channels."
         )
+    _check_names(trajectories)
     measured = measured_channels(trajectories)
     if not measured.all():
         empty = np.flatnonzero(~measured).tolist()
@@ -287,3 +315,16 @@ def as_trajectories(data: Any) -> tuple[Trajectory, ...]:
             "Leave them out of `ys` and pass `num_states` and `observe` instead."
         )
     return tuple(trajectories)
+
+
+def _check_names(trajectories: Sequence[Trajectory]) -> None:
+    """Refuse channels that are called otherwise in one trajectory than in another."""
+    named = [(k, item) for k, item in enumerate(trajectories) if item.channels is not None]
+    for k, item in named[1:]:
+        first, wanted = named[0]
+        if item.channels != wanted.channels:
+            raise ValueError(
+                "`data` must have the same `channels`, in the same order, in every trajectory; got "
+                f"{item.channels} in {which(item, k)} and {wanted.channels} in "
+                f"{which(wanted, first)}."
+            )

@@ -13,6 +13,7 @@ from ._args import Unknowns, restore
 from ._data import Trajectory
 from ._grid import Grid
 from ._inputs import sampled
+from ._names import which
 from ._precision import x64
 
 
@@ -31,7 +32,7 @@ def warn_of_early_inputs(trajectories: Sequence[Trajectory], grids: Sequence[Gri
         first, last = grid.boundaries[[0, -1]]
         if _changes_before(item.args, float(first), 1e-9 * float(last - first)):
             warnings.warn(
-                f"The `y0` of trajectory {position} is taken to hold at the first time of its "
+                f"The `y0` of {which(item, position)} is taken to hold at the first time of its "
                 f"grid, {first:g}; what its input did before is not seen. Pass `t0=` to "
                 "`jc.Trajectory` to begin earlier, or `t0=ts[0]` to say that this is meant.",
                 stacklevel=3,

@@ -3,7 +3,8 @@
 They are the same in every process that runs the same code, so that a file can tell whether it was
 written for the same problem. Arrays and numbers count by their values, functions by their code and
 what they have closed over, other objects by their class and their attributes. What a function
-finds in global variables does not count, nor what stands in the methods of a class.
+finds in global variables does not count, nor what stands in the methods of a class, nor how data
+are called.
 """
 
 import enum
@@ -16,6 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ._names import Labels
 
 
 def fingerprint(tree: Any) -> str:
@@ -33,6 +36,8 @@ def _add(digest: Any, item: Any, above: tuple[int, ...]) -> None:
     above = (*above, id(item))
     if isinstance(item, np.generic):
         item = item.item()
+    if isinstance(item, Labels):
+        item = None
     if isinstance(item, int) and not isinstance(item, (bool, enum.Enum)) and abs(item) < 2**53:
         item = float(item)
     if item is None or isinstance(item, (bool, int, float, complex, str, bytes)):

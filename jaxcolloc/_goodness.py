@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ._data import Trajectory
+from ._names import given_channels, which
 from ._noise import noise_levels, not_wild, relative_weights, structured
 from ._verification import rms
 
@@ -82,11 +83,11 @@ class Poor(NamedTuple):
     structured: bool = False
     wild: int = 0
 
-    @property
-    def text(self) -> str:
-        """What was found, as a sentence."""
-        where = f"channel {self.channel}"
-        where += "" if self.trajectory is None else f" of trajectory {self.trajectory}"
+    def said(self, trajectories: Sequence[Trajectory]) -> str:
+        """What was found, as a sentence, by the names of the data."""
+        where = f"channel {(given_channels(trajectories) or range(1 + self.channel))[self.channel]}"
+        if self.trajectory is not None:
+            where += f" of {which(trajectories[self.trajectory], self.trajectory)}"
         kind = "autocorrelated residuals" if self.structured else "residuals"
         against = "" if np.isnan(self.noise) else f", the noise is about {self.noise:.2g}"
         share = f"{100 * self.explained:.3g}%" if self.explained > 0 else "none"

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from ._check import describe, finite, float_array, integer
 from ._data import Trajectory
+from ._names import which
 from ._scheme import AbstractScheme
 
 
@@ -272,13 +273,13 @@ def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
     for position, (item, where) in enumerate(zip(trajectories, grids, strict=True)):
         if not where.covers(item.ts):
             raise ValueError(
-                f"`grid` must cover the observation times; trajectory {position} spans "
+                f"`grid` must cover the observation times; {which(item, position)} spans "
                 f"[{item.ts[0]:g}, {item.ts[-1]:g}], its grid "
                 f"[{where.boundaries[0]:g}, {where.boundaries[-1]:g}]."
             )
         if item.t0 is not None and not where.begins_at(item.t0):
             raise ValueError(
-                f"`grid` must begin where its trajectory does; trajectory {position} has "
+                f"`grid` must begin where its trajectory does; {which(item, position)} has "
                 f"`t0` = {item.t0:g}, its grid begins at {where.boundaries[0]:g}."
             )
     return tuple(

@@ -129,7 +129,7 @@ def padding(length: int) -> int:
 
 def sample_times(
     tree: object,
-) -> tuple[list[Float[AnyArray, " sample"]], list[Float[AnyArray, " sample"]]]:
+) -> tuple[list[Float[AnyArray, " _"]], list[Float[AnyArray, " _"]]]:
     """The sample times of held inputs in `tree`, where they jump, and those of all other inputs.
 
     Inputs are `Input` objects and Diffrax paths with samples, their times in `ts`.
@@ -144,10 +144,11 @@ def sample_times(
 
 def sampled(tree: object) -> list[Any]:
     """The inputs in `tree` that have samples, their times in `ts`."""
-    return list(filter(_is_sampled, jtu.tree_leaves(tree, is_leaf=_is_sampled)))
+    return list(filter(is_sampled, jtu.tree_leaves(tree, is_leaf=is_sampled)))
 
 
-def _is_sampled(leaf: object) -> bool:
+def is_sampled(leaf: object) -> bool:
+    """Whether this is an input that has samples."""
     return isinstance(leaf, diffrax.AbstractPath) and np.ndim(getattr(leaf, "ts", 0.0)) == 1
 
 

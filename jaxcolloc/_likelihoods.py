@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from ._callables import as_floats, num_required, of_model
 from ._check import choice, describe, positive, real_numbers
 from ._data import Trajectory
+from ._names import which
 from ._precision import AnyArray, is_array
 
 
@@ -255,14 +256,14 @@ def check_data(loss: Any, trajectories: Sequence[Trajectory]) -> None:
             if loss.scale == "log" and np.any(item.ys[used] <= 0):
                 raise ValueError(
                     '`ys` must be above zero for errors on the scale "log"; got '
-                    f"{np.min(item.ys[used]):g} in trajectory {k}."
+                    f"{np.min(item.ys[used]):g} in {which(item, k)}."
                 )
         elif is_likelihood(loss):
             most = np.max(np.where(used, item.weights, -np.inf), axis=1, keepdims=True)
             if np.any(used & (item.weights != most)):
                 raise ValueError(
                     "`weights` must be the same for all channels of a time, or zero, where `loss` "
-                    f"is a likelihood of your own; they differ in trajectory {k}."
+                    f"is a likelihood of your own; they differ in {which(item, k)}."
                 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _storage
 from ._check import describe
+from ._names import Labels
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array, x64
@@ -88,7 +89,10 @@ def _solution(content: dict[str, Any], like: Any) -> Solution:
         _check_same(nlp, content["z"], equations, paths)
         _check_units(nlp, content["z"], paths)
         return Solution(source=nlp, **content)
-    return Solution(source=Record(model, args, paths), **content)
+    data = None if problem is None else problem["data"]
+    named = isinstance(data, list) and len(data) == len(paths)
+    labels = tuple(item.labels for item in data or ()) if named else (Labels(),) * len(paths)
+    return Solution(source=Record(model, args, paths, labels), **content)
 
 
 def stored_setting(path: str | os.PathLike[str], name: str, default: Any) -> Any:

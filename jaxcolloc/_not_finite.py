@@ -14,6 +14,7 @@ from ._callables import of_model
 from ._constraints import Constraint, as_constraints
 from ._jumps import JumpFunction
 from ._likelihoods import Own
+from ._names import which
 from ._nlp import NLP
 from ._precision import x64
 from ._transcription.blocks import Points, over_points
@@ -55,7 +56,9 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
                 points = Points.at(call.times[None], args, unknowns, call.data)
                 head, y = jnp.asarray(nlp.head(z)), jnp.asarray(call.states[None])
                 found = _evaluated(call.function, head, points, y, nlp.num_weights)
-                sentence = _sentence(call, k, [np.asarray(part)[0] for part in found])
+                sentence = _sentence(
+                    call, which(nlp.trajectories[k], k), [np.asarray(part)[0] for part in found]
+                )
                 if sentence:
                     return sentence
     return ""
@@ -117,7 +120,7 @@ def _finite(parts: tuple[Array, Array]) -> Array:
     return jnp.all(jnp.array([jnp.all(jnp.isfinite(part)) for part in parts]))
 
 
-def _sentence(call: _Call, trajectory: int, found: list[np.ndarray]) -> str:
+def _sentence(call: _Call, trajectory: str, found: list[np.ndarray]) -> str:
     """What is wrong at the first point where anything is; empty if nothing."""
     values, first, second = found
     for what, wrong in (
@@ -128,7 +131,7 @@ def _sentence(call: _Call, trajectory: int, found: list[np.ndarray]) -> str:
         if wrong.any():
             at = int(np.argmax(wrong))
             return (
-                f"{what} not finite in trajectory {trajectory} at t = {call.times[at]:.6g}, where "
+                f"{what} not finite in {trajectory} at t = {call.times[at]:.6g}, where "
                 f"y = {_shown(call.states[at])} and its value is {_shown(values[at])}."
                 f"{_hint(call, at)}"
             )

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from ._check import flag, function, positive
 from ._fingerprint import fingerprint
 from ._loss import Loss, squared_error
+from ._names import text_names
 from ._priors import as_priors
 
 
@@ -27,13 +28,15 @@ class Options(TypedDict, total=False):
     collocate_start: bool
     algebraic_bounds: Any
     algebraic_scale: Any
+    state_names: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Settings:
     """The options of `jc.transcribe`, which documents them.
 
-    Two are equal if they ask for the same: arrays are compared by value, functions by their code.
+    Two are equal if they ask for the same: arrays are compared by value, functions by their code,
+    names of states not at all.
     `**settings` passes them on as keyword arguments, `settings["l2"]` is one of them, and
     `settings | {"l2": 0.0}` the same with changes.
     """
@@ -53,12 +56,16 @@ class Settings:
     collocate_start: bool = False
     algebraic_bounds: Any = None
     algebraic_scale: Any = None
+    state_names: Any = None
 
     def __post_init__(self) -> None:
         positive("residual_penalty", self.residual_penalty, allow_zero=True)
         function("loss", self.loss, "loss(residual, weights) or loss(t, y, observed, args, model)")
         as_priors(self.priors)
         flag("collocate_start", self.collocate_start)
+        if self.state_names is not None:
+            names = text_names("state_names", self.state_names, None, "state")
+            object.__setattr__(self, "state_names", names)
 
     @classmethod
     def of(cls, options: Mapping[str, Any], without: tuple[str, ...] = ()) -> "Settings":
@@ -74,8 +81,9 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def fingerprints(self) -> dict[str, str]:
-        """For each option a text that is equal where the option is."""
-        return {name: fingerprint(getattr(self, name)) for name in self.keys()}
+        """For each option but names a text that is equal where the option is."""
+        names = (name for name in self.keys() if name != "state_names")
+        return {name: fingerprint(getattr(self, name)) for name in names}
 
     def keys(self) -> Iterator[str]:
         """The names of all options."""

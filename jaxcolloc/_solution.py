@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from . import _storage
-from ._check import describe, refuse_traced
+from ._check import choice, describe, refuse_traced
 from ._jumps import Change, Jump, changes
+from ._names import Labels
+from ._names import summary as names_summary
 from ._nlp import NLP
 from ._path import Path
 from ._precision import is_array
@@ -32,6 +34,7 @@ class Record(eqx.Module):
     model: Any
     args: tuple[Any, ...]
     paths: tuple[Path, ...]
+    labels: tuple[Labels, ...]
 
 
 class Solution(eqx.Module):
@@ -118,6 +121,14 @@ class Solution(eqx.Module):
             )
         return self.problem
 
+    @property
+    def labels(self) -> tuple[Labels, ...]:
+        """The names of each trajectory and its channels."""
+        source = self.source
+        if isinstance(source, NLP):
+            return tuple(item.labels for item in source.trajectories)
+        return source.labels
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all of it to one file, for `jc.load`.
 
@@ -128,33 +139,38 @@ class Solution(eqx.Module):
         """
         _storage.write(path, self.content() | {"request": None})
 
+    def to_frame(self, of: str = "observations") -> Any:
+        """A long table (pandas), with the names of experiments, channels and states.
+
+            sol.to_frame().groupby("channel")["residual"].std()
+
+        **Arguments:**
+
+        - `of`: "observations" for a row of each measured value: experiment, time, channel, the
+          value observed, the one predicted on the path, the residual (observed minus predicted),
+          the one predicted on the rollout from the path's start (NaN behind a failure) and the
+          sample's weight. "states" for a row of each state at each node: experiment, time, state,
+          its value on the path and on the verified rollout (NaN before a verification).
+
+        `to_pandas` has the same in a wide form.
+        """
+        # Below this class in the order of files.
+        from ._tables import samples_table, states_table
+
+        choice("of", of, ("observations", "states"))
+        return samples_table(self) if of == "observations" else states_table(self)
+
     def to_pandas(self) -> Any:
-        """A table of all trajectories: states at the nodes and at the observation times.
+        """A wide table of all trajectories: states at the nodes and at the observation times.
 
         Rows are indexed by trajectory and time; the columns are `path_0, ...`, the states on the
         collocation path, `algebraic_0, ...` the algebraic variables of a `jc.DAE`, `rollout_0, ...`
         the states of the rollout at the nodes (after `jc.fit`), and `data_0, ...`, the
-        observations. NaN where there is none.
+        observations; with names, these in the place of numbers. NaN where there is none.
         """
-        import pandas as pd
+        from ._tables import wide_table
 
-        frames = []
-        for k, path in enumerate(self.paths):
-            data = self.nlp.trajectories[k] if self.problem is not None else None
-            ts = path.grid.times if data is None else np.append(path.grid.times, data.ts)
-            times = np.unique(np.clip(ts, *path.grid.boundaries[[0, -1]]))
-            parts = [_columns("path", times, path.grid.interpolate(path.states, times))]
-            if path.algebraic_states is not None:
-                parts.append(_columns("algebraic", times, np.asarray(path.algebraic(times))))
-            if self.verification is not None:
-                # At a jump the state before it, as on the path.
-                nodes, first = np.unique(path.grid.times, return_index=True)
-                parts.append(_columns("rollout", nodes, self.verification.rollouts[k][first]))
-            if data is not None:
-                _, first = np.unique(data.ts, return_index=True)
-                parts.append(_columns("data", data.ts[first], data.ys[first]))
-            frames.append(pd.concat(parts, axis=1))
-        return pd.concat(frames, keys=range(len(frames)), names=["trajectory", "time"])
+        return wide_table(self)
 
     def content(self) -> dict[str, Any]:
         """All of it as a tree that a file can hold."""
@@ -195,12 +211,14 @@ class Solution(eqx.Module):
         noun = "trajectory" if count == 1 else "trajectories"
         jumps = sum(len(path.grid.jump_times) for path in self.paths)
         noun += f", {jumps} jump{'s' if jumps > 1 else ''}" if jumps else ""
+        names = names_summary(self.labels)
         proof = [] if self.verification is None else [str(self.verification)]
         return "\n".join(
             [
                 f"Solution: {self.result.name}. {self.result.value}",
                 f"  problem    {len(self.z)} variables, "
                 f"{stats['num_constraints']} constraints, {count} {noun}",
+                *([f"  data       {names}"] if names else []),
                 f"  objective  {self.objective:.8g}",
                 f"  defect     {stats['max_defect']:.2g} at most",
                 *(
@@ -219,13 +237,6 @@ class Solution(eqx.Module):
 
     def __repr__(self) -> str:
         return f"Solution({self.result!r}, objective={self.objective:.8g})"
-
-
-def _columns(name: str, times: np.ndarray, values: np.ndarray) -> Any:
-    import pandas as pd
-
-    columns = [f"{name}_{column}" for column in range(values.shape[1])]
-    return pd.DataFrame(values, index=times, columns=columns)
 
 
 class SolveError(RuntimeError):

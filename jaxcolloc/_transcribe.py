@@ -39,6 +39,7 @@ def transcribe(
     collocate_start: bool = False,
     algebraic_bounds: Limits = None,
     algebraic_scale: ArrayLike | None = None,
+    state_names: Sequence[str] | None = None,
 ) -> NLP:
     r"""Turn the training of `model` on `data` into a nonlinear program.
 
@@ -103,6 +104,8 @@ def transcribe(
     - `algebraic_bounds`, `algebraic_scale`: the same as `state_bounds` and `state_scale` for the
       algebraic variables of a `jc.DAE`, scalars or shape `(algebraic,)`; their units, if not given,
       are powers of a thousand near the values that solve the model's equations at the data.
+    - `state_names`: what the states are called in tables and pictures; if not given, as the
+      channels where these are the first states.
 
     `l2`, `weight_bounds`, `weight_scale` and `trainable` may differ from leaf to leaf: each takes
     a PyTree prefix of the model, which `jc.leafwise` helps to write.
@@ -127,6 +130,7 @@ def transcribe(
         collocate_start=collocate_start,
         algebraic_bounds=algebraic_bounds,
         algebraic_scale=algebraic_scale,
+        state_names=state_names,
     )
     nlp = transcribe_with(model, data, grid, settings)
     warn_of_early_inputs(nlp.trajectories, nlp.grids)

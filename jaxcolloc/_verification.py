@@ -100,6 +100,7 @@ class Verification(eqx.Module):
     - `residuals`: shape `(interval,)`; the largest $|\dot y - f|$ of the polynomial between its
       nodes, in the same unit times the interval's width.
     - `growth`: the factor by which a small perturbation grows along the trajectory at most.
+    - `names`: what the trajectories are called.
     """
 
     causes: tuple[VERDICT, ...] = eqx.field(static=True)
@@ -117,6 +118,7 @@ class Verification(eqx.Module):
     interval_errors: tuple[Float[np.ndarray, " _"], ...]
     residuals: tuple[Float[np.ndarray, " _"], ...]
     growth: PerTrajectory
+    names: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def verdict(self) -> VERDICT:
@@ -150,7 +152,7 @@ class Verification(eqx.Module):
                 "  noise      residuals on the path are "
                 f"{_most(self.misfit)} times the data's noise at most",
                 f"  distance   {self.distance[worst]:.3g} of a state's spread at most "
-                f"(trajectory {worst})",
+                f"({self.names[worst] if self.names else f'trajectory {worst}'})",
                 f"  intervals  error {self.worst_interval:.2g} at most, residual between nodes "
                 f"{max(np.max(item) for item in self.residuals):.2g}",
                 f"  growth     perturbations grow by {np.max(self.growth):.3g} at most",
@@ -163,7 +165,7 @@ class Verification(eqx.Module):
 
 # What verifications of older versions did not have, and what they had instead.
 LATER = ("causes", "notes", "follows", "path_explained", "rollout_explained", "noise", "misfit",
-         "departure")  # fmt: skip
+         "departure", "names")  # fmt: skip
 
 
 def of_loaded(given: dict[str, Any]) -> dict[str, Any]:
@@ -173,11 +175,12 @@ def of_loaded(given: dict[str, Any]) -> dict[str, Any]:
     """
     fields = dict(given)
     verdict = fields.pop("verdict")
+    fields["names"] = fields["names"] or ()
     if fields["causes"] is None:
         count = len(fields["path_rmse"])
         unknown = np.full((count, 1), np.nan)
         fields |= dict.fromkeys(LATER, unknown)
-        fields |= {"causes": (verdict,), "notes": (), "noise": unknown[0]}
+        fields |= {"causes": (verdict,), "notes": (), "noise": unknown[0], "names": ()}
         fields["follows"] = np.full(count, verdict.ok)
     return fields
 

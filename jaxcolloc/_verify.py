@@ -9,6 +9,7 @@ from ._guess import positive_entries, scaled_entries, start_head
 from ._hints import hints
 from ._index import regularity
 from ._intervals import IntervalErrors, interval_errors
+from ._names import which
 from ._nlp import NLP
 from ._noise import noise_levels
 from ._rollout import END
@@ -84,6 +85,7 @@ def verify(sol: Solution) -> Verification:
         interval_errors=tuple(item.errors for item in inner),
         residuals=tuple(item.residuals for item in inner),
         growth=np.array([item.growth for item in inner]),
+        names=tuple(which(item, k) for k, item in enumerate(sol.nlp.trajectories)),
     )
 
 
@@ -119,7 +121,8 @@ def _causes(
     poor = poor_paths(nlp, [row.residuals for row in rows], noise)
     if poor:
         found.add(VERDICT.poor_fit)
-        notes.append(poor[0].text + (f" ({len(poor)} such)" if len(poor) > 1 else ""))
+        more = f" ({len(poor)} such)" if len(poor) > 1 else ""
+        notes.append(poor[0].said(nlp.trajectories) + more)
     for row, item in zip(rows, inner, strict=True):
         if not row.follows:
             found |= _departures(row, item)

@@ -7,6 +7,7 @@ import numpy as np
 from ._args import Unknowns
 from ._check import integer
 from ._data import Trajectory, as_trajectories, changed
+from ._names import which
 
 
 def windows(
@@ -34,7 +35,8 @@ def windows(
     shorter where the samples do not suffice; a single time that would be left goes to the window
     before. `weights` and `jumps` are cut along, `args` belong to every window as they are. The
     first of each trajectory keeps its `y0`, `y0_prior` and `t0`; the other states are fitted.
-    Windows in which nothing was measured are left out.
+    Windows in which nothing was measured are left out. Those of an experiment with a name are
+    numbered.
 
     **Errors:** `ValueError` for what are no trajectories, sizes that do not fit, and a `jc.Unknown`
     in `args`, which would become a constant of each window.
@@ -48,8 +50,8 @@ def windows(
         if len(Unknowns.of(item.constants).start):
             raise ValueError(
                 "`data` must have no jc.Unknown in `args`, which would be another constant in each "
-                f"window; trajectory {position} has one. Make it a weight of the model, or put its "
-                "value there."
+                f"window; {which(item, position)} has one. Make it a weight of the model, or "
+                "put its value there."
             )
     return [part for item in trajectories for part in _cut(item, samples, overlap)]
 
@@ -62,14 +64,18 @@ def _cut(item: Trajectory, samples: int, overlap: int) -> list[Trajectory]:
     ends = np.minimum(begins + samples, len(times))
     if len(begins) > 1 and ends[-1] - begins[-1] < 2:
         begins, ends = begins[:-1], np.append(ends[:-2], ends[-1])
-    return [
-        _part(item, slice(rows[begin], rows[end]))
+    parts = [
+        slice(rows[begin], rows[end])
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
         if item.observed[rows[begin] : rows[end]].any()
     ]
+    names: list[str | None] = [item.name]
+    if len(parts) != 1:
+        names = [item.name and f"{item.name}, window {i + 1}" for i in range(len(parts))]
+    return [_part(item, part, name) for part, name in zip(parts, names, strict=True)]
 
 
-def _part(item: Trajectory, rows: slice) -> Trajectory:
+def _part(item: Trajectory, rows: slice, name: str | None) -> Trajectory:
     """Some rows of a trajectory; its start is known only if the first row is among them."""
     begin = item.begin if rows.start == 0 else item.ts[rows.start]
     return changed(
@@ -85,4 +91,5 @@ def _part(item: Trajectory, rows: slice) -> Trajectory:
             for jump in item.jumps
             if begin <= jump.t and (jump.t < item.ts[rows.stop - 1] or rows.stop == len(item.ts))
         ],
+        name=name,
     )

@@ -45,6 +45,17 @@ def test_batches(tmp_path):
 
 
 @pytest.mark.slow
+def test_batches_table(tmp_path):
+    printed = run("batches_table.py", tmp_path, "--quick")
+    assert "batch 1, batch 2; channels biomass, sugar" in printed
+    assert float(re.search(r"Validation: fit ([\d.]+)%", printed).group(1)) > 80
+    assert float(re.search(r"yield ([\d.]+), in truth 0.4", printed).group(1)) == pytest.approx(
+        0.4, abs=0.03
+    )
+    assert "batch 2" in (tmp_path / "batches_table.html").read_text()
+
+
+@pytest.mark.slow
 def test_lynx_hare(tmp_path):
     printed = run("lynx_hare.py", tmp_path, "--quick")
     # The rates that every text finds, near 0.5, 0.03, 0.02 and 0.8.

@@ -115,6 +115,7 @@ ODD: dict[str, Any] = {
 
 TS = np.linspace(0.0, 1.0, 9)
 DATA = jc.Trajectory(TS, np.exp(-TS)[:, None])
+FRAME = pd.DataFrame({"t": TS, "y": np.exp(-TS), "u": TS, "c": 1.0, "run": 3})
 GRID = jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(2))
 MODEL = Decay(jnp.asarray(0.5))
 
@@ -147,7 +148,33 @@ def _constrained(**options: Any) -> jc.NLP:
 
 
 CHEAP: dict[str, Target] = {
-    "Trajectory": _with(jc.Trajectory, ts=TS, ys=DATA.ys, args=None, weights=1.0, y0=None),
+    "Trajectory": _with(
+        jc.Trajectory,
+        ts=TS,
+        ys=DATA.ys,
+        args=None,
+        weights=1.0,
+        y0=None,
+        name="a",
+        channels=["y"],
+        units={"time": "s"},
+    ),
+    "from_frame": _with(
+        jc.from_frame,
+        df=FRAME,
+        time="t",
+        channels=["y"],
+        by="run",
+        inputs=["u"],
+        kind="hold",
+        constants=["c"],
+        variable=None,
+        value=None,
+        units={"t": "s"},
+        weights=1.0,
+        y0=[1.0],
+        t0=0.0,
+    ),
     "Input": _with(jc.Input, ts=TS, us=TS, kind="hold"),
     "Grid": _with(jc.Grid, boundaries=[0.0, 1.0], scheme=jc.Radau(2)),
     "Grid.single": _with(jc.Grid.single, t0=0.0, t1=1.0, scheme=jc.Radau(2)),
@@ -207,7 +234,7 @@ TRANSCRIBE = _with(
     jc.transcribe,
     model=MODEL, data=DATA, grid=GRID, observe=None, num_states=None, loss=jc.squared_error,
     l2=1e-3, residual_penalty=0.0, state_bounds=None, weight_bounds=None, weight_scale=None,
-    trainable=True, constraints=(), state_scale=None, collocate_start=False,
+    trainable=True, constraints=(), state_scale=None, collocate_start=False, state_names=None,
 )  # fmt: skip
 COSTLY: dict[str, Target] = {
     "transcribe": TRANSCRIBE,
@@ -276,6 +303,31 @@ COSTLY: dict[str, Target] = {
     "plot_trace": _later(jc.plot_trace, lambda: {"sol": solution()}, "sol"),
     "plot": _later(
         jc.plot, lambda: {"sol": solution(), "trajectory": 1}, "sol", "trajectory"
+    ),
+    "plot_residuals": _later(
+        jc.plot_residuals,
+        lambda: {"sol": solution(), "trajectory": 0, "parity": True},
+        "sol", "trajectory", "parity",
+    ),
+    "to_frame": _later(lambda of: solution().to_frame(of), lambda: {"of": "states"}, "of"),
+    "validate": _later(
+        jc.validate,
+        lambda: {
+            "sol": solution(), "data": DATA, "samples": 4, "horizons": [0.3], "grid": None,
+            "solver": jc.Ipopt(max_steps=2),
+        },
+        "sol", "data", "samples", "horizons", "grid", "solver",
+    ),
+    "compare": _later(
+        jc.compare, lambda: {"solutions": [solution()], "data": None}, "solutions", "data"
+    ),
+    "report": _later(
+        jc.report,
+        lambda: {
+            "sol": solution(), "path": None, "title": "a", "uncertainty": None,
+            "validation": None,
+        },
+        "sol", "path", "title", "uncertainty", "validation",
     ),
     "with_l2": _later(lambda l2: problem().with_l2(l2), lambda: {"l2": 0.0}, "l2"),
     "with_data": _later(lambda data: problem().with_data(data), lambda: {"data": DATA}, "data"),
@@ -383,6 +435,10 @@ QUICK = {
     "NLP.pack": 1.0,
     "with_bounds": 1.0,
     "save": 1.0,
+    "to_frame": 1.0,
+    "compare": 0.1,
+    "validate": 0.1,
+    "report": 0.1,
     "fine_tune": 0.005,
     "simulate": 0.02,
     "simulate by": 1.0,

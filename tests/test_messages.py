@@ -126,6 +126,8 @@ def test_takes_results_of_other_precision_and_constants(law):
         ({"num_states": "two"}, "`num_states` must be an integer"),
         ({"state_scale": "two"}, "`state_scale` must be"),
         ({"trainable": 3}, "`trainable` must be"),
+        ({"state_names": ["a"]}, r"`state_names` must be .* one for each of 2; got \('a',\)"),
+        ({"state_names": ["a", "a"]}, "`state_names` must be a list of different texts"),
     ],
 )
 def test_says_what_is_wrong_with_an_option(options, message):

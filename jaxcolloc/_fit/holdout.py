@@ -12,6 +12,7 @@ from .._data import Trajectory, measured_channels
 from .._grid import moved
 from .._guess import Guess, guess
 from .._jumps import changes
+from .._names import experiment
 from .._nlp import NLP
 from .._rollout import rollout
 from .._smooth import channel_spread
@@ -58,7 +59,10 @@ class Holdout(eqx.Module):
     def text(self) -> str:
         """What is held out, in words."""
         if self.test is not None:
-            return f"trajectories {', '.join(map(str, self.members))}"
+            items = self.nlp.trajectories
+            names = [str(k) if items[k].name is None else experiment(items[k], k)
+                     for k in self.members]  # fmt: skip
+            return f"trajectories {', '.join(names)}"
         return "the end of every trajectory"
 
     def score(self, sol: Solution, solver: AbstractSolver) -> Score:

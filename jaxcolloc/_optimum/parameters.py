@@ -11,6 +11,7 @@ import numpy as np
 
 from .._args import number_to_array
 from .._check import describe
+from .._names import which
 from .._nlp import NLP
 from .._precision import is_array, is_inexact
 from .._ridge import OnNets
@@ -144,7 +145,8 @@ def _starts(nlp: NLP, name: str, value: Any) -> _Leaves:
     for k, (item, trajectory) in enumerate(zip(values, nlp.trajectories, strict=True)):
         if item is not None and trajectory.y0 is None:
             raise ValueError(
-                f"`y0` must be None for trajectory {k}, whose start is not known but fitted."
+                f"`y0` must be None for {which(trajectory, k)}, whose start is not known but "
+                "fitted."
             )
     leaves, treedef = jtu.tree_flatten(values)
     return leaves, [(nlp.num_states,)] * len(leaves), treedef

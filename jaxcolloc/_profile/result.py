@@ -66,16 +66,16 @@ class Profile(eqx.Module):
 
         Returns the matplotlib `Figure`. **Errors:** `ImportError` without matplotlib.
         """
-        from .._plot import _PATH, _ROLLOUT, _pyplot
+        from .._plot.style import PATH, ROLLOUT, pyplot
 
-        figure, axis = _pyplot().subplots(figsize=(6, 4), constrained_layout=True)
+        figure, axis = pyplot().subplots(figsize=(6, 4), constrained_layout=True)
         at, deviance = self._curve()
-        axis.plot(at, deviance, color=_PATH, lw=2.2)
-        axis.plot(self.values, self.deviances, "o", color=_PATH, ms=4, label="re-optimised")
+        axis.plot(at, deviance, color=PATH, lw=2.2)
+        axis.plot(self.values, self.deviances, "o", color=PATH, ms=4, label="re-optimised")
         axis.axhline(self.threshold, color="0.35", lw=1, ls="--", label=f"{self.level:.4g} level")
         for end in (self.lower, self.upper):
             if np.isfinite(end) and (end > 0 or not self.positive):
-                axis.axvline(end, color=_ROLLOUT, lw=1)
+                axis.axvline(end, color=ROLLOUT, lw=1)
         axis.axvline(self.value, color="0.35", lw=0.8)
         if self.positive:
             axis.set_xscale("log")

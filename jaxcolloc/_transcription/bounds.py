@@ -9,6 +9,7 @@ from .._args import Unknowns
 from .._check import describe, float_array
 from .._constraints import AnyConstraint, StateBounds
 from .._data import Trajectory
+from .._names import which
 from .layout import Layout
 
 
@@ -83,13 +84,13 @@ def _hold_starts(
         if item.y0.shape != (d,):
             raise ValueError(
                 f"`y0` must have shape (state,) = ({d},); got shape {item.y0.shape} "
-                f"in trajectory {position}."
+                f"in {which(item, position)}."
             )
         known = np.flatnonzero(~np.isnan(item.y0))
         value = item.y0[known]
         if np.any((value < limits[0][known]) | (value > limits[1][known])):
             raise ValueError(
-                f"`y0` must lie within `state_bounds`; got {item.y0} in trajectory {position}."
+                f"`y0` must lie within `state_bounds`; got {item.y0} in {which(item, position)}."
             )
         at = layout.columns(layout.first_nodes[position]) + known
         lower[at] = upper[at] = value

@@ -15,6 +15,7 @@ from .._dae import DAE
 from .._data import Trajectory, as_trajectories
 from .._grid import Grid, as_grids
 from .._likelihoods import check_data, loss_form
+from .._names import text_names
 from .._precision import x64
 from .._priors import check_noise_known, prior_factor
 from .._ridge import ridge_factors
@@ -87,6 +88,8 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
     for name in ("algebraic_bounds", "algebraic_scale"):
         if settings[name] is not None and not isinstance(model, DAE):
             raise ValueError(f"`{name}` must be None where `model` is no jc.DAE.")
+    if settings.state_names is not None:
+        text_names("state_names", settings.state_names, d, "state")
     with x64():
         weighted = Weighted.split("model", model, settings.trainable, settings.weight_scale)
         layout = _layout(weighted, d, model, trajectories, grids)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._grid import Grid
+from .._names import summary
 from .build import Parts
 from .sparse import Pattern
 
@@ -24,6 +25,7 @@ def screen(nlp: Parts) -> str:
         else f", {nlp.jacobian_pattern.shape[0] - equal} inequalities"
     )
     d, m = nlp.layout.num_differential, nlp.layout.num_algebraic
+    names = summary(nlp.trajectories)
     own = nlp.layout.num_head - nlp.layout.num_weights
     lines = [
         f"NLP: {nlp.layout.num_variables} variables, {equal} equality constraints{more}",
@@ -32,6 +34,7 @@ def screen(nlp: Parts) -> str:
         *([f"  algebraic     {nodes * m} = {nodes} nodes x {m}"] if m else []),
         f"  bounded       {bounded}, fixed {fixed}",
         f"  trajectories  {len(nlp.trajectories)} with {samples} observation times",
+        *([f"  data          {names}"] if names else []),
     ]
     lines += [f"  grid          {text}" for text in _grid_lines(nlp.grids)]
     for name, pattern in (("Jacobian", nlp.jacobian_pattern), ("Hessian", nlp.hessian_pattern)):

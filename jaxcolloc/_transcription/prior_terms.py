@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from .._arrays import driver, module
 from .._data import Trajectory
+from .._names import which
 from .._plain import plain
 from .._precision import AnyArray, Number
 from .._priors import Prior, as_priors
@@ -184,7 +185,7 @@ def _of_starts(
         if mean.shape != (d,):
             raise ValueError(
                 f"`y0_prior` must be (mean, std) with a mean of shape (state,) = ({d},); got shape "
-                f"{mean.shape} in trajectory {k}."
+                f"{mean.shape} in {which(item, k)}."
             )
         there = np.flatnonzero(~np.isnan(mean))
         if spread.ndim == 1:

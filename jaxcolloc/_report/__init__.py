@@ -1,0 +1,3 @@
+"""A fit as one HTML file."""
+
+from .report import report as report

@@ -1,0 +1,147 @@
+"""Initial states of unseen series, for a model as it is."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from .._args import Unknowns
+from .._choose_grid import choose_grid
+from .._constraints import Tie, as_constraints
+from .._data import Trajectory, changed
+from .._grid import Grid
+from .._guess.guess import matched_start
+from .._jumps import Jump
+from .._names import which
+from .._nlp import NLP
+from .._scheme import AbstractScheme, Radau
+from .._solution import Solution
+from .._solve import solve
+from .._solver import AbstractSolver
+from .._transcribe import transcribe_again
+
+
+# A scheme of more nodes is for one interval, not for many.
+_MOST_NODES = 10
+# A grid has at most so many intervals more than its samples ask for.
+_FINER = 20
+
+
+class Estimate(NamedTuple):
+    """Where each series begins: its initial state, its `args` and jumps, and how that was found.
+
+    `sol` is the solution for states (and unknowns); None where all is known. `notes` say what went
+    wrong.
+    """
+
+    states: list[Float[np.ndarray, " state"]]
+    args: list[Any]
+    jumps: list[tuple[Jump, ...]]
+    begins: list[float]
+    sol: Solution | None
+    notes: list[str]
+
+
+def weights_of(sol: Solution) -> Float[np.ndarray, " weight"]:
+    """The fitted weights on the optimizer's scale."""
+    return np.asarray(sol.nlp.layout.weights(sol.nlp.head(sol.z)))
+
+
+def problem_of(sol: Solution, data: Sequence[Trajectory], grids: Sequence[Grid] | None) -> NLP:
+    """The problem of `sol` for other data: what was stated for single trajectories is left out."""
+    nlp = sol.nlp
+    if grids is None:
+        grids = [grid_for(nlp, item) for item in data]
+    kept = [
+        item
+        for item in as_constraints(nlp.settings.constraints, len(nlp.grids))
+        if not isinstance(item, Tie) and item.trajectories is None
+    ]
+    return transcribe_again(
+        nlp, grids, data=data, constraints=kept, priors=(), state_scale=nlp.parts.scale.state
+    )
+
+
+def weighted_alike(nlp: NLP, data: Sequence[Trajectory]) -> list[Trajectory]:
+    """The data with the weights of the channels that those of the fit had, if these are constant.
+
+    Only where none of them has weights of its own.
+    """
+    rows = np.concatenate([item.weights[item.measured.all(axis=1)] for item in nlp.trajectories])
+    if any(item.weighted for item in data) or not len(rows) or np.ptp(rows, axis=0).any():
+        return list(data)
+    if np.all(rows[0] == 1):
+        return list(data)
+    return [changed(item, weights=rows[0]) for item in data]
+
+
+def grid_for(nlp: NLP, item: Trajectory) -> Grid:
+    """A grid for an unseen series, as fine as those of the fit or as its samples and inputs ask."""
+    scheme: AbstractScheme = nlp.grids[0].scheme
+    if scheme.num_nodes > _MOST_NODES:
+        scheme = Radau(3)
+    grid = choose_grid(item, scheme)
+    spans = [np.ptp(part.boundaries) / (part.num_nodes - 1) for part in nlp.grids]
+    width = float(np.median(spans)) * (scheme.num_nodes - 1)
+    parts = np.ceil(np.diff(grid.boundaries) / width - 1e-9)
+    parts = np.clip(parts, 1, _FINER).astype(int)
+    edges = [
+        np.linspace(first, last, count + 1)[:-1]
+        for first, last, count in zip(
+            grid.boundaries[:-1], grid.boundaries[1:], parts.tolist(), strict=True
+        )
+    ]
+    return Grid(np.append(np.concatenate(edges), grid.boundaries[-1]), scheme)
+
+
+def estimated(
+    sol: Solution,
+    data: Sequence[Trajectory],
+    grids: Sequence[Grid] | None,
+    solver: AbstractSolver,
+) -> Estimate:
+    """The initial states and unknowns that fit these series best, the weights being held."""
+    if all(_is_known(item) for item in data):
+        begins = [
+            item.begin if grids is None else float(grids[k].boundaries[0])
+            for k, item in enumerate(data)
+        ]
+        states = [np.asarray(item.y0) for item in data if item.y0 is not None]
+        jumps = [item.jumps for item in data]
+        return Estimate(states, [item.args for item in data], jumps, begins, None, [])
+    _check_spans(data, grids)
+    nlp = problem_of(sol, data, grids)
+    weights = weights_of(sol)
+    starts = [Unknowns.of(item.constants).start for item in nlp.trajectories]
+    z = matched_start(nlp, np.concatenate([weights, *starts]), "smooth", 3.0, 0)
+    z[: len(weights)] = weights
+    found = solve(nlp.with_weights_held(weights), solver, z, throw=False)
+    notes = []
+    if not found.result.ok:
+        notes.append(
+            f"The search for initial states ended with {found.result.name}: {found.result.value}"
+        )
+    return Estimate(
+        [path.states[0] for path in found.paths],
+        list(found.args),
+        list(found.jumps),
+        [float(grid.boundaries[0]) for grid in nlp.grids],
+        found,
+        notes,
+    )
+
+
+def _is_known(item: Trajectory) -> bool:
+    """Whether nothing of a series is to be found."""
+    known = item.y0 is not None and not np.isnan(item.y0).any()
+    return known and not len(Unknowns.of(item.constants).start)
+
+
+def _check_spans(data: Sequence[Trajectory], grids: Sequence[Grid] | None) -> None:
+    for k, item in enumerate(data):
+        if grids is None and item.begin == item.ts[-1]:
+            raise ValueError(
+                "`samples` must span some time in every series whose initial state is to be "
+                f"found; there is one time in {which(item, k)}. Take more, or pass `y0`."
+            )
