@@ -1,9 +1,10 @@
 """The ridge penalty by the gradient of the held-out error, and by the ladder of `jc.fit`.
 
 Each of the systems of `systems.py` is fitted twice, by `jc.fit` with its default `l2` and with
-`l2="gradient"`, from the same data and key. Compared are the error on held-out data with the penalty
-that was taken and the number of penalties solved for (`stats["selection"]`), then what comes of the
-whole fit: the verdict, and the error of a rollout on what was not seen, in units of the noise.
+`l2="gradient"`, from the same data and key. Compared are the error on held-out data with the
+penalty that was taken and the number of penalties solved for (`stats["selection"]`), then what
+comes of the whole fit: the verdict, and the error of a rollout on what was not seen, in units of
+the noise.
 
     python bench/ridge.py                       # the table, one seed
     python bench/ridge.py --only lorenz --seeds 3

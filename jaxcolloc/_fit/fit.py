@@ -93,8 +93,8 @@ def fit(
       solved for, to full precision, and the one with the least error is taken.
     - `held_out`: the share of the data held out for choices: whole trajectories where there are
       at least four, else the end of each. The final fit uses all data. The strongest penalty of a
-      list wins that no weaker one beats by 10%; the error of one whose path does not follow its own data
-      counts 1.3 times. A trial that takes many steps and predicts worse on the way is given up
+      list wins that no weaker one beats by 10%; the error of one whose path does not follow its own
+      data counts 1.3 times. A trial that takes many steps and predicts worse on the way is given up
       ("stopped" in `stats["selection"]`).
     - `horizon`: how far ahead held-out data are to be predicted, in the unit of `ts`. If not given,
       from the start or from the end of what was fitted over all that is held out; with a horizon,
