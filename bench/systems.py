@@ -109,7 +109,7 @@ def experiment(
     return data, noise, [(ts, starts[0], args[0], truth[0])]
 
 
-def run(name: str, seed: int, solver: Any) -> dict[str, Any]:
+def run(name: str, seed: int, solver: Any, l2: Any = None) -> dict[str, Any]:
     """One fit and its score; what goes wrong is part of the row."""
     case = CASES[name]
     data, noise, unseen = experiment(case, seed)
@@ -123,7 +123,7 @@ def run(name: str, seed: int, solver: Any) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sol = jc.fit(model, data, key=jax.random.key(seed), solver=solver)
+            sol = jc.fit(model, data, key=jax.random.key(seed), solver=solver, l2=l2)
     except Exception as error:
         return {"system": name, "seed": seed, "error": f"{type(error).__name__}: {error}"}
     seconds = time.perf_counter() - begin
@@ -134,7 +134,7 @@ def run(name: str, seed: int, solver: Any) -> dict[str, Any]:
         ys = np.asarray(jc.simulate(sol.model, ts, start, args, throw=False))
         errors.append((ys - truth) / noise)
     unseen_error = float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
-    chosen = [row["l2"] for row in sol.stats.get("selection", [])]
+    selection = sol.stats.get("selection", [])
     grid = sol.stats["refinement"]
     return {
         "system": name,
@@ -145,7 +145,8 @@ def run(name: str, seed: int, solver: Any) -> dict[str, Any]:
         "rollout_error": unseen_error,
         "passes": bool(unseen_error <= 2.0) or case.chaotic,
         "l2": getattr(sol.nlp.settings["l2"], "factor", sol.nlp.settings["l2"]),
-        "tried": len(chosen),
+        "tried": len(selection),
+        "selection": selection,
         "intervals": grid[-1]["intervals"],
         "rounds": len(grid) - 1,
         "seconds": seconds,

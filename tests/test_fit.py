@@ -63,6 +63,25 @@ def test_what_was_chosen_is_told(sol):
     assert stats["fit_seconds"] > stats["solve_seconds"]
 
 
+def test_the_gradient_of_the_held_out_error_chooses_the_penalty(sol):
+    found = jc.fit(Net(2, 8), DATA, key=KEY, l2="gradient")
+    assert found.verification.verdict is jc.VERDICT.good
+    tried, ladder = found.stats["selection"], sol.stats["selection"]
+    assert 1 <= len(tried) <= 3
+    assert all(row["num_steps"] > 0 for row in tried)
+    errors = {row["l2"]: row["held_out_error"] for row in tried}
+    assert errors[found.nlp.settings["l2"].factor] == min(errors.values())
+    # It is led to where the ladder ends as well.
+    assert min(errors.values()) < 1.3 * min(row["held_out_error"] for row in ladder)
+
+
+def test_a_law_without_nets_has_no_penalty_to_choose():
+    with pytest.warns(UserWarning, match="not verified: poor_fit"):
+        sol = jc.fit(Constant(jnp.zeros(2)), DATA, l2="gradient", starts=1, refinements=0)
+    assert "selection" not in sol.stats
+    assert sol.nlp.settings["l2"] == 0.0
+
+
 def test_one_screen_shows_it_all(sol):
     lines = str(sol).split("\n")
     assert len(lines) <= 14
@@ -367,6 +386,8 @@ def test_bad_arguments():
         jc.fit([], DATA)
     with pytest.raises(ValueError, match="`scheme` is that of a chosen grid"):
         jc.fit(Net(2, 3), DATA, grid=jc.Grid.uniform(0, 6, 4, jc.Radau(2)), scheme=jc.Radau(3))
+    with pytest.raises(ValueError, match='`l2` must be a number, a list of them, or "gradient"'):
+        jc.fit(Net(2, 3), DATA, l2="hyper")
     with pytest.raises(ValueError, match="`l2` must be a number or a list of at least one"):
         jc.fit(Net(2, 3), DATA, l2=[])
     with pytest.raises(ValueError, match="`data` must be a Trajectory"):

@@ -12,7 +12,7 @@ from helpers import Affine, Linear
 from scipy import stats
 
 import jaxcolloc as jc
-from jaxcolloc._fit.selection import penalties_of
+from jaxcolloc._fit.penalties import penalties_of
 from jaxcolloc._likelihoods import is_likelihood
 from jaxcolloc._not_finite import where_not_finite
 from jaxcolloc._precision import x64

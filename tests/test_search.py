@@ -13,7 +13,7 @@ import jaxcolloc as jc
 from jaxcolloc._choose_grid import choose_grid, input_edges
 from jaxcolloc._fit.forecasts import Forecasts
 from jaxcolloc._fit.holdout import hold_out
-from jaxcolloc._fit.selection import penalties_of
+from jaxcolloc._fit.penalties import penalties_of
 from jaxcolloc._fit.starts import crowded
 from jaxcolloc._guess import drawn_constants, start_head
 from jaxcolloc._guess.projection import project

@@ -1,5 +1,7 @@
 """What the data say of a fit, against textbooks: least squares, smoothers, dense linear algebra."""
 
+import dataclasses
+import importlib
 from typing import Any
 
 import equinox as eqx
@@ -67,6 +69,14 @@ def both(sol, gauss_newton=False):
     count = sum(int(item.observed.sum()) for item in sol.nlp.trajectories)
     optimum = Optimum.of(sol, count / 2)
     return Structured(optimum, gauss_newton), Sparse(optimum, gauss_newton)
+
+
+@pytest.fixture(params=["structured", "sparse"])
+def sparse(request, monkeypatch):
+    """Every uncertainty by the one factorisation, then by the other."""
+    if request.param == "sparse":
+        module = importlib.import_module("jaxcolloc._uncertainty.structured")
+        monkeypatch.setattr(module, "takes", lambda optimum: False)
 
 
 @pytest.mark.parametrize("solver", [jc.Ipopt(), jc.InteriorPoint()])
@@ -392,6 +402,63 @@ def test_free_directions_of_a_callers_likelihood_are_infinite():
     assert "only .p['a'] * .p['b'] is seen" in str(u)
     known = solved(Law(lambda p, y: -p["k"] * y, k=0.5), decay_data(), grid, loss=jc.Gaussian(0.02))
     np.testing.assert_allclose(u.bands().stderr, jc.uncertainty(known).bands().stderr, rtol=1e-4)
+
+
+def misjudged(sol, factor):
+    """The solution with multipliers that are far off, as after a loose solve of a hard problem."""
+    constraints = factor * sol.multipliers.constraints
+    wrong = dataclasses.replace(sol.multipliers, constraints=constraints)
+    return dataclasses.replace(sol, multipliers=wrong)
+
+
+def test_what_a_loose_solve_leaves_in_doubt_is_solved_more_closely(sparse):
+    """A law near its linear limit: the wrong multipliers make its curvature negative."""
+    grid, data = jc.Grid.uniform(0.0, 4.0, 6, jc.Radau(3)), decay_data()
+
+    def law(p, y):
+        return -p["most"] * y / (p["half"] + y)
+
+    sol = solved(Law(law, most=8.0, half=10.0), data, grid, weight_scale="log")
+    wrong = misjudged(sol, 100.0)
+    assert all(item.head.bent == 1 for item in both(wrong))
+    expected, u = jc.uncertainty(sol), jc.uncertainty(wrong)
+    for name in ("most", "half"):
+        found = u.stderr(lambda m, name=name: m.p[name])
+        assert np.isfinite(found)
+        np.testing.assert_allclose(found, expected.stderr(lambda m, name=name: m.p[name]), 1e-4)
+    assert u.solution is not wrong
+    np.testing.assert_allclose(u.solution.z, sol.z, atol=1e-4)
+
+
+def test_what_is_free_stays_free_however_closely_it_is_solved(sparse):
+    grid, data = jc.Grid.uniform(0.0, 4.0, 6, jc.Radau(3)), decay_data()
+
+    def law(p, y):
+        return -(p["a"] + p["b"]) * y / (1 + p["c"] * y)
+
+    sol = solved(Law(law, a=0.3, b=0.2, c=0.1), data, grid)
+    for factor in (1.0, -100.0, 100.0):
+        u = jc.uncertainty(misjudged(sol, factor))
+        assert np.isinf(u.stderr(lambda m: (m.p["a"], m.p["b"]))).all()
+
+
+def test_a_saddle_point_is_no_estimate(sparse):
+    """The direction opposite to that of the data: stationary, but the worst there is."""
+
+    def law(p, y):
+        return jnp.stack([jnp.cos(p["angle"]), jnp.sin(p["angle"])])
+
+    ys = np.stack([TS, 0 * TS], axis=1) + 0.01 * np.random.default_rng(0).normal(size=(9, 2))
+    data = jc.Trajectory(TS, ys, y0=[0.0, 0.0])
+    nlp = jc.transcribe(Law(law, angle=np.pi), data, GRID, l2=0.0)
+    states = np.outer(GRID.times, [-1.0, 0.0])
+    sol = jc.solve(nlp, jc.InteriorPoint(), nlp.pack(nlp.model, [states]))
+    # By its rounding a processor may lead away from there.
+    worst = np.cos(float(sol.model.p["angle"])) < 0
+    u = jc.uncertainty(sol)
+    error = u.stderr(lambda m: m.p["angle"])
+    assert np.isinf(error) if worst else error < 0.01
+    assert worst == ("the curvature is not positive" in str(u))
 
 
 def test_an_unseen_state_is_free():

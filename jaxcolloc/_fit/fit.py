@@ -33,7 +33,8 @@ from .._transcribe import transcribe_with
 from .._transfer import transfer
 from .._verify import verify, warn_unless_verified
 from .holdout import hold_out
-from .selection import penalties_of, select
+from .penalties import penalties_of
+from .selection import select
 from .starts import Interrupted, Search, title
 
 
@@ -86,11 +87,14 @@ def fit(
       layers of `equinox.nn` and matrices are, while scalars, vectors outside of such layers and
       whatever has a `weight_scale` of "log" or "softplus" are physical constants and are not. The
       factors are $10^{-3}, \dots, 10^{-6}$ times the data's variance in the units of the loss, and
-      stronger or weaker ones where the best is at an end.
+      stronger or weaker ones where the best is at an end. With `l2="gradient"` they are not a
+      ladder: from $10^{-4}$ on, the derivative of the held-out error (through the optimum, as of
+      `jc.optimum`) says whether a weaker or a stronger one predicts better. At most three are
+      solved for, to full precision, and the one with the least error is taken.
     - `held_out`: the share of the data held out for choices: whole trajectories where there are
-      at least four, else the end of each. The final fit uses all data. The strongest penalty wins
-      that no weaker one beats by 10%; the error of one whose path does not follow its own data
-      counts 1.3 times. A trial that takes many steps and predicts worse on the way is given up
+      at least four, else the end of each. The final fit uses all data. The strongest penalty of a
+      list wins that no weaker one beats by 10%; the error of one whose path does not follow its own
+      data counts 1.3 times. A trial that takes many steps and predicts worse on the way is given up
       ("stopped" in `stats["selection"]`).
     - `horizon`: how far ahead held-out data are to be predicted, in the unit of `ts`. If not given,
       from the start or from the end of what was fitted over all that is held out; with a horizon,
@@ -209,7 +213,7 @@ def _begun(
         nlp = transcribe_with(item, trajectories, grids, settings.changed(l2=penalties.middle))
         own = penalties.for_model(nlp)
         problems.append((nlp.with_l2(own.middle), own))
-    several = sum(len(own.values) for _, own in problems) > 1
+    several = len(problems) > 1 or any(own.is_choice for _, own in problems)
     nlp = problems[0][0]
     search.choose_solver(nlp)
     try:

@@ -3,104 +3,30 @@
 import warnings
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Float
-
-from .._check import describe, positive
+from .._check import describe
 from .._comparison import path_residuals, poor_paths
-from .._data import Trajectory
 from .._guess import Guess, guess
-from .._likelihoods import is_likelihood
-from .._loss import Loss, squared_error
 from .._nlp import NLP
-from .._noise import noise_levels
-from .._ridge import OnNets, net_weights
-from .._smooth import channel_means, channel_spread
+from .._optimum import held_out_gradient
 from .._solution import Solution
-from .._transcription.units import with_weights
 from .holdout import Holdout, Score, hold_out
+from .penalties import Penalties, factor_of
 from .starts import Search, title
 from .trial import solve_while
 
 
-# Factors of the data's variance that are tried as `l2`, the strongest first, and how far beyond
-# them where the best is the last.
-_LADDER = (1e-3, 1e-4, 1e-5, 1e-6)
-_WEAKEST, _STRONGEST, _RUNG = 1e-10, 1.0, 10.0
 # A weaker penalty must predict held-out data better by this much.
 _BETTER = 0.9
 # The error of one whose own path does not follow its data counts as so much larger.
 _POOR = 1.3
+# An error as large as this predicts no better than the mean does.
+_USELESS = 1.0
 # The steps of a trial, and after which of them it is given up if it predicts worse and worse: one
 # that overfits takes many steps to get there.
 _STEPS, _LOOKS = 400, (64, 100, 200)
 # Weaker penalties are not tried where one predicts worse by this factor than another that predicts
 # this well.
 _HOPELESS, _PREDICTS = 2.0, 0.5
-# What part of the data's spread their noise is taken to be, at least and at most.
-_NOISE = (0.01, 0.5)
-
-
-class Penalties(NamedTuple):
-    """Factors of the ridge penalty to choose from, the strongest first; `of_data` if by default.
-
-    `variance` is that of the data in the units of the loss.
-    """
-
-    values: list[Any]
-    of_data: bool
-    variance: float
-
-    @property
-    def middle(self) -> Any:
-        """One of them."""
-        return self.values[0 if len(self.values) == 1 else len(self.values) // 2]
-
-    def for_model(self, nlp: NLP) -> "Penalties":
-        """Those for a model: none by default where it has no nets."""
-        if self.of_data and not net_weights(nlp.layout.model, nlp.model).any():
-            return self._replace(values=[0.0], of_data=False)
-        return self
-
-    def beyond(self, weaker: bool) -> OnNets | None:
-        """One more at the end of the default ladder; None where it ends."""
-        if not self.of_data:
-            return None
-        last = self.values[-1 if weaker else 0].factor / self.variance
-        factor = last / _RUNG if weaker else last * _RUNG
-        inside = 0.9 * _WEAKEST < factor < 1.1 * _STRONGEST
-        return OnNets(factor * self.variance) if inside else None
-
-
-def penalties_of(
-    l2: Any, trajectories: tuple[Trajectory, ...], loss: Loss = squared_error
-) -> Penalties:
-    """The factors that an argument `l2` of `jc.fit` means."""
-    if isinstance(l2, (list, tuple)) or (isinstance(l2, np.ndarray) and l2.ndim == 1):
-        values = [
-            item if isinstance(item, OnNets) else positive("l2", item, allow_zero=True)
-            for item in l2
-        ]
-        if not values:
-            raise ValueError("`l2` must be a number or a list of at least one; got none.")
-        return Penalties(sorted(values, key=_factor, reverse=True), False, 1.0)
-    if l2 is not None:
-        return Penalties([l2], False, 1.0)
-    # As the loss has it: weighted by the units of channels where these are extreme.
-    weighted = with_weights(trajectories, loss)
-    means = channel_means(weighted)
-    unit = 2 * _likely_noise(weighted) ** 2 if is_likelihood(loss) else 1.0
-    total = sum(float(np.nansum(item.weights * (item.ys - means) ** 2 / unit)) for item in weighted)
-    variance = total / sum(len(item.ts) for item in weighted)
-    variance = variance if variance > 0 else 1.0
-    return Penalties([OnNets(factor * variance) for factor in _LADDER], True, variance)
-
-
-def _likely_noise(trajectories: tuple[Trajectory, ...]) -> Float[np.ndarray, " obs"]:
-    """The noise of each channel as a likelihood will find it, roughly: it may not be told yet."""
-    spread = channel_spread(trajectories)
-    least, most = (share * spread for share in _NOISE)
-    return np.clip(np.nan_to_num(noise_levels(trajectories)), least, most)
 
 
 class _Candidate(NamedTuple):
@@ -141,7 +67,8 @@ def select(
             other = hold_out(search.coarse(nlp), share, search.horizon)
             assert other is not None
             holdout = other
-        tried, best = _tried(nlp, penalties, holdout, search)
+        find = _led if penalties.by_gradient else _tried
+        tried, best = find(nlp, penalties, holdout, search)
         rows += [_row(number, item) for item in tried]
         everything.append(tried)
         if chosen is None or _beats(best, chosen):
@@ -177,7 +104,7 @@ def _tried(
     while best is tried[-1] or best is tried[0]:
         weaker = best is tried[-1]
         # A best that predicts nothing points nowhere.
-        useful = best.sol.result.ok and best.score.error < 1
+        useful = best.sol.result.ok and best.score.error < _USELESS
         more = penalties.beyond(weaker) if useful else None
         if more is None:
             break
@@ -189,6 +116,34 @@ def _tried(
             break
         best = found
     return tried, best
+
+
+def _led(
+    nlp: NLP, penalties: Penalties, holdout: Holdout, search: Search
+) -> tuple[list[_Candidate], _Candidate]:
+    """The penalties of one model to which the held-out error's derivative leads; and the best."""
+    train = holdout.train.with_l2(penalties.middle)
+    search.whole, search.holdout = nlp, holdout
+    start, log = search.best(train)
+    scores: list[tuple[Solution, Score]] = []
+
+    def error(sol: Solution) -> float:
+        search.check()
+        score = holdout.score(sol, search.solver)
+        scores.append((sol, score))
+        return score.error
+
+    with warnings.catch_warnings():
+        # It is a trial: the row tells.
+        warnings.filterwarnings("ignore", "The solver has not converged", UserWarning)
+        solver = search.solver.loosened(0.0, _STEPS)
+        found = held_out_gradient(train, error, solver, start, useless=_USELESS)
+    tried = []
+    for item in found:
+        score = next(score for sol, score in scores if sol is item.solution)
+        poor = bool(poor_paths(train, path_residuals(item.solution)))
+        tried.append(_Candidate(nlp, holdout, item.l2, item.solution, score, log, poor))
+    return tried, min(tried, key=lambda item: item.rank)
 
 
 def _overfits(item: _Candidate, best: _Candidate) -> bool:
@@ -240,7 +195,7 @@ def _trial(
 def _row(number: int, item: _Candidate) -> dict[str, Any]:
     return {
         "model": number,
-        "l2": _factor(item.penalty),
+        "l2": factor_of(item.penalty),
         "held_out_error": item.score.error,
         "objective": item.sol.objective,
         "result": item.sol.result.name,
@@ -251,20 +206,16 @@ def _row(number: int, item: _Candidate) -> dict[str, Any]:
 def _say_if_poor(rows: list[dict[str, Any]]) -> bool:
     """Whether held-out data say nothing for any of the candidates, with a warning."""
     least = min(row["held_out_error"] for row in rows)
-    if least >= 1:
+    if least >= _USELESS:
         warnings.warn(
             "No penalty or model predicts the held-out data better than their mean does (the "
             f"least error is {least:.2g} of their spread), so the choice between them means "
             "little. Pass `l2`, more data, or a `horizon` over which prediction is possible.",
             stacklevel=5,
         )
-    return bool(least >= 1)
-
-
-def _factor(penalty: Any) -> Any:
-    return penalty.factor if isinstance(penalty, OnNets) else penalty
+    return bool(least >= _USELESS)
 
 
 def _text(penalty: Any) -> str:
-    factor = _factor(penalty)
+    factor = factor_of(penalty)
     return f"{factor:.2g}" if isinstance(factor, float) else describe(factor)

@@ -54,6 +54,7 @@ def held_out_gradient(
     guess: Any,
     *,
     solves: int = 3,
+    useless: float = np.inf,
 ) -> list[Tried]:
     """Lower a held-out error by the ridge penalty of `nlp`, in a few solves; all that were tried.
 
@@ -67,6 +68,8 @@ def held_out_gradient(
     - `error`: the error on held-out data of a solution of `nlp`.
     - `solver`, `guess`: as for `jc.solve`; every later solve starts at the nearest optimum found.
     - `solves`: how many solves at the most.
+    - `useless`: errors from this on point nowhere. There, and where the first solve fails, a
+      stronger penalty is tried, with which problems are easier to solve.
     """
     form, leaves = flatten(nlp, {"l2": current(nlp, "l2")})
     first = np.concatenate([np.zeros(0), *map(np.ravel, leaves)])
@@ -79,7 +82,7 @@ def held_out_gradient(
             near = tried[int(np.argmin(distances))].solution
             host.start = near.z, near.multipliers
         tried.append(_solved(host, first, place, error))
-        place = _next(tried)
+        place = _next(tried, useless)
     return tried
 
 
@@ -109,14 +112,14 @@ def _moved(sol: Solution, step: np.ndarray) -> Solution:
     return dataclasses.replace(sol, z=sol.nlp.inside(sol.z + step))
 
 
-def _next(tried: list[Tried]) -> float | None:
+def _next(tried: list[Tried], useless: float) -> float | None:
     """The penalty to try next, in decades; None where there is nothing to be gained."""
-    best = min(tried, key=lambda item: item.error)
+    best = min(tried, key=lambda item: (not item.solution.result.ok, item.error))
+    others = [item for item in tried if item is not best]
     slope = best.slope
+    if best.error >= useless or not (others or np.isfinite(slope)):
+        return max(item.decades for item in tried) + _OUTWARD
     if not np.isfinite(slope):
-        others = [item for item in tried if item is not best]
-        if not others:
-            return None
         # Away from the one that is worse.
         other = min(others, key=lambda item: abs(item.decades - best.decades))
         slope = np.log(other.error / best.error) / (other.decades - best.decades)

@@ -164,7 +164,7 @@ class Host:
         linear = Linearised(self.places, self._mixed, p, point)
         forces = point.forces
         end = Multipliers(point.multipliers, np.maximum(-forces, 0.0), np.maximum(forces, 0.0))
-        self.remember(p, dataclasses.replace(outcome, z=point.z, multipliers=end, steps=()))
+        self.remember(p, dataclasses.replace(outcome, z=point.z, multipliers=end))
         return Found(point.z, point.multipliers, linear, point.weak, "")
 
     def _followed(self, nlp: NLP, outcome: Outcome) -> tuple[Outcome, Point | None]:

@@ -54,8 +54,9 @@ def sentences(u: "Uncertainty") -> tuple[str, ...]:
     found += identifiability.free_sentences(parameters, directions)
     if head.bent:
         found.append(
-            f"In {head.bent} directions the curvature is not positive: the point is no minimum, or "
-            'not found closely enough; try a smaller `tol`, or `curvature="gauss_newton"`.'
+            f"In {head.bent} directions the curvature is not positive: the point is a saddle, or "
+            "not found closely enough. Solve on from it with a smaller `tol`, or from other "
+            'starts; or ask for `curvature="gauss_newton"`.'
         )
     found += [
         f"{first} and {second} are correlated by {number:.4f}."

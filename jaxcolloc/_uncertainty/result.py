@@ -34,7 +34,8 @@ _OF = ("states", "observations")
 class Uncertainty(eqx.Module):
     """What the data say of a fit: standard errors, intervals, bands, and what they leave free.
 
-    - `solution`: whose it is; `curvature`: as it was asked for.
+    - `solution`: whose it is, `sol` itself or the same optimum found more closely; `curvature`: as
+      it was asked for.
     - `noise`: `sigma`, the standard deviation of a measurement of weight one (None where the loss
       is a likelihood, one where priors count against `weights`), its degrees of `freedom`,
       `num_values` that were measured and the effective `num_parameters`.

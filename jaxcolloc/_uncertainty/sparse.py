@@ -16,16 +16,18 @@ from jaxtyping import Float
 from .along import Along
 from .gaussian import Gaussian
 from .optimum import Optimum
+from .structured import NotConvex
 
 
-# The precision that is told from none, as a share of the data's; the prior in its place.
-_BLIND = 1e-9
+# The precision that is told from none, as a share of the data's; and the prior, subtracted again,
+# with which the matrix is factorised where some directions have no more than that.
+_BLIND = 1e-10
 # Right-hand sides that are solved for together.
 _TOGETHER = 256
 # Variances below this share of the largest are rounding.
 _TINY = 1e-14
-# Negative ones are, down to this share.
-_NEGATIVE = 1e-8
+# Negative ones are, down to this share; that of a Gauss-Newton Hessian has none but by rounding.
+_NEGATIVE, _NEGATIVE_BY_ROUNDING = 1e-11, 1e-8
 
 
 class Sparse:
@@ -35,8 +37,6 @@ class Sparse:
         self.optimum = optimum
         nlp, head = optimum.nlp, optimum.nlp.layout.num_head
         self._free = np.flatnonzero(~optimum.held)
-        self._at = np.full(len(optimum.z), -1)
-        self._at[self._free] = np.arange(len(self._free))
         self._theta = np.concatenate([np.arange(head), optimum.starts.ravel()])
         size = np.maximum(np.abs(optimum.z), 1.0)
         parts = nlp.parts
@@ -44,9 +44,10 @@ class Sparse:
         precision = pattern.symmetric(optimum.precision(gauss_newton))
         weight = (np.abs(precision.diagonal()) * size**2)[head:]
         self._scale = float(weight.sum()) or 1.0
+        self._negative = _NEGATIVE_BY_ROUNDING if gauss_newton else _NEGATIVE
         self._size = size[self._theta]
-        if not self._factorise(precision, 0.0):
-            self._factorise(precision, _BLIND)
+        if not (self._factorise(precision, 0.0) or self._factorise(precision, _BLIND)):
+            raise NotConvex
 
     def _factorise(self, precision: Any, prior: float) -> bool:
         """Factorise with this prior; whether that shows no free direction, or stands for them."""
@@ -75,26 +76,29 @@ class Sparse:
         variances, vectors = np.linalg.eigh((scaled + scaled.T) / 2)
         largest = 1 / (_BLIND * self._scale)
         if not prior and (
-            variances[-1] > largest or variances[0] < -_NEGATIVE * max(abs(variances[-1]), 1e-300)
+            variances[-1] > largest
+            or variances[0] < -self._negative * max(abs(variances[-1]), 1e-300)
         ):
             return False
-        self._split(variances, vectors, 0.5 * largest)
+        self._split(variances, vectors, 0.5 * largest, prior * self._scale)
         return True
 
-    def _split(self, variances: np.ndarray, vectors: np.ndarray, most: float) -> None:
+    def _split(self, variances: np.ndarray, vectors: np.ndarray, most: float, prior: float) -> None:
         """Sort the directions into those that are kept, free, and none at all."""
         # A negative variance is a curvature that is not positive: no number either.
-        negative = variances < -_NEGATIVE * np.abs(variances).max(initial=0.0)
+        negative = variances < -self._negative * np.abs(variances).max(initial=0.0)
         dark = (variances > most) | negative
         kept = ~dark & (variances > _TINY * np.abs(variances[~dark]).max(initial=0.0))
         theta = self._size[:, None] * vectors
         head = self.optimum.nlp.layout.num_head
         self._variances, self._kept, self._dark = variances, kept, dark
+        # The variances of those that are kept were larger without the prior.
+        self._growth = 1 / (1 - prior * variances[kept])
         # What a functional's covariance with head and initial states is in these coordinates.
         self._coordinates = vectors / self._size[:, None]
         reach = 1 / np.sqrt(_BLIND * self._scale)
         self.head = Gaussian(
-            theta[:head, kept] * np.sqrt(variances[kept]),
+            theta[:head, kept] * np.sqrt(variances[kept] * self._growth),
             theta[:head, dark] * reach,
             int(np.sum(negative)),
         )
@@ -130,6 +134,7 @@ class Sparse:
         rest = rest - (amplitude * self._variances[self._dark]) @ amplitude.swapaxes(1, 2)
         values, vectors = np.linalg.eigh((rest + rest.swapaxes(1, 2)) / 2)
         own = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
+        kept = kept * np.sqrt(self._growth)
         return Along(kept, amplitude * self._reach, own, np.zeros_like(own))
 
     def _rows_at(self, at: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from .._likelihoods import has_information
 from .._solution import Solution, check_solution
 from . import structured
 from .along import Factorised
+from .closer import closer
 from .names import theta_values
 from .noise import influence, is_profiled, noise_of, precision_factor
 from .optimum import Optimum
@@ -51,8 +52,10 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
     are known some 600 times worse than the best one count as free. Variables at active bounds are
     held: their error is zero.
 
-    It costs one to two iterations of `jc.InteriorPoint`, and one more where a second Hessian must
-    say what is free.
+    It costs a few iterations of `jc.InteriorPoint`, and one or two more where a second Hessian must
+    say what is free. Where the exact curvature is negative in some direction, `sol` is solved on
+    to a tolerance of 1e-9: if that leads to the same optimum, it takes the place of `sol` in what
+    is returned. If not, the point is a saddle, or flat, and what it leaves open is infinite.
 
     **Arguments:**
 
@@ -77,8 +80,7 @@ def uncertainty(sol: Solution, *, curvature: str = "exact") -> Uncertainty:
             '`curvature` must be "exact" where `loss` is a likelihood of your own, whose '
             "Gauss-Newton Hessian is not known; `jc.Gaussian` and `jc.StudentT` have one."
         )
-    optimum = Optimum.of(sol, precision_factor(nlp))
-    factorised = _factorised(optimum, curvature == "gauss_newton")
+    sol, optimum, factorised = _judged(sol, curvature == "gauss_newton")
     noise = noise_of(sol, _num_parameters(sol, optimum, factorised))
     return Uncertainty(
         solution=sol,
@@ -105,6 +107,20 @@ def _check_optimum(sol: Solution) -> None:
             f"`sol` must be at an optimum; this one ended with {sol.result!r}. Solve on from it, "
             "`sol = jc.solve(sol.nlp, jc.Ipopt(), sol)`."
         )
+
+
+def _judged(sol: Solution, gauss_newton: bool) -> tuple[Solution, Optimum, Factorised]:
+    """A solution and its factorised optimum; a closer one where the curvature asks for it."""
+    factor = precision_factor(sol.nlp)
+    optimum = Optimum.of(sol, factor)
+    factorised = _factorised(optimum, gauss_newton)
+    if not factorised.head.bent:
+        return sol, optimum, factorised
+    found = closer(sol, factor, noise_of(sol, factorised.num_kept).variance)
+    if found is None:
+        return sol, optimum, factorised
+    optimum = Optimum.of(found, factor)
+    return found, optimum, _factorised(optimum, gauss_newton)
 
 
 def _factorised(optimum: Optimum, gauss_newton: bool) -> Factorised:
