@@ -3,9 +3,12 @@
 import html
 import inspect
 import re
+import types
 from pathlib import Path
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pdoc
 import pdoc.doc
@@ -97,7 +100,7 @@ def test_the_readmes_example_runs():
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_a_folder")
 def test_the_guides_examples_run():
-    one_call, steps, experiments, noise, said = code(DOCS / "guide.md")
+    one_call, steps, experiments, _, _, noise, said = code(DOCS / "guide.md")
     names = {}
     exec(one_call, names)
     assert names["sol"].verification.verdict.ok
@@ -126,6 +129,54 @@ def test_the_guides_examples_run():
     np.testing.assert_allclose(names["reaction"].stderr, expected, rtol=1e-6)
     np.testing.assert_allclose(names["by_sample"], names["same"], rtol=1e-3, atol=1e-7)
     assert Path("bands.png").stat().st_size > 10_000
+
+
+class Tanks(eqx.Module):
+    """The guide's tanks as they were before any fit."""
+
+    def __call__(self, t, y, args):
+        inflow = args["scale"] * args["feed"](t)
+        return jnp.stack([inflow - 0.5 * y[0], 0.5 * y[0] - 0.4 * jnp.tanh(y[1])])
+
+    def observe(self, t, y, args):
+        return 2.0 * y[1:]
+
+
+def tanks():
+    """What the guide's text on exports starts from."""
+    args = {"feed": jc.Input([0.0], [0.7], "hold"), "scale": 1.0}
+    fitted = types.SimpleNamespace(model=Tanks(), args=[args])
+    return {"jc": jc, "np": np, "jnp": jnp, "jax": jax, "sol": fitted}
+
+
+def test_the_guides_models_go_into_casadi():
+    pytest.importorskip("casadi")
+    names = tanks()
+    exec(code(DOCS / "guide.md")[3], names)
+    assert str(names["f"].sx_in("args")) == "[args['feed'], args['scale']]"
+    assert float(names["sensor"](0, [0.2, 0.1], [0.7, 1.0])) == pytest.approx(0.2)
+    wanted = jc.simulate(Tanks(), np.array([0.0, 0.5]), [0.2, 0.1], names["sol"].args[0])[-1]
+    np.testing.assert_allclose(names["later"].full()[:, 0], wanted, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_guides_models_go_into_onnx(tmp_path, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    monkeypatch.chdir(tmp_path)
+    before, names = jnp.zeros(()).dtype, tanks()
+    exec(code(DOCS / "guide.md")[4], names)
+    session = runtime.InferenceSession("tanks.onnx")
+    for y, feed in (([0.2, 0.1], 0.7), ([1.5, 0.8], 0.1)):
+        given = [np.asarray(value) for value in (0.0, y, feed)]
+        inputs = zip([item.name for item in session.get_inputs()], given, strict=True)
+        (found,) = session.run(None, dict(inputs))
+        with jax.enable_x64(True):
+            args = {"feed": lambda t, feed=feed: feed, "scale": 1.0}
+            wanted = Tanks()(0.0, jnp.asarray(y), args)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert jnp.zeros(()).dtype == before
 
 
 @pytest.mark.parametrize("path", ["README.md", "bench/README.md", "examples/README.md"])
