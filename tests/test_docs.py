@@ -146,6 +146,54 @@ def test_a_page_keeps_what_it_prints(tmp_path):
         _pages.cells(page)
 
 
+class Tanks(eqx.Module):
+    """The guide's tanks as they were before any fit."""
+
+    def __call__(self, t, y, args):
+        inflow = args["scale"] * args["feed"](t)
+        return jnp.stack([inflow - 0.5 * y[0], 0.5 * y[0] - 0.4 * jnp.tanh(y[1])])
+
+    def observe(self, t, y, args):
+        return 2.0 * y[1:]
+
+
+def tanks():
+    """What the guide's text on exports starts from."""
+    args = {"feed": jc.Input([0.0], [0.7], "hold"), "scale": 1.0}
+    fitted = types.SimpleNamespace(model=Tanks(), args=[args])
+    return {"jc": jc, "np": np, "jnp": jnp, "jax": jax, "sol": fitted}
+
+
+def test_the_guides_models_go_into_casadi():
+    pytest.importorskip("casadi")
+    names = tanks()
+    exec(code(DOCS / "guide.md")[3], names)
+    assert str(names["f"].sx_in("args")) == "[args['feed'], args['scale']]"
+    assert float(names["sensor"](0, [0.2, 0.1], [0.7, 1.0])) == pytest.approx(0.2)
+    wanted = jc.simulate(Tanks(), np.array([0.0, 0.5]), [0.2, 0.1], names["sol"].args[0])[-1]
+    np.testing.assert_allclose(names["later"].full()[:, 0], wanted, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_guides_models_go_into_onnx(tmp_path, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    monkeypatch.chdir(tmp_path)
+    before, names = jnp.zeros(()).dtype, tanks()
+    exec(code(DOCS / "guide.md")[4], names)
+    session = runtime.InferenceSession("tanks.onnx")
+    for y, feed in (([0.2, 0.1], 0.7), ([1.5, 0.8], 0.1)):
+        given = [np.asarray(value) for value in (0.0, y, feed)]
+        inputs = zip([item.name for item in session.get_inputs()], given, strict=True)
+        (found,) = session.run(None, dict(inputs))
+        with jax.enable_x64(True):
+            args = {"feed": lambda t, feed=feed: feed, "scale": 1.0}
+            wanted = Tanks()(0.0, jnp.asarray(y), args)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    assert jnp.zeros(()).dtype == before
+
+
 @pytest.mark.parametrize("path", ["README.md", "bench/README.md", "examples/README.md"])
 def test_links_lead_to_files(path):
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / path).read_text())

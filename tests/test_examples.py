@@ -75,6 +75,17 @@ def test_feed_design(tmp_path):
     assert last < 0.9 * first
 
 
+@pytest.mark.slow
+def test_predictive_control(tmp_path):
+    pytest.importorskip("casadi")
+    printed = run("predictive_control.py", tmp_path, "--quick")
+    # Of steps of 0.1 and 0.2; the noise is 0.01.
+    assert float(re.search(r"c is ([\d.]+) mol/l off", printed).group(1)) < 0.015
+    assert float(re.search(r"estimates: c ([\d.]+)", printed).group(1)) < 0.01
+    feed, truth = re.search(r"feed ([\d.]+) mol/l at the end, truth ([\d.]+)", printed).groups()
+    assert float(feed) == pytest.approx(float(truth), abs=0.03)
+
+
 def write(path, header, rows):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])

@@ -153,7 +153,7 @@ class _Traced:
         paths, treedef = jtu.tree_flatten_with_path(args, is_leaf=_is_path)
         leaves = [to_float64(leaf) for _, leaf in paths]
         chosen = [k for k, leaf in enumerate(leaves) if _is_symbol(leaf, symbols)]
-        arrays, rest = eqx.partition(model, is_inexact if "weights" in symbols else _never)
+        arrays, rest = eqx.partition(model, _is_float if "weights" in symbols else _never)
         weights, weights_def = jtu.tree_flatten_with_path(arrays)
 
         def field(t: Any, y: Any, given: list[Any], weights: list[Any]) -> Any:
@@ -207,7 +207,12 @@ def _never(leaf: Any) -> bool:
 def _is_symbol(leaf: Any, symbols: tuple[str, ...]) -> bool:
     if _is_path(leaf):
         return "inputs" in symbols
-    return "constants" in symbols and is_inexact(leaf)
+    return "constants" in symbols and _is_float(leaf)
+
+
+def _is_float(leaf: Any) -> bool:
+    """Whether a leaf is an array of real floats: complex ones are no symbols."""
+    return is_inexact(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _floats(shape: tuple[int, ...]) -> Any:

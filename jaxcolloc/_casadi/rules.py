@@ -132,6 +132,18 @@ def _cumulative(operation: Operation, operand: Array) -> list[Array]:
     return [Array(ca.vertcat(*parts), ()).take(behind)]
 
 
+def _position_of_best(operation: Operation, operand: Array) -> list[Array]:
+    """The first place of the largest, or smallest, along one axis."""
+    [axis] = operation.params["axes"]
+    rows = np.moveaxis(operand.positions(), axis, 0)
+    best, place = taken(operand.flat, rows[0]), full(0.0, operation.outputs[0]).flat
+    for k, row in enumerate(rows[1:], 1):
+        other = taken(operand.flat, row)
+        better = other > best if operation.name == "argmax" else other < best
+        best, place = where(better, other, best), where(better, k, place)
+    return [Array(place, operation.outputs[0])]
+
+
 def _dot_general(operation: Operation, one: Array, other: Array) -> list[Array]:
     contract, batch = operation.params["dimension_numbers"]
     flat = []
@@ -300,6 +312,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys([f"reduce_{name}" for name in _BINARY], _reduce),
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), _cumulative),
     **dict.fromkeys(_SCATTERED, _scatter),
+    **dict.fromkeys(("argmax", "argmin"), _position_of_best),
     "convert_element_type": _convert,
     "dot_general": _dot_general,
     "dynamic_slice": _dynamic_slice,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import casadi as ca
+import jax
 import numpy as np
 
 from .._transcription.jaxpr_sparsity import CALLS
@@ -20,12 +21,12 @@ from .rules import RULES, Operation
 _MOST_STEPS = 10_000
 
 # What a rule meets where a version of JAX gives an operation other parameters than it knows.
-_UNEXPECTED = (KeyError, TypeError, ValueError, AttributeError, IndexError, NotImplementedError)
+_UNEXPECTED = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError,
+)  # fmt: skip
 
 # What to do instead, for operations that are common.
 _ADVICE = {
-    "argmax": "Use jnp.max, or write the choice by jnp.where.",
-    "argmin": "Use jnp.min, or write the choice by jnp.where.",
     "sort": "Write the comparisons by jnp.minimum and jnp.maximum.",
     "random_bits": "A field must not draw random numbers: switch dropout off.",
     "pure_callback": "Write what runs in Python in jax.numpy.",
@@ -114,6 +115,16 @@ class Walk:
         [jaxpr] = [item for item in equation.params.values() if hasattr(item, "eqns")]
         return self.closed(jaxpr, operands)
 
+    def _expanded(self, equation: Any, operands: list[Value]) -> list[Value]:
+        """An operation that stands for several others, which newer versions of JAX keep back."""
+        shapes = [
+            jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)  # type: ignore[no-untyped-call]
+            for atom in equation.invars
+        ]
+        lower = equation.primitive.to_lojax
+        jaxpr = jax.make_jaxpr(lambda *arrays: lower(*arrays, **equation.params))(*shapes)
+        return self.closed(jaxpr, operands)
+
     def _cond(self, equation: Any, operands: list[Value]) -> list[Value]:
         which, *rest = operands
         branches = equation.params["branches"]
@@ -134,12 +145,9 @@ class Walk:
 
     def _while(self, equation: Any, operands: list[Value]) -> list[Value]:
         params = equation.params
-        ends = np.cumsum([params["cond_nconsts"], params["body_nconsts"]])
-        first, second, carry = (
-            operands[: ends[0]],
-            operands[ends[0] : ends[1]],
-            operands[ends[1] :],
-        )
+        num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
+        first, second = operands[:num_cond], operands[num_cond : num_cond + num_body]
+        carry = operands[num_cond + num_body :]
         for _ in range(_MOST_STEPS):
             [again] = self.closed(params["cond_jaxpr"], [*first, *carry])
             known = None if isinstance(again, Missing) else again.known()
@@ -192,6 +200,7 @@ class Walk:
 
 
 _CONTROL: dict[str, Callable[..., list[Value]]] = {
+    "call_hi_primitive": Walk._expanded,
     "cond": Walk._cond,
     "custom_linear_solve": Walk._linear_solve,
     "linear_solve": Walk._linear_solve,
