@@ -90,7 +90,7 @@ def steady_state(
         fixed = _Stated(stated.equations(size), held, tuple(map(tuple, np.asarray(rows).tolist())))
         single = traced and caller_float() == np.float32
         time = jnp.asarray(t, float) if traced else np.asarray(t, np.float64)
-        inputs = (model, time, start, sealed(jtu.tree_map(number_to_array, args)))
+        inputs: Any = (model, time, start, sealed(jtu.tree_map(number_to_array, args)))
         found, matrix = _found(fixed, *(inputs if single else to_float64(inputs)))
         if traced:
             return found
