@@ -16,17 +16,28 @@ from ._likelihoods import Own
 from ._nlp import NLP
 from ._precision import x64
 from ._transcription.blocks import Points, over_points
-from ._transcription.point_functions import Observed, PathFunction, PointLoss, Sensor, VectorField
+from ._transcription.point_functions import (
+    AtRest,
+    Observed,
+    PathFunction,
+    PointLoss,
+    Sensor,
+    VectorField,
+)
 
 
 class _Call(NamedTuple):
-    """A function of the caller's at some points of one trajectory; `name` is its argument's."""
+    """A function of the caller's at some points of one trajectory; `name` is its argument's.
+
+    `args` are the trajectory's, if not given.
+    """
 
     name: str
     function: Any
     times: Float[np.ndarray, " point"]
     states: Float[np.ndarray, "point state"]
     data: Any = None
+    args: Any = None
 
 
 def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
@@ -42,7 +53,8 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
             args = stack([as_arrays(nlp.trajectories[k].args)])
             unknowns = nlp.layout.unknowns(k)[None].astype(np.int32)
             for call in _calls(nlp, k, nlp.states_at(z)[k]):
-                points = Points.at(call.times[None], args, unknowns, call.data)
+                own = args if call.args is None else call.args
+                points = Points.at(call.times[None], own, unknowns, call.data)
                 head, y = jnp.asarray(nlp.head(z)), jnp.asarray(call.states[None])
                 found = _evaluated(call.function, head, points, y, nlp.num_weights)
                 sentence = _sentence(call, k, [np.asarray(part)[0] for part in found])
@@ -56,6 +68,10 @@ def _calls(nlp: NLP, k: int, states: Float[np.ndarray, "node state"]) -> Iterato
     grid, data, model = nlp.grids[k], nlp.trajectories[k], nlp.layout.model
     first = 0 if nlp.settings.collocate_start else 1
     yield _Call("model", VectorField(model), grid.times[first:], states[first:])
+    rest = nlp.group_of(k).rest
+    if rest is not None:
+        at_rest = AtRest(VectorField(model), rest.equations)
+        yield _Call("model", at_rest, grid.times[:1], states[:1], args=rest.args)
     there = data.observed
     if there.any():
         ts, seen = data.ts[there], grid.interpolate(states, data.ts[there])
