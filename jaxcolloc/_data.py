@@ -310,9 +310,11 @@ def as_trajectories(data: Any) -> tuple[Trajectory, ...]:
     measured = measured_channels(trajectories)
     if not measured.all():
         empty = np.flatnonzero(~measured).tolist()
+        way = "Leave them out of `ys` and pass `num_states` and `observe` instead."
+        if not measured.any():
+            way = "To solve a model without data, use jc.simulate(..., by=jc.Radau(5))."
         raise ValueError(
-            f"`data` must measure every channel at least once; channels {empty} are all NaN. "
-            "Leave them out of `ys` and pass `num_states` and `observe` instead."
+            f"`data` must measure every channel at least once; channels {empty} are all NaN. {way}"
         )
     return tuple(trajectories)
 

@@ -27,7 +27,8 @@ def warn_of_early_inputs(trajectories: Sequence[Trajectory], grids: Sequence[Gri
     One warning, of the first such trajectory; the caller's caller is the line it shows.
     """
     for position, (item, grid) in enumerate(zip(trajectories, grids, strict=True)):
-        if item.t0 is not None or item.y0 is None or not np.isfinite(item.y0).any():
+        known = item.y0 is not None and np.isfinite(item.y0).any()
+        if item.t0 is not None or not (known or item.steady is not None):
             continue
         first, last = grid.boundaries[[0, -1]]
         if _changes_before(item.args, float(first), 1e-9 * float(last - first)):

@@ -80,12 +80,17 @@ def steady_state(
         finite("t", t)
     stated = SteadyState(known=known, invariants=invariants)
     with scope(model, guess, args, t):
-        start = _start(guess, stated, traced)
-        held, size = stated.held(len(start)), len(start)
+        start = _start(guess, traced)
+        size = len(start)
+        held = stated.held(size)
+        if stated.known is not None:
+            xp = jnp if isinstance(start, jax.Array) else np
+            start = xp.where(np.isnan(stated.known), start, np.nan_to_num(stated.known))
         rows = () if stated.invariants is None else stated.invariants
         fixed = _Stated(stated.equations(size), held, tuple(map(tuple, np.asarray(rows).tolist())))
         single = traced and caller_float() == np.float32
-        inputs = (model, jnp.asarray(t, float), start, sealed(jtu.tree_map(number_to_array, args)))
+        time = jnp.asarray(t, float) if traced else np.asarray(t, np.float64)
+        inputs: Any = (model, time, start, sealed(jtu.tree_map(number_to_array, args)))
         found, matrix = _found(fixed, *(inputs if single else to_float64(inputs)))
         if traced:
             return found
@@ -122,23 +127,17 @@ class _Stated(eqx.Module):
     invariants: tuple[tuple[float, ...], ...] = eqx.field(static=True)
 
 
-def _start(guess: Any, stated: SteadyState, traced: bool) -> Array:
-    """The guess, with the known components in it."""
+def _start(guess: Any, traced: bool) -> Any:
+    """The guess as an array: of NumPy, but where it is traced."""
     if traced and isinstance(guess, jax.core.Tracer):
-        start: Any = jnp.asarray(guess, float)
+        start = jnp.asarray(guess, float)
         if start.ndim != 1:
             raise ValueError(f"`guess` must have shape (state,); got shape {start.shape}.")
-    else:
-        start = float_array("guess", guess, 1, "(state,)")
-        if len(start) == 0 or not np.all(np.isfinite(start)):
-            raise ValueError(f"`guess` must be finite, of shape (state,); got {describe(guess)}.")
-    if stated.known is None:
-        return jax.device_put(start)
-    if stated.known.shape != start.shape:
-        raise ValueError(
-            f"`known` must have shape (state,) = {start.shape}; got shape {stated.known.shape}."
-        )
-    return jnp.where(np.isnan(stated.known), start, np.nan_to_num(stated.known))
+        return start
+    array = float_array("guess", guess, 1, "(state,)")
+    if len(array) == 0 or not np.all(np.isfinite(array)):
+        raise ValueError(f"`guess` must be finite, of shape (state,); got {describe(guess)}.")
+    return array
 
 
 @eqx.filter_jit

@@ -20,6 +20,7 @@ from ._precision import x64
 from ._transcription.blocks import Points, over_points
 from ._transcription.jump_terms import JumpMap
 from ._transcription.point_functions import (
+    AtRest,
     NodeField,
     Observed,
     PathFunction,
@@ -30,13 +31,17 @@ from ._transcription.point_functions import (
 
 
 class _Call(NamedTuple):
-    """A function of the caller's at some points of one trajectory; `name` is its argument's."""
+    """A function of the caller's at some points of one trajectory; `name` is its argument's.
+
+    `args` are the trajectory's, if not given.
+    """
 
     name: str
     function: Any
     times: Float[np.ndarray, " point"]
     states: Float[np.ndarray, "point state"]
     data: Any = None
+    args: Any = None
 
 
 def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
@@ -53,7 +58,8 @@ def where_not_finite(nlp: NLP, z: ArrayLike) -> str:
             args = stack([as_arrays(nlp.trajectories[k].args)])
             unknowns = nlp.layout.unknowns(k)[None].astype(np.int32)
             for call in _calls(nlp, k, nlp.node_values(z)[k]):
-                points = Points.at(call.times[None], args, unknowns, call.data)
+                own = args if call.args is None else call.args
+                points = Points.at(call.times[None], own, unknowns, call.data)
                 head, y = jnp.asarray(nlp.head(z)), jnp.asarray(call.states[None])
                 found = _evaluated(call.function, head, points, y, nlp.num_weights)
                 sentence = _sentence(
@@ -70,6 +76,10 @@ def _calls(nlp: NLP, k: int, states: Float[np.ndarray, "node state"]) -> Iterato
     first = 0 if nlp.settings.collocate_start or nlp.num_algebraic else 1
     field, node = NodeField(model, nlp.num_algebraic), node_of(nlp.layout)
     yield _Call("model", field, grid.times[first:], states[first:])
+    rest = nlp.group_of(k).rest
+    if rest is not None:
+        at_rest = AtRest(model, rest.equations, nlp.num_states)
+        yield _Call("model", at_rest, grid.times[:1], states[:1], args=rest.args)
     for jump, nodes in zip(data.jumps, grid.interval_nodes[grid.is_jump], strict=False):
         if jump.to is not None:
             to = JumpMap(model, JumpFunction.of(jump.to, nlp.model), nlp.num_states)

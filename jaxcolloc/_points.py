@@ -37,28 +37,36 @@ def known(model: Any, args: Any) -> tuple[Any, Any]:
 
 
 class Field:
-    """The field of a model with one trajectory's `args`, at many points at once, on the host."""
+    """The field of a model with one trajectory's `args`, at many points at once, on the host.
 
-    def __init__(self, model: Any, args: Any):
+    It is compiled for `chunk` points: few, where it is asked for few at a time.
+    """
+
+    def __init__(self, model: Any, args: Any, chunk: int = _CHUNK):
         self.known = known(model, args)
+        self.chunk = chunk
 
     def value(
         self, times: Float[np.ndarray, " point"], states: Float[np.ndarray, "point state"]
     ) -> Float[np.ndarray, "point state"]:
         """The field at the points."""
-        (value,) = in_chunks(lambda t, y: (_value(*self.known, t, y),), times, states)
+        (value,) = in_chunks(
+            lambda t, y: (_value(*self.known, t, y),), times, states, chunk=self.chunk
+        )
         return value
 
     def first(
         self, times: Float[np.ndarray, " point"], states: Float[np.ndarray, "point state"]
     ) -> tuple[Float[np.ndarray, "point state"], Float[np.ndarray, "point state state"]]:
         """The field at the points and its derivative by the state."""
-        value, jacobian = in_chunks(lambda t, y: _first(*self.known, t, y), times, states)
+        value, jacobian = in_chunks(
+            lambda t, y: _first(*self.known, t, y), times, states, chunk=self.chunk
+        )
         return value, jacobian
 
 
 def in_chunks(
-    function: Callable[..., tuple[AnyArray, ...]], *arrays: np.ndarray
+    function: Callable[..., tuple[AnyArray, ...]], *arrays: np.ndarray, chunk: int = _CHUNK
 ) -> tuple[np.ndarray, ...]:
     """`function(*arrays)` of arrays with an axis of points in front, called for a chunk at a time.
 
@@ -67,8 +75,8 @@ def in_chunks(
     length = len(arrays[0])
     results = []
     with x64():
-        for first in range(0, length, _CHUNK):
-            index = np.minimum(np.arange(first, first + _CHUNK), length - 1)
+        for first in range(0, length, chunk):
+            index = np.minimum(np.arange(first, first + chunk), length - 1)
             found = function(*(item[index] for item in arrays))
             results.append([np.asarray(item)[: length - first] for item in found])
     return tuple(np.concatenate(parts) for parts in zip(*results, strict=True))

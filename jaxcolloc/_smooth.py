@@ -317,6 +317,6 @@ def _begin_before(trajectory: Trajectory, first: float) -> float | None:
     """The `t0` of the trajectory once its first sample is at the time `first`."""
     if trajectory.t0 is not None:
         return min(trajectory.t0, first)
-    known = trajectory.y0 is not None or trajectory.y0_prior is not None
+    known = trajectory.start is not None or trajectory.y0_prior is not None
     later = known and first > trajectory.begin
     return trajectory.begin if later else None

@@ -95,6 +95,11 @@ class SteadyState(eqx.Module):
     def held(self, size: int) -> tuple[int, ...]:
         """The positions of the known components of a state of that size."""
         known = np.full(size, np.nan) if self.known is None else self.known
+        if known.shape != (size,):
+            raise ValueError(
+                f"`known` of a jc.SteadyState must have shape (state,) = ({size},); got shape "
+                f"{known.shape}."
+            )
         return tuple(np.flatnonzero(~np.isnan(known)).tolist())
 
     def equations(self, size: int) -> tuple[int, ...]:

@@ -199,6 +199,9 @@ CHEAP: dict[str, Target] = {
     ),
     "Tie": _with(jc.Tie, first=0, second=1),
     "nonnegative": _with(jc.nonnegative, components=[0]),
+    "SteadyState": _with(
+        jc.SteadyState, "known", "invariants", known=[np.nan, 1.0], invariants=[1.0, 1.0]
+    ),
     "Conserving": _with(jc.Conserving, model=MODEL, invariants=[1.0, 1.0]),
     "Ipopt": _with(
         jc.Ipopt, tol=1e-6, max_steps=10, max_seconds=None, hessian="exact", options=None
@@ -241,6 +244,10 @@ COSTLY: dict[str, Target] = {
     "simulate": _with(
         jc.simulate, model=MODEL, ts=TS, y0=[1.0], args=None, solver=None, rtol=1e-3, atol=1e-3,
         max_steps=64, throw=False,
+    ),
+    "steady_state": _with(
+        jc.steady_state, model=MODEL, guess=[1.0], args=None, t=0.0, known=None, invariants=None,
+        throw=False,
     ),
     "simulate by": _with(
         jc.simulate, "ts", "y0", "rtol", "atol", "max_steps", "by", "constraints", "guess",
@@ -442,6 +449,7 @@ QUICK = {
     "fine_tune": 0.005,
     "simulate": 0.02,
     "simulate by": 1.0,
+    "steady_state": 0.2,
     "fit": 0.02,
 }
 

@@ -37,6 +37,7 @@ PUBLIC = {
     "Radau": jc.Radau(3),
     "Round": jc.Round(1, *np.arange(5.0).tolist(), 7, True, 0.5),
     "StateBounds": jc.StateBounds([0, 1], -1.0, at="end"),
+    "SteadyState": jc.SteadyState({"a": 1.0}, known=[np.nan, 1.0], invariants=[1.0, 2.0]),
     "Step": jc.Step(3, *np.arange(7.0).tolist(), 7, False, 0.5),
     "Tie": jc.Tie(0, 1),
     "Trace": jc.Trace.collect([jc.Step(3, *np.arange(7.0).tolist(), 7, False, 0.5)]),

@@ -45,18 +45,24 @@ def simulate_by(
     that are too many or too few; `RuntimeError` where the tolerances are not reached.
     """
     scheme, stops = _stops(by, ts, knots((model, args)))
-    field = Field(model, args)
     most = _MOST if max_steps is None else max_steps
+    given = isinstance(by, Grid)
     if np.any(np.isnan(start)) or not _none(constraints):
-        course = _from_both_ends(
-            field, scheme, stops, Conditions(model, args, start, constraints, stops[[0, -1]]),
-            _guess(guess, ts, len(start)), (rtol, atol), most, isinstance(by, Grid),
-        )  # fmt: skip
+        conditions = Conditions(model, args, start, constraints, stops[[0, -1]])
+        first = _guess(guess, ts, len(start))
+        field = Field(model, args)
+        with np.errstate(all="ignore"):
+            course = _from_both_ends(
+                field, scheme, stops, conditions, first, (rtol, atol), most, given
+            )
     elif guess is not None:
         raise ValueError("`guess` is for boundary values; `y0` is known, so pass none.")
-    elif stops[-1] > stops[0]:
-        given = isinstance(by, Grid)
-        course = _from_start(field, scheme, stops, start, (rtol, atol), most, given)
+    elif ts[-1] > ts[0]:
+        # What comes behind the last time is of no concern.
+        stops = stops[: np.searchsorted(stops, ts[-1]) + 1]
+        field = Field(model, args, _few_points(scheme))
+        with np.errstate(all="ignore"):
+            course = _from_start(field, scheme, stops, start, (rtol, atol), most, given)
     else:
         return np.broadcast_to(start, (len(ts), len(start)))
     if course.failure and throw:
@@ -68,6 +74,11 @@ def simulate_by(
     known = ~np.isnan(start)
     states[np.ix_(ts <= ts[0], known)] = start[known]
     return states
+
+
+def _few_points(scheme: AbstractScheme) -> int:
+    """A number of points that one interval's nodes fit into; one of few different numbers."""
+    return int(max(8, 2 ** np.ceil(np.log2(scheme.num_nodes))))
 
 
 def _none(constraints: Any) -> bool:

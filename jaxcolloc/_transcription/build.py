@@ -81,6 +81,11 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
     if like is not None:
         _check_channels(trajectories, like)
     grids = as_grids(grid, trajectories)
+    if settings.collocate_start and any(item.steady is not None for item in trajectories):
+        raise ValueError(
+            "`collocate_start` must be False with `y0=jc.SteadyState(...)`: both determine the "
+            "initial state."
+        )
     observe = None
     if settings.observe is not None:
         observe = of_model("observe", settings.observe, model)
