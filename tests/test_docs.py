@@ -97,7 +97,7 @@ def test_the_readmes_example_runs():
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_a_folder")
 def test_the_guides_examples_run():
-    one_call, steps, experiments, noise, said = code(DOCS / "guide.md")
+    one_call, steps, experiments, jumps, noise, said = code(DOCS / "guide.md")
     names = {}
     exec(one_call, names)
     assert names["sol"].verification.verdict.ok
@@ -112,6 +112,11 @@ def test_the_guides_examples_run():
     assert float(sol.model.flow) == pytest.approx(0.5, abs=0.01)
     assert float(sol.model.gain) == pytest.approx(2.0, abs=0.02)
     np.testing.assert_allclose([args["scale"] for args in sol.args], [1.0, 1.3, 0.8], atol=0.02)
+    exec(jumps, names)
+    sol = names["sol"]
+    assert sol.verification.verdict.ok
+    np.testing.assert_allclose([sol.model.growth, sol.model.share], [0.4, 0.25], rtol=0.02)
+    np.testing.assert_allclose(sol.jumps[0][2].add, [0.0, 2.0], rtol=0.03)
     exec(noise, names)
     sol = names["sol"]
     assert sol.verification.verdict.ok
