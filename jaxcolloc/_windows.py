@@ -37,7 +37,7 @@ def windows(
     Windows in which nothing was measured are left out.
 
     **Errors:** `ValueError` for what are no trajectories, sizes that do not fit, and a `jc.Unknown`
-    in `args`, which would become a constant of each window.
+    in `args` or `jumps`, which would become a constant of each window.
     """
     trajectories = as_trajectories(data)
     samples = integer("samples", samples, 2)
@@ -47,7 +47,7 @@ def windows(
     for position, item in enumerate(trajectories):
         if len(Unknowns.of(item.constants).start):
             raise ValueError(
-                "`data` must have no jc.Unknown in `args`, which would be another constant in each "
+                "`data` must have no jc.Unknown in `args` or `jumps`, which would be another constant in each "
                 f"window; trajectory {position} has one. Make it a weight of the model, or put its "
                 "value there."
             )
