@@ -47,9 +47,9 @@ def windows(
     for position, item in enumerate(trajectories):
         if len(Unknowns.of(item.constants).start):
             raise ValueError(
-                "`data` must have no jc.Unknown in `args` or `jumps`, which would be another constant in each "
-                f"window; trajectory {position} has one. Make it a weight of the model, or put its "
-                "value there."
+                "`data` must have no jc.Unknown in `args` or `jumps`, which would be another "
+                f"constant in each window; trajectory {position} has one. Make it a weight of the "
+                "model, or put its value there."
             )
     return [part for item in trajectories for part in _cut(item, samples, overlap)]
 
