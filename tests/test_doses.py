@@ -9,6 +9,7 @@ import pytest
 
 import jaxcolloc as jc
 from jaxcolloc._continuation import first_window
+from jaxcolloc._noise import noise_levels
 from jaxcolloc._transfer import transfer
 
 
@@ -84,6 +85,15 @@ class Cooling(eqx.Module):
 
     def quenched(self, y, args):
         return self.share * y
+
+
+class Rated(eqx.Module):
+    """y' = -rate y."""
+
+    rate: jax.Array
+
+    def __call__(self, t, y, args):
+        return -self.rate * y
 
 
 TRUE = Cooling(0.5, 0.6)
@@ -249,11 +259,55 @@ def test_jumps_behind_the_end_of_the_grid_act_on_predictions_only():
     np.testing.assert_allclose(band.value[1:, 0], [before, after], rtol=1e-3)
 
 
-def test_held_out_ends_are_predicted_through_jumps():
+@pytest.mark.parametrize("horizon", [None, 0.6])
+def test_held_out_ends_are_predicted_through_jumps(horizon):
     """A penalty is chosen by what lies behind the last window, a jump among it."""
     start = Cooling(0.2, 0.9)
     data = _data(2, start)
-    sol = jc.fit(start, data, l2=[1e-6, 1.0], key=jax.random.key(0))
+    sol = jc.fit(start, data, l2=[1e-6, 1.0], key=jax.random.key(0), horizon=horizon, held_out=0.4)
     _is_right(sol.model, 0.02)
     errors = {row["l2"]: row["held_out_error"] for row in sol.stats["selection"]}
     assert errors[1e-6] < errors[1.0]
+
+
+def test_noise_is_not_that_of_the_jumps():
+    rng = np.random.default_rng(0)
+    ts = np.arange(60.0)
+    ys = 100.0 * (ts > 19.5) - 40.0 * (ts > 42.5) + 0.1 * rng.normal(size=60)
+    jumps = [jc.Jump(19.5, add=[100.0]), jc.Jump(42.5, add=[-40.0])]
+    (level,) = noise_levels([jc.Trajectory(ts, ys[:, None], jumps=jumps)])
+    assert 0.07 < level < 0.13
+    # A sample at a jump is one before it.
+    at = [jc.Jump(19.0, add=[100.0]), jc.Jump(42.0, add=[-40.0])]
+    assert noise_levels([jc.Trajectory(ts, ys[:, None], jumps=at)])[0] == pytest.approx(level)
+
+
+def test_a_solution_moves_with_what_its_jumps_are_given():
+    """The rate's derivative by `args` that only a jump uses, against another solve."""
+    ts = np.linspace(0.0, 4.0, 17)
+    rng = np.random.default_rng(0)
+    ys = np.exp(-0.5 * ts) * np.where(ts > 2, 0.7, 1.0) + 0.02 * rng.normal(size=17)
+    jump = jc.Jump(2.0, to=lambda y, args: args * y)
+
+    def data(share):
+        return jc.Trajectory(ts, ys[:, None], np.asarray(share), jumps=jump)
+
+    start = Rated(jnp.asarray(0.4))
+    nlp = jc.transcribe(start, data(0.7), jc.Grid.uniform(0, 4, 4, jc.Radau(3)), l2=0.0)
+    solver = jc.InteriorPoint(tol=1e-10)
+    sol = jc.solve(nlp, solver, jc.guess(nlp))
+    (slope,) = jc.sensitivity(sol, "args", lambda m: m.rate)
+    rates = []
+    for share in (0.7 + 1e-4, 0.7 - 1e-4):
+        other = nlp.with_data(data(share))
+        z = jc.solve(other, solver, sol).z
+        rates.append(z[0])
+    np.testing.assert_allclose(slope, (rates[0] - rates[1]) / 2e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_batch_of_starts_in_one_program(solved):
+    """The traced form of the solver and of the equations ends where the host's does."""
+    guesses = [solved.z, jc.guess(solved.nlp)]
+    for sol in jc.solve_batch(solved.nlp, jc.InteriorPoint(), guesses, vectorize=True):
+        np.testing.assert_allclose(sol.z, solved.z, atol=1e-5)
