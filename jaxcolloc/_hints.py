@@ -82,7 +82,9 @@ def _fastest(sol: Solution) -> float:
     """The largest rate among states, root mean square, in spreads per unit of time."""
     rates = [0.0]
     for path, spread in zip(sol.paths, state_spreads(sol), strict=True):
-        change = np.diff(path.states, axis=0) / spread
-        steps = np.diff(path.grid.times)[:, None]
+        # A jump is no rate.
+        later = np.diff(path.grid.times) > 0
+        change = np.diff(path.states, axis=0)[later] / spread
+        steps = np.diff(path.grid.times)[later, None]
         rates.append(float(np.max(np.sqrt(np.mean((change / steps) ** 2, axis=0)))))
     return max(rates) or 1.0

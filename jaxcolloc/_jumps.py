@@ -69,6 +69,10 @@ class Jump(eqx.Module):
         """The same with the starts of its unknown amounts."""
         return self.filled(Unknowns.of(self.add).start)
 
+    def __repr__(self) -> str:
+        what = f"to={self.to}" if self.add is None else f"add={self.add}"
+        return f"Jump({self.t:g}, {what})"
+
     def filled(self, unknowns: Float[np.ndarray, " unknown"]) -> "Jump":
         """The same with values in the place of its own unknowns, of which these are the first."""
         if not self.has_unknown:
@@ -154,21 +158,40 @@ def doses(times: ArrayLike, amounts: Any, *, state: int = 0, num_states: int) ->
     state = integer("state", state, 0)
     if state >= num_states:
         raise ValueError(f"`state` must be below `num_states` = {num_states}; got {state}.")
-    when = np.atleast_1d(real_numbers("times", times, "numbers of shape (dose,)"))
-    if when.ndim > 1:
-        raise ValueError(f"`times` must have shape (dose,); got shape {when.shape}.")
-    several = isinstance(amounts, (list, tuple)) or np.ndim(amounts) > 0
-    each = list(amounts) if several else [amounts] * len(when)
-    if len(each) != len(when):
-        raise ValueError(
-            f"`amounts` must be one number, or one for each of the {len(when)} times; "
-            f"got {len(each)}."
-        )
+    when = np.atleast_1d(real_numbers("times", times, "finite numbers of shape (dose,)"))
+    if when.ndim > 1 or not np.all(np.isfinite(when)):
+        raise ValueError(f"`times` must be finite numbers of shape (dose,); got {describe(times)}.")
+    one = isinstance(amounts, Unknown) or (
+        not isinstance(amounts, (list, tuple)) and np.ndim(amounts) == 0
+    )
+    each = [amounts] * len(when) if one else _each_amount(amounts, len(when))
     none = [0.0] * num_states
     return [
-        Jump(float(t), add=[*none[:state], amount, *none[state + 1 :]])
-        for t, amount in zip(when, each, strict=True)
+        Jump(float(t), add=[*none[:state], _amount(item), *none[state + 1 :]])
+        for t, item in zip(when, each, strict=True)
     ]
+
+
+def _each_amount(amounts: Any, count: int) -> list[Any]:
+    """As many amounts as there are times."""
+    several = isinstance(amounts, (list, tuple))
+    each = list(amounts) if several else real_numbers("amounts", amounts, "numbers").tolist()
+    if len(each) != count:
+        raise ValueError(
+            f"`amounts` must be one number, or one for each of the {count} times; got {len(each)}."
+        )
+    return each
+
+
+def _amount(value: Any) -> Any:
+    """The amount of one dose: a finite number, or an unknown one."""
+    if isinstance(value, Unknown) and not value.value.ndim:
+        return value
+    wanted = "finite numbers or jc.Unknown, one for all doses or one for each"
+    amount = real_numbers("amounts", value, wanted)
+    if amount.ndim or not np.isfinite(amount):
+        raise ValueError(f"`amounts` must be {wanted}; got {describe(value)}.")
+    return float(amount)
 
 
 class JumpFunction(eqx.Module):

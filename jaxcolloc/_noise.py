@@ -31,10 +31,11 @@ def noise_levels(
     Every sample is predicted from its two, and from its four, neighbours in time by the polynomial
     through them; with weights $w_j$ of the neighbours the error, divided by
     $\sqrt{1 + \sum_j w_j^2}$, has the noise's standard deviation where the signal is smooth, and a
-    larger one where it is not. The estimate is their root mean square over all trajectories, but
-    for errors beyond 3.5 standard deviations, so that wild samples do not count; that with four
-    neighbours is taken where it is clearly lower. Samples at one time are compared with each other.
-    `weighted`: of the samples times the roots of their weights, relative within each channel.
+    larger one where it is not; samples that a jump separates are no neighbours. The estimate is
+    their root mean square over all trajectories, but for errors beyond 3.5 standard deviations, so
+    that wild samples do not count; that with four neighbours is taken where it is clearly lower.
+    Samples at one time are compared with each other. `weighted`: of the samples times the roots of
+    their weights, relative within each channel.
 
     Gasser, Sroka and Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear
     regression" (Biometrika 73, 1986).
@@ -42,9 +43,15 @@ def noise_levels(
     levels = []
     for channel in range(trajectories[0].num_channels):
         series = [_series(item, channel, weighted) for item in trajectories]
+        jumps = [np.array([jump.t for jump in item.jumps]) for item in trajectories]
+        between = [part for each in zip(series, jumps, strict=True) for part in _between(*each)]
         level = np.nan
         for count in _NEIGHBOURS:
-            errors = np.concatenate([_errors(ts, ys, count) for ts, ys in series])
+            # What a jump separates predicts nothing, unless there is nothing else.
+            for parts in (between, series):
+                errors = np.concatenate([_errors(ts, ys, count) for ts, ys in parts])
+                if len(errors) >= _FEWEST:
+                    break
             if len(errors) >= _FEWEST:
                 size = max(float(np.max(np.abs(ys), initial=0.0)) for _, ys in series)
                 found = _robust_deviation(np.where(np.abs(errors) > _ZERO * size, errors, 0))
@@ -81,6 +88,15 @@ def _series(item: Trajectory, channel: int, weighted: bool) -> tuple[np.ndarray,
     ys = item.ys[there, channel]
     center = ys.mean() if len(ys) else 0.0
     return item.ts[there], (root[there] if weighted else 1.0) * (ys - center)
+
+
+def _between(
+    series: tuple[np.ndarray, np.ndarray], jumps: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The parts of a series between jumps; a sample at one belongs to the part before it."""
+    ts, ys = series
+    at = np.searchsorted(ts, jumps, side="right")
+    return list(zip(np.split(ts, at), np.split(ys, at), strict=True))
 
 
 def _errors(ts: np.ndarray, ys: np.ndarray, count: int) -> np.ndarray:

@@ -39,7 +39,7 @@ def windows(
     numbered.
 
     **Errors:** `ValueError` for what are no trajectories, sizes that do not fit, and a `jc.Unknown`
-    in `args`, which would become a constant of each window.
+    in `args` or `jumps`, which would become a constant of each window.
     """
     trajectories = as_trajectories(data)
     samples = integer("samples", samples, 2)
@@ -49,9 +49,9 @@ def windows(
     for position, item in enumerate(trajectories):
         if len(Unknowns.of(item.constants).start):
             raise ValueError(
-                "`data` must have no jc.Unknown in `args`, which would be another constant in each "
-                f"window; {which(item, position)} has one. Make it a weight of the model, or "
-                "put its value there."
+                "`data` must have no jc.Unknown in `args` or `jumps`, which would be another "
+                f"constant in each window; {which(item, position)} has one. Make it a weight of "
+                "the model, or put its value there."
             )
     return [part for item in trajectories for part in _cut(item, samples, overlap)]
 

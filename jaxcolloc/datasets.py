@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ._check import float_array, positive
 from ._data import Trajectory
+from ._jumps import doses
 from ._precision import x64
 from ._simulate import simulate
 
@@ -292,3 +293,86 @@ def lynx_hare() -> Trajectory:
     lynx = [4.0, 6.1, 9.8, 35.2, 59.4, 41.7, 19.0, 13.0, 8.3, 9.1, 7.4]
     lynx += [8.0, 12.3, 19.5, 45.7, 51.1, 29.7, 15.8, 9.7, 10.1, 8.6]
     return Trajectory(np.arange(21.0), np.stack([hare, lynx], axis=1))
+
+
+# Theophylline: dose (mg/kg), times (h) and concentrations (mg/l) of each subject.
+_THEOPHYLLINE: list[tuple[float, list[float], list[float]]] = [
+    (
+        4.02,
+        [0.0, 0.25, 0.57, 1.12, 2.02, 3.82, 5.1, 7.03, 9.05, 12.12, 24.37],
+        [0.74, 2.84, 6.57, 10.5, 9.66, 8.58, 8.36, 7.47, 6.89, 5.94, 3.28],
+    ),
+    (
+        4.4,
+        [0.0, 0.27, 0.52, 1.0, 1.92, 3.5, 5.02, 7.03, 9.0, 12.0, 24.3],
+        [0.0, 1.72, 7.91, 8.31, 8.33, 6.85, 6.08, 5.4, 4.55, 3.01, 0.9],
+    ),
+    (
+        4.53,
+        [0.0, 0.27, 0.58, 1.02, 2.02, 3.62, 5.08, 7.07, 9.0, 12.15, 24.17],
+        [0.0, 4.4, 6.9, 8.2, 7.8, 7.5, 6.2, 5.3, 4.9, 3.7, 1.05],
+    ),
+    (
+        4.4,
+        [0.0, 0.35, 0.6, 1.07, 2.13, 3.5, 5.02, 7.02, 9.02, 11.98, 24.65],
+        [0.0, 1.89, 4.6, 8.6, 8.38, 7.54, 6.88, 5.78, 5.33, 4.19, 1.15],
+    ),
+    (
+        5.86,
+        [0.0, 0.3, 0.52, 1.0, 2.02, 3.5, 5.02, 7.02, 9.1, 12.0, 24.35],
+        [0.0, 2.02, 5.63, 11.4, 9.33, 8.74, 7.56, 7.09, 5.9, 4.37, 1.57],
+    ),
+    (
+        4,
+        [0.0, 0.27, 0.58, 1.15, 2.03, 3.57, 5.0, 7.0, 9.22, 12.1, 23.85],
+        [0.0, 1.29, 3.08, 6.44, 6.32, 5.53, 4.94, 4.02, 3.46, 2.78, 0.92],
+    ),
+    (
+        4.95,
+        [0.0, 0.25, 0.5, 1.02, 2.02, 3.48, 5.0, 6.98, 9.0, 12.05, 24.22],
+        [0.15, 0.85, 2.35, 5.02, 6.58, 7.09, 6.66, 5.25, 4.39, 3.53, 1.15],
+    ),
+    (
+        4.53,
+        [0.0, 0.25, 0.52, 0.98, 2.02, 3.53, 5.05, 7.15, 9.07, 12.1, 24.12],
+        [0.0, 3.05, 3.05, 7.31, 7.56, 6.59, 5.88, 4.73, 4.57, 3.0, 1.25],
+    ),
+    (
+        3.1,
+        [0.0, 0.3, 0.63, 1.05, 2.02, 3.53, 5.02, 7.17, 8.8, 11.6, 24.43],
+        [0.0, 7.37, 9.03, 7.14, 6.33, 5.66, 5.67, 4.24, 4.11, 3.16, 1.12],
+    ),
+    (
+        5.5,
+        [0.0, 0.37, 0.77, 1.02, 2.05, 3.55, 5.05, 7.08, 9.38, 12.1, 23.7],
+        [0.24, 2.89, 5.22, 6.41, 7.83, 10.21, 9.18, 8.02, 7.14, 5.68, 2.42],
+    ),
+    (
+        4.92,
+        [0.0, 0.25, 0.5, 0.98, 1.98, 3.6, 5.02, 7.03, 9.03, 12.12, 24.08],
+        [0.0, 4.86, 7.24, 8.0, 6.81, 5.87, 5.22, 4.45, 3.62, 2.69, 0.86],
+    ),
+    (
+        5.3,
+        [0.0, 0.25, 0.5, 1.0, 2.0, 3.52, 5.07, 7.07, 9.03, 12.05, 24.15],
+        [0.0, 1.25, 3.96, 7.82, 9.72, 9.75, 8.57, 6.59, 6.11, 4.57, 1.17],
+    ),
+]
+
+
+def theophylline(args: Any = None) -> list[Trajectory]:
+    """Theophylline in the serum of 12 subjects after one oral dose, 11 samples each.
+
+    The channel is the concentration (mg/l), times are in hours. The states are the concentration
+    and the amount in the gut (mg per kg of body weight), which the dose at time zero goes into and
+    which are empty before it; samples at time zero are those before the dose. `args` become those
+    of every trajectory, such as `jc.Unknown` constants.
+
+    Boeckmann, Sheiner and Beal, NONMEM Users Guide (University of California, 1994); the set
+    `Theoph` that comes with R.
+    """
+    found = []
+    for dose, ts, ys in _THEOPHYLLINE:
+        jumps = doses(0.0, dose, state=1, num_states=2)
+        found.append(Trajectory(ts, np.array(ys)[:, None], args, y0=[0.0, 0.0], jumps=jumps))
+    return found

@@ -59,6 +59,21 @@ def test_lynx_follows_hare():
     assert np.argmax(delays) in (1, 2)
 
 
+def test_theophylline_of_twelve_subjects():
+    """The numbers' sums, and what is known: a peak within hours, little left after a day."""
+    data = datasets.theophylline({"feed": 1.0})
+    assert len(data) == 12
+    assert sum(len(item.ts) for item in data) == 132
+    assert all(item.args == {"feed": 1.0} for item in data)
+    ys, ts = (np.stack([getattr(item, name) for item in data]) for name in ("ys", "ts"))
+    np.testing.assert_allclose([ys.mean(), ts.mean()], [4.9605, 5.8946], atol=1e-3)
+    doses = np.array([item.jumps[0].add for item in data])
+    np.testing.assert_allclose(doses.mean(axis=0), [0.0, 4.6258], atol=1e-3)
+    peak = np.take_along_axis(ts, ys[:, :, 0].argmax(axis=1)[:, None], axis=1)
+    assert np.all((peak > 0.5) & (peak < 4.0))
+    assert np.all(ys[:, -1, 0] < 0.4 * ys[:, :, 0].max(axis=1))
+
+
 def test_lotka_volterra_goes_round():
     ys = datasets.lotka_volterra().solve(np.linspace(0, 30, 61))
     prey, predator = ys.T

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import curve_fit
 
 import jaxcolloc as jc
 
@@ -64,6 +65,22 @@ def test_lynx_hare(tmp_path):
     assert float(re.search(r"Lotka.*all 21 years ([\d.]+)", printed).group(1)) < 5.0
     # Of counts that spread by 16 and 21 thousand; a net has more than one optimum.
     assert float(re.search(r"neural.*all 21 years ([\d.]+)", printed).group(1)) < 8.0
+
+
+@pytest.mark.slow
+def test_theophylline(tmp_path):
+    """Against least squares with the closed form of the law, dose by dose."""
+    printed = run("theophylline.py", tmp_path, "--quick")
+    for k, item in enumerate(jc.datasets.theophylline()[:4]):
+        (row,) = re.findall(rf"^ +{k + 1} (.*)$", printed, re.MULTILINE)
+        found = np.array(re.findall(r"([\d.]+) \(", row), float)
+
+        def law(ts, *logs, dose=item.jumps[0].add[1]):
+            ka, ke, v = np.exp(logs)
+            return dose * ka / (v * (ka - ke)) * (np.exp(-ke * ts) - np.exp(-ka * ts))
+
+        best, _ = curve_fit(law, item.ts, item.ys[:, 0], p0=np.log([1.5, 0.08, 0.5]))
+        np.testing.assert_allclose(found, np.exp(best), rtol=2e-3)
 
 
 @pytest.mark.slow

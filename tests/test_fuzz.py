@@ -155,6 +155,7 @@ CHEAP: dict[str, Target] = {
         args=None,
         weights=1.0,
         y0=None,
+        jumps=(),
         name="a",
         channels=["y"],
         units={"time": "s"},
@@ -175,6 +176,9 @@ CHEAP: dict[str, Target] = {
         y0=[1.0],
         t0=0.0,
     ),
+    "Jump": _with(jc.Jump, "t", "add", t=0.5, add=[1.0]),
+    "Jump.to": _with(jc.Jump, "to", t=0.5, to=lambda y, args: y),
+    "doses": _with(jc.doses, times=TS, amounts=1.0, state=0, num_states=2),
     "Input": _with(jc.Input, ts=TS, us=TS, kind="hold"),
     "Grid": _with(jc.Grid, boundaries=[0.0, 1.0], scheme=jc.Radau(2)),
     "Grid.single": _with(jc.Grid.single, t0=0.0, t1=1.0, scheme=jc.Radau(2)),
@@ -242,8 +246,8 @@ TRANSCRIBE = _with(
 COSTLY: dict[str, Target] = {
     "transcribe": TRANSCRIBE,
     "simulate": _with(
-        jc.simulate, model=MODEL, ts=TS, y0=[1.0], args=None, solver=None, rtol=1e-3, atol=1e-3,
-        max_steps=64, throw=False,
+        jc.simulate, model=MODEL, ts=TS, y0=[1.0], args=None, jumps=(), solver=None, rtol=1e-3,
+        atol=1e-3, max_steps=64, throw=False,
     ),
     "steady_state": _with(
         jc.steady_state, model=MODEL, guess=[1.0], args=None, t=0.0, known=None, invariants=None,

@@ -135,6 +135,73 @@ def test_says_what_is_wrong_with_an_option(options, message):
         transcribe(**options)
 
 
+def jumping(*jumps, **options):
+    data = jc.Trajectory(TS, DATA.ys, jumps=jumps, **options)
+    return transcribe(data=data)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: jc.Jump(1.0), "`add` or `to` must be given, one of the two; got None and None"),
+        (lambda: jc.Jump(1.0, add=[1.0], to=decay), "`add` or `to` must be given, one of the two"),
+        (lambda: jc.Jump(np.inf, add=[1.0]), "`t` must be a finite number; got inf"),
+        (lambda: jc.Jump(1.0, add=[[1.0, jc.Unknown(2.0)]]), "`add` must be amounts of shape"),
+        (lambda: jc.Jump(1.0, add=[1.0, jc.Unknown([2.0])]), "`add` must be .*as one amount"),
+        (lambda: jc.Jump(1.0, to=3), r"`to` must be callable as fn\(y, args\) or .*; got 3"),
+        (lambda: jc.doses([0.0, 1.0], [1.0], num_states=2), "`amounts` must be .* 2 times; got 1"),
+        (lambda: jc.doses(0.0, 1.0, state=2, num_states=2), "`state` must be below .* = 2; got 2"),
+        (lambda: jumping(3), "`jumps` must be jc.Jump objects in a list; got"),
+        (lambda: jumping(jc.Jump(-1.0, add=[1.0, 0.0]), t0=0.0), "`jumps` must not be before `t0`"),
+        (lambda: jumping(jc.Jump(-1.0, add=[1.0, 0.0])), "`grid` must begin at or .* first jump"),
+        (lambda: jumping(jc.Jump(4.0, add=[jc.Unknown(1.0), 0])), "`grid` must reach jumps whose"),
+        (
+            lambda: jumping(jc.Jump(1.0, add=[1.0])),
+            r"`add` must have shape \(state,\) = \(2,\); got \(1,\) in the jump of trajectory 0",
+        ),
+        (lambda: jumping(jc.Jump(1.0, to=lambda y: y)), r"`to`.*fn\(y, args\).*other arguments"),
+        (lambda: jumping(jc.Jump(1.0, to=lambda y, args: y[0])), r"`to` must return .*\(2,\)"),
+        (lambda: jumping(jc.Jump(1.0, to=lambda y, args: None)), "`to` must return .*got None"),
+        (lambda: jumping(jc.Jump(1.0, to=lambda y, args: y * args)), "`to`.*uses `args`, of which"),
+        (lambda: jumping(jc.Jump(1.0, to=lambda y, args: -y if y[0] else y)), "`to`.*jnp.where"),
+        (
+            lambda: jc.transcribe(decay, DATA, jc.Grid([0.0, 1.0, 1.0, 3.0], jc.Radau(2))),
+            "`grid` must hold a boundary twice only where its trajectory jumps",
+        ),
+        (
+            lambda: jc.transcribe(
+                lambda t, y, args: -y,
+                jc.Trajectory(TS, DATA.ys, jumps=jc.Jump(0.0, add=[1.0, 1.0])),
+                GRID,
+                collocate_start=True,
+            ),
+            "`collocate_start` must be False where a trajectory begins with a jump",
+        ),
+        (
+            lambda: jc.simulate(
+                lambda t, y, args: -y, TS, [1.0], jumps=jc.Jump(1.0, add=jc.Unknown(1.0))
+            ),
+            "`jumps` must have amounts that are known",
+        ),
+        (
+            lambda: jc.simulate(
+                lambda t, y, args: -y, TS, [1.0], jumps=jc.Jump(1.0, add=[1.0, 2.0])
+            ),
+            r"`jumps` must have amounts of the shape of `y0`, \(1,\); got \(2,\)",
+        ),
+        (
+            lambda: jc.windows(
+                jc.Trajectory(TS, DATA.ys, jumps=jc.Jump(1.0, add=jc.Unknown([1.0, 2.0]))), 3
+            ),
+            "`data` must have no jc.Unknown",
+        ),
+    ],
+)
+def test_says_what_is_wrong_with_a_jump(act, message):
+    with pytest.raises(ValueError, match=message):
+        act()
+
+
 def test_a_class_is_no_model():
     with pytest.raises(
         ValueError, match=r"`model` must be callable as f\(t, y, args\); got <class"
@@ -184,11 +251,12 @@ def test_says_what_cannot_be_traced(act, names):
 def _named(**options):
     """Where a problem with a state of 0 at the start of the second trajectory is not finite."""
     ts = np.array([0.0, 1.0, 2.0])
-    data = [jc.Trajectory(ts, ys[:, None]) for ys in (1 + ts, ts)]
-    options = {"model": lambda t, y, args: -y, "l2": 0.0} | options
+    options = {"model": lambda t, y, args: -y, "l2": 0.0, "jumps": ()} | options
+    jumps = options.pop("jumps")
+    data = [jc.Trajectory(ts, ys[:, None], jumps=jumps) for ys in (1 + ts, ts)]
     model, grid = options.pop("model"), jc.Grid.uniform(0.0, 2.0, 2, jc.Radau(1))
     nlp = jc.transcribe(model, data, grid, **options)
-    z = nlp.pack(model, [1 + grid.times[:, None], grid.times[:, None]])
+    z = nlp.pack(model, [start + nlp.grids[0].times[:, None] for start in (1, 0)])
     return nlp, z
 
 
@@ -222,6 +290,10 @@ def _named(**options):
         (
             {"constraints": jc.Constraint(lambda t, y, args: 1 / y, lower=0.0, trajectories=[0])},
             "",
+        ),
+        (
+            {"jumps": jc.Jump(1.0, to=lambda y, args: jnp.log(y - 1))},
+            "`to` is not finite in trajectory 1 at t = 1, where y = [1] and its value is [-inf]",
         ),
         ({}, ""),
     ],

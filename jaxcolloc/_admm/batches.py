@@ -77,8 +77,8 @@ def _cut(trajectories: tuple[Trajectory, ...], grids: tuple[Grid, ...], count: i
     for k, (item, grid) in enumerate(zip(trajectories, grids, strict=True)):
         if pieces[k] > 1 and len(Unknowns.of(item.constants).start):
             raise ValueError(
-                "`batches` must not be more than there are trajectories where `args` hold a "
-                f"jc.Unknown, which is one constant of a whole trajectory; got {count}."
+                "`batches` must not be more than there are trajectories where `args` or `jumps` "
+                f"hold a jc.Unknown, which is one constant of a whole trajectory; got {count}."
             )
         first = len(parts)
         parts += _segments(item, grid, int(pieces[k]))
