@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ._callables import as_floats
+from ._callables import as_floats, explained
 from ._check import describe, function, integer, real_numbers
 from ._precision import is_array
 
@@ -115,7 +115,8 @@ class DAE(eqx.Module):
     def rate(self, t: Any, y: Array, a: Array, args: Any) -> Array:
         """$f(t, y, a, args)$."""
         wanted = f"an array of shape (state,) = {y.shape}"
-        value = as_floats("field", self._called(self.field, t, y, a, args), wanted, y.dtype)
+        found = self._called("field", self.field, t, y, a, args)
+        value = as_floats("field", found, wanted, y.dtype)
         if value.shape != y.shape:
             raise ValueError(
                 f"`field` must return {wanted} when called as {_FORM}; got {value.shape}. "
@@ -126,7 +127,8 @@ class DAE(eqx.Module):
     def residual(self, t: Any, y: Array, a: Array, args: Any) -> Float[Array, " algebraic"]:
         """$g(t, y, a, args)$."""
         wanted = f"an array of shape (algebraic,) = ({self.num_algebraic},)"
-        value = as_floats("equations", self._called(self.equations, t, y, a, args), wanted, a.dtype)
+        found = self._called("equations", self.equations, t, y, a, args)
+        value = as_floats("equations", found, wanted, a.dtype)
         if value.shape != (self.num_algebraic,):
             raise ValueError(
                 f"`equations` must return {wanted} when called as {_FORM}; got {value.shape}."
@@ -139,15 +141,16 @@ class DAE(eqx.Module):
         shape = (self.num_algebraic,)
         if not callable(self.start):
             return jnp.asarray(np.asarray(self.start), dtype)
-        value = self._called(self.start, t, y, args)
+        value = self._called("start", self.start, t, y, args)
         wanted = f"a number or an array of shape (algebraic,) = {shape}"
         array = as_floats("start", value, wanted, dtype)
         if array.shape not in ((), shape):
             raise ValueError(f"`start` must return {wanted}; got shape {array.shape}.")
         return lax.stop_gradient(jnp.broadcast_to(array, shape))
 
-    def _called(self, part: Callable[..., Any], *inputs: Any) -> Any:
-        return part(*inputs) if self.system is None else part(self.system, *inputs)
+    def _called(self, name: str, part: Callable[..., Any], *inputs: Any) -> Any:
+        with explained(name, "f(t, y, args)" if name == "start" else _FORM, inputs[-1]):
+            return part(*inputs) if self.system is None else part(self.system, *inputs)
 
 
 class _Apart(NamedTuple):

@@ -103,6 +103,15 @@ def test_predictive_control(tmp_path):
     assert float(feed) == pytest.approx(float(truth), abs=0.03)
 
 
+@pytest.mark.slow
+def test_manifold(tmp_path):
+    printed = run("manifold.py", tmp_path, "--quick")
+    off, size = map(float, re.search(r"law.*off by ([\d.]+) of ([\d.]+)", printed).groups())
+    assert off < 0.1 * size
+    assert float(re.search(r"levels off by ([\d.]+)", printed).group(1)) < 0.01
+    assert float(re.search(r"pressure by ([\d.]+)", printed).group(1)) < 0.05
+
+
 def write(path, header, rows):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])

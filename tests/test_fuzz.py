@@ -207,6 +207,17 @@ CHEAP: dict[str, Target] = {
         jc.SteadyState, "known", "invariants", known=[np.nan, 1.0], invariants=[1.0, 1.0]
     ),
     "Conserving": _with(jc.Conserving, model=MODEL, invariants=[1.0, 1.0]),
+    "DAE": _with(
+        jc.DAE,
+        "field",
+        "equations",
+        "num_algebraic",
+        "start",
+        field=lambda t, y, a, args: a,
+        equations=lambda t, y, a, args: a - y,
+        num_algebraic=1,
+        start=1.0,
+    ),
     "Ipopt": _with(
         jc.Ipopt, tol=1e-6, max_steps=10, max_seconds=None, hessian="exact", options=None
     ),
@@ -237,6 +248,7 @@ CHEAP: dict[str, Target] = {
     ),
     "load": _with(jc.load, "path", path="missing.jcs", like=MODEL),
 }
+ALGEBRAIC = jc.DAE(lambda t, y, a, args: -a, lambda t, y, a, args: a - y, 1)
 TRANSCRIBE = _with(
     jc.transcribe,
     model=MODEL, data=DATA, grid=GRID, observe=None, num_states=None, loss=jc.squared_error,
@@ -245,6 +257,10 @@ TRANSCRIBE = _with(
 )  # fmt: skip
 COSTLY: dict[str, Target] = {
     "transcribe": TRANSCRIBE,
+    "transcribe a DAE": _with(
+        jc.transcribe, "algebraic_bounds", "algebraic_scale", model=ALGEBRAIC, data=DATA, grid=GRID,
+        algebraic_bounds=None, algebraic_scale=None,
+    ),
     "simulate": _with(
         jc.simulate, model=MODEL, ts=TS, y0=[1.0], args=None, jumps=(), solver=None, rtol=1e-3,
         atol=1e-3, max_steps=64, throw=False,
@@ -263,9 +279,9 @@ COSTLY: dict[str, Target] = {
         jc.guess,
         lambda: {
             "nlp": problem(), "key": None, "states": "smooth", "weights": "as_given",
-            "smoothing": 3.0,
+            "smoothing": 3.0, "algebraic": None,
         },
-        "nlp", "key", "states", "weights", "smoothing",
+        "nlp", "key", "states", "weights", "smoothing", "algebraic",
     ),
     "xavier": _with(jc.xavier, "key", model=MODEL, key=jax.random.key(0)),
     "match_gradients": _with(jc.match_gradients, model=MODEL, data=DATA, l2=1e-4, max_steps=2),

@@ -74,6 +74,41 @@ def test_says_what_is_wrong_with_a_model(law, message):
         transcribe(law)
 
 
+def algebraic(law=None, equations=None, **options):
+    """A DAE y' = -a, a = y of which one part is another."""
+    law = (lambda t, y, a, args: -a) if law is None else law
+    equations = (lambda t, y, a, args: a - y) if equations is None else equations
+    return jc.transcribe(jc.DAE(law, equations, 2, **options), DATA, GRID)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"law": lambda t, y, args: -y}, r"`field`.*f\(t, y, a, args\).*takes other arguments"),
+        ({"law": lambda t, y, a, args: -a[:1]}, r"`field` must return .* = \(2,\).*got \(1,\)"),
+        ({"law": lambda t, y, a, args: a * args}, "`field`.*uses `args`, of which the .* has none"),
+        ({"equations": lambda t, y, a, args: a[0] - y[0]}, r"`equations` must .*\(2,\).*got \(\)"),
+        ({"equations": lambda t, y, a, args: (a[0], y[0])}, "`equations` must .*jnp.stack"),
+        ({"equations": lambda t, y, a, args: a if a[0] > 0 else y}, "`equations`.*jnp.where"),
+        ({"equations": lambda t, y, a, args: y}, "`equations` must determine.*equation 0 contains"),
+        ({"start": lambda t, y: y}, r"`start`.*f\(t, y, args\).*takes other arguments"),
+        ({"start": lambda t, y, args: jnp.ones(3)}, r"`start` must return .*\(2,\); got .*\(3,\)"),
+    ],
+)
+def test_says_what_is_wrong_with_algebraic_equations(parts, message):
+    with pytest.raises(ValueError, match=message):
+        algebraic(**parts)
+
+
+def test_names_where_algebraic_equations_are_not_finite():
+    nlp = algebraic(equations=lambda t, y, a, args: jnp.log(a) - y)
+    z = nlp.pack(nlp.model, [np.full((len(GRID.times), 4), [0.5, 0.5, 1.0, -1.0])])
+    found = where_not_finite(nlp, z)
+    assert re.search(
+        r"`model` is not finite in trajectory 0 at t = 0.*y = \[0.5, 0.5, 1, -1\]", found
+    )
+
+
 def test_the_callers_own_error_stays_attached():
     def law(k, t, y, args):
         raise ZeroDivisionError("my own words")
