@@ -103,7 +103,7 @@ from ._solve import solve as solve
 from ._solve_batch import solve_batch as solve_batch
 from ._solver import AbstractSolver as AbstractSolver
 from ._solver import Outcome as Outcome
-from ._steady import SharedUnknown
+from ._steady import SharedUnknown as _SharedUnknown
 from ._steady import SteadyState as SteadyState
 from ._trace import RESULTS as RESULTS
 from ._trace import Multipliers as Multipliers
@@ -228,7 +228,7 @@ _storage.register(
     InteriorPoint,
 )
 _storage.stored("Labels")(_Labels)
-_storage.stored("SharedUnknown")(SharedUnknown)
+_storage.stored("SharedUnknown")(_SharedUnknown)
 _storage.stored("Path", defaults={"algebraic_states": None})(Path)
 _storage.stored(
     "Trajectory",

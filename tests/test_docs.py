@@ -5,11 +5,16 @@ import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import _contents
 import _pages
 import _site
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxcolloc as jc
@@ -153,34 +158,17 @@ class Tanks(eqx.Module):
         inflow = args["scale"] * args["feed"](t)
         return jnp.stack([inflow - 0.5 * y[0], 0.5 * y[0] - 0.4 * jnp.tanh(y[1])])
 
-    def observe(self, t, y, args):
-        return 2.0 * y[1:]
-
-
-def tanks():
-    """What the guide's text on exports starts from."""
-    args = {"feed": jc.Input([0.0], [0.7], "hold"), "scale": 1.0}
-    fitted = types.SimpleNamespace(model=Tanks(), args=[args])
-    return {"jc": jc, "np": np, "jnp": jnp, "jax": jax, "sol": fitted}
-
-
-def test_the_guides_models_go_into_casadi():
-    pytest.importorskip("casadi")
-    names = tanks()
-    exec(code(DOCS / "guide.md")[3], names)
-    assert str(names["f"].sx_in("args")) == "[args['feed'], args['scale']]"
-    assert float(names["sensor"](0, [0.2, 0.1], [0.7, 1.0])) == pytest.approx(0.2)
-    wanted = jc.simulate(Tanks(), np.array([0.0, 0.5]), [0.2, 0.1], names["sol"].args[0])[-1]
-    np.testing.assert_allclose(names["later"].full()[:, 0], wanted, rtol=1e-5)
-
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_guides_models_go_into_onnx(tmp_path, monkeypatch):
+    """By the lines that its page shows and does not run."""
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
     monkeypatch.chdir(tmp_path)
-    before, names = jnp.zeros(()).dtype, tanks()
-    exec(code(DOCS / "guide.md")[4], names)
+    before, names = jnp.zeros(()).dtype, {"sol": types.SimpleNamespace(model=Tanks())}
+    text = "".join(cell["source"] for cell in _pages.cells(GUIDE / "control.py"))
+    (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(lines, names)
     session = runtime.InferenceSession("tanks.onnx")
     for y, feed in (([0.2, 0.1], 0.7), ([1.5, 0.8], 0.1)):
         given = [np.asarray(value) for value in (0.0, y, feed)]

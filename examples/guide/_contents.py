@@ -8,11 +8,18 @@ GUIDE = {
         "hidden_states",
         "inputs",
         "hybrid",
+        "jumps",
+        "dae",
+        "steady_states",
         "noise",
         "uncertainty",
         "choice",
+        "judging",
+        "tables",
+        "by_collocation",
         "large",
         "cluster",
+        "control",
     ],
     "Coming from": ["from_sequential", "from_casadi"],
     "How it works": ["method", "solver"],
@@ -29,11 +36,14 @@ BACKGROUND = {
 # Public names by what they are for.
 TASKS: dict[str, list[str]] = {
     "Fit in one call": ["fit", "Solution", "SolveError", "RESULTS", "datasets"],
-    "State the data": ["Trajectory", "Input", "Unknown", "windows", "smooth", "resample"],
+    "State the data": [
+        "Trajectory", "from_frame", "Input", "Unknown", "Jump", "doses", "SteadyState", "windows",
+        "smooth", "resample",
+    ],
     "State the problem": [
         "transcribe", "NLP", "Settings", "leafwise", "OnNets", "squared_error", "PseudoHuber",
         "Gaussian", "StudentT", "Prior", "Constraint", "StateBounds", "nonnegative", "Tie",
-        "Conserving", "Normalized", "normalized",
+        "Conserving", "Normalized", "normalized", "DAE",
     ],
     "Choose a grid": [
         "Grid", "Chebyshev", "GaussLegendre", "Lobatto", "Radau", "AbstractScheme", "refine",
@@ -43,7 +53,11 @@ TASKS: dict[str, list[str]] = {
         "solve", "solve_batch", "solve_growing", "InteriorPoint", "Ipopt", "AbstractSolver",
         "Outcome", "Multipliers", "Trace", "Step", "load",
     ],
-    "Judge a fit": ["verify", "Verification", "VERDICT", "simulate", "Path", "plot", "plot_trace"],
+    "Judge a fit": [
+        "verify", "Verification", "VERDICT", "validate", "Validation", "compare", "Compared",
+        "Path", "plot", "plot_residuals", "plot_trace", "report",
+    ],
+    "Go on with a model": ["simulate", "steady_state", "to_casadi"],
     "Ask what the data say": [
         "uncertainty", "Uncertainty", "Band", "profile", "Profile", "SHAPE", "bootstrap",
         "Bootstrap",
