@@ -124,6 +124,11 @@ def test_the_guides_examples_run():
     assert names["forecast"].stderr.shape == (50, 2)
     expected = np.linspace(0, 5, 20) * float(u.stderr(lambda m: m.rate))
     np.testing.assert_allclose(names["reaction"].stderr, expected, rtol=1e-6)
+    p, b = names["p"], names["b"]
+    np.testing.assert_allclose([p.lower, p.upper], [lower, upper], rtol=0.05)
+    assert float(b.stderr(lambda m: m.rate)) == pytest.approx(
+        float(u.stderr(lambda m: m.rate)), 0.5
+    )
     np.testing.assert_allclose(names["by_sample"], names["same"], rtol=1e-3, atol=1e-7)
     assert Path("bands.png").stat().st_size > 10_000
 
