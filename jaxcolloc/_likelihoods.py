@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._callables import as_floats, num_required, of_model
+from ._callables import as_floats, explained, num_required, of_model
 from ._check import choice, describe, positive, real_numbers
 from ._data import Trajectory
 from ._names import which
@@ -97,7 +97,9 @@ class LocationScale(eqx.Module):
         return (jnp.log(location) if self.scale == "log" else location), logarithm
 
     def _of(self, t: Any, y: Array, args: Any, model: Any) -> Array:
-        value = self.std(t, y, args, model)
+        form = getattr(self.std, "shown", "f(t, y, args, model)")
+        with explained("std", form, args):
+            value = self.std(t, y, args, model)
         return as_floats("std", value, "a number or an array of shape (obs,)", y.dtype)
 
     def values(
@@ -215,6 +217,7 @@ class _OfModelAlone(eqx.Module):
     """A function of the model, called with all else as well."""
 
     function: Callable[[Any], Any]
+    shown = "f(model)"
 
     def __call__(self, t: Any, y: Any, args: Any, model: Any) -> Any:
         return self.function(model)

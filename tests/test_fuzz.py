@@ -130,6 +130,19 @@ def solution() -> jc.Solution:
     return jc.solve(problem(), jc.Ipopt(), jc.guess(problem()))
 
 
+@functools.cache
+def fitted() -> jc.Solution:
+    """One with some noise left."""
+    ys = DATA.ys + 0.01 * np.random.default_rng(0).normal(size=DATA.ys.shape)
+    nlp = jc.transcribe(MODEL, jc.Trajectory(TS, ys), GRID, l2=1e-6)
+    return jc.solve(nlp, jc.InteriorPoint(), jc.guess(nlp))
+
+
+@functools.cache
+def known() -> jc.Uncertainty:
+    return jc.uncertainty(fitted())
+
+
 Target = tuple[Callable[..., Any], Callable[[], dict[str, Any]], tuple[str, ...]]
 
 
@@ -246,6 +259,10 @@ CHEAP: dict[str, Target] = {
     "to_casadi": _with(
         jc.to_casadi, model=MODEL, num_states=1, args=None, symbols=(), name="f", output="dydt"
     ),
+    "Gaussian": _with(jc.Gaussian, std=0.1, scale="log"),
+    "StudentT": _with(jc.StudentT, std=0.1, df=4.0),
+    "Prior": _with(jc.Prior, where=lambda m: m.rate, mean=1.0, std=0.5, scale="linear"),
+    "y0_prior": _with(jc.Trajectory, "y0_prior", ts=TS, ys=DATA.ys, y0_prior=([1.0], 0.1)),
     "load": _with(jc.load, "path", path="missing.jcs", like=MODEL),
 }
 ALGEBRAIC = jc.DAE(lambda t, y, a, args: -a, lambda t, y, a, args: a - y, 1)
@@ -370,6 +387,73 @@ COSTLY: dict[str, Target] = {
         lambda model, states: problem().pack(model, states),
         lambda: {"model": MODEL, "states": [solution().paths[0].states]},
         "model", "states",
+    ),
+    "priors": _with(
+        _constrained, "loss", "priors",
+        loss=jc.Gaussian(0.1), priors=[jc.Prior(lambda m: m.rate, 1.0, 0.5)],
+    ),
+    "uncertainty": _later(
+        jc.uncertainty, lambda: {"sol": solution(), "curvature": "exact"}, "sol", "curvature"
+    ),
+    "stderr": _later(
+        lambda **inputs: known().stderr(**inputs),
+        lambda: {"where": ".rate", "trajectory": None},
+        "where", "trajectory",
+    ),
+    "interval": _later(
+        lambda **inputs: known().interval(**inputs),
+        lambda: {"where": ".rate", "level": 0.9, "trajectory": None},
+        "where", "level", "trajectory",
+    ),
+    "covariance": _later(
+        lambda where, trajectory: known().covariance(where, trajectory=trajectory),
+        lambda: {"where": ".rate", "trajectory": None},
+        "where", "trajectory",
+    ),
+    "bands": _later(
+        lambda **inputs: known().bands(**inputs),
+        lambda: {"ts": TS, "trajectory": 0, "of": "states", "noise": False, "level": 0.9},
+        "ts", "trajectory", "of", "noise", "level",
+    ),
+    "predict": _later(
+        lambda **inputs: known().predict(**inputs),
+        lambda: {
+            "ts": TS, "y0": [1.0], "args": None, "y0_std": 0.1, "trajectory": None,
+            "of": "states", "noise": False, "level": 0.9, "samples": 0, "key": None,
+        },
+        "ts", "y0", "y0_std", "trajectory", "of", "noise", "level", "samples", "key",
+    ),
+    "function_band": _later(
+        lambda **inputs: known().function_band(**inputs),
+        lambda: {"f": lambda m, x: m.rate * x, "points": [1.0, 2.0], "level": 0.9},
+        "f", "points", "level",
+    ),
+    "profile": _later(
+        jc.profile,
+        lambda: {"sol": fitted(), "where": ".rate", "level": 0.9, "trajectory": None},
+        "sol", "where", "level", "trajectory",
+    ),
+    "bootstrap": _later(
+        jc.bootstrap,
+        lambda: {
+            "sol": fitted(), "samples": 2, "key": jax.random.key(0), "kind": "parametric",
+        },
+        "sol", "samples", "key", "kind",
+    ),
+    "optimum": _later(
+        jc.optimum,
+        lambda: {"nlp": problem(), "solver": jc.Ipopt(), "guess": solution()},
+        "nlp", "solver", "guess",
+    ),
+    "optimum's call": _later(
+        lambda **inputs: jc.optimum(problem(), jc.Ipopt(max_steps=5), solution())(**inputs),
+        lambda: {"l2": 1e-3, "ys": DATA.ys, "weights": DATA.weights},
+        "l2", "ys", "weights", "args", "y0", "center", "state_bounds", "weight_bounds",
+    ),
+    "sensitivity": _later(
+        jc.sensitivity,
+        lambda: {"sol": fitted(), "wrt": "l2", "where": lambda m: m.rate},
+        "sol", "wrt", "where",
     ),
     "save": _later(lambda path: solution().save(path), lambda: {"path": "."}, "path"),
     "Path.evaluate": _later(

@@ -359,3 +359,62 @@ def test_messages_are_sentences():
     """Every message that a wrong call of the constructors gives names an argument and ends."""
     with pytest.raises(ValueError, match=re.compile(r"^`\w+` .*\.$", re.DOTALL)):
         jc.Trajectory(TS, TS)
+
+
+@pytest.fixture(scope="module")
+def stopped():
+    """A solve that was stopped on its way, whose result is no optimum."""
+    nlp = transcribe(l2=0.0)
+    return jc.solve(nlp, jc.InteriorPoint(max_steps=1), jc.guess(nlp), throw=False)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda sol: jc.uncertainty(sol),
+        lambda sol: jc.profile(sol, ".rate"),
+        lambda sol: jc.bootstrap(sol, 2, key=jax.random.key(0)),
+    ],
+    ids=["uncertainty", "profile", "bootstrap"],
+)
+def test_what_is_no_optimum_says_nothing_of_the_data(stopped, ask):
+    assert not stopped.result.ok
+    with pytest.raises(ValueError, match="`sol` must be at an optimum; this one ended with"):
+        ask(stopped)
+
+
+def test_what_is_no_optimum_has_no_derivative(stopped):
+    with pytest.warns(UserWarning, match="not converged, so that the optimum .* are NaN"):
+        (found,) = jc.sensitivity(stopped, "ys")
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        (jc.Prior(lambda m: m.speed, 1.0, 0.5), "`where`.*speed"),
+        (jc.Prior(lambda m: m.rate, [1.0, 2.0], 0.5), r"`priors\[0\]\.mean`|`mean`"),
+        (jc.Prior(lambda m: m.rate, 0.0, 0.5, scale="log"), "`weight_scale`|log"),
+        (3, "`priors` must"),
+    ],
+)
+def test_says_what_is_wrong_with_a_prior(priors, message):
+    with pytest.raises(ValueError, match=message):
+        transcribe(priors=priors, loss=jc.Gaussian(0.1))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (jc.Gaussian(lambda t, y, args: y[:1] * jnp.ones(3)), r"`std`.*shape"),
+        (jc.Gaussian([0.1, 0.2, 0.3]), r"`std`.*\(2,\)|`std`.*2"),
+        (jc.Gaussian(lambda t, y: y), r"`std`.*f\(t, y, args\).*takes other arguments"),
+        (jc.Gaussian(lambda t, y, args: args["s"]), "`std`.*uses `args`"),
+        (jc.Gaussian(lambda model: model.noise), r"`std`.*f\(model\).*AttributeError"),
+        (jc.Gaussian(0.1, scale="log"), "above zero|positive"),
+    ],
+)
+def test_says_what_is_wrong_with_a_likelihood(loss, message):
+    data = jc.Trajectory(TS, DATA.ys - 0.5)
+    with pytest.raises(ValueError, match=message):
+        transcribe(data=data, loss=loss)

@@ -347,6 +347,63 @@ def test_free_directions_have_no_derivative(solver):
         assert np.all(np.isnan(jc.sensitivity(sol, "ys", lambda m: m.a)[0]))
 
 
+class Circle(eqx.Module):
+    """A constant velocity of size one; its worst direction is stationary as the best one is."""
+
+    angle: jax.Array
+
+    def __call__(self, t, y, args):
+        return jnp.stack([jnp.cos(self.angle), jnp.sin(self.angle)])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_saddle_point_is_left(tied):
+    """By the structured factorisation and by the sparse one."""
+    way = np.array([1.0, 0.1])
+    # The second run goes on where the first one ends.
+    times = [LINE, LINE + 2.0]
+    starts = [[0.0, 0.0], None if tied else [2.0, 0.2]]
+    data = [
+        jc.Trajectory(LINE, np.outer(t, way), y0=y0) for t, y0 in zip(times, starts, strict=True)
+    ]
+    grid = jc.Grid.uniform(0, 2, 3, jc.Radau(2))
+    worst = np.arctan2(0.1, 1.0) + np.pi
+    nlp = jc.transcribe(
+        Circle(jnp.asarray(worst)), data, grid, l2=0.0, constraints=[jc.Tie(0, 1)] if tied else ()
+    )
+    back = np.outer(grid.times, [np.cos(worst), np.sin(worst)])
+    z = nlp.pack(nlp.model, [back, back + (back[-1] if tied else starts[1])])
+    best = jc.optimum(nlp, jc.Ipopt(), z)
+    assert jc.InteriorPoint.takes(nlp) != tied
+    angle = float(best().model.angle)
+    assert np.cos(angle) == pytest.approx(np.cos(0.1), abs=0.01)
+    assert np.cos(angle - worst) == pytest.approx(-1.0, abs=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_gradient_flows_through_fits_of_several_tasks():
+    """What the ridge draws to is learned from many tasks: the least error of data held out."""
+    l2, steps = 0.5, 3
+    rng = np.random.default_rng(0)
+    tasks = [rng.normal([0.5, -0.3], 0.1) for _ in range(4)]
+    line = np.stack([2 * LINE, LINE**2])
+    design = line - line.mean(axis=1, keepdims=True)
+    curvature = np.sum(design**2, axis=1) / len(LINE)
+    best, _ = affine(jc.InteriorPoint(), l2=l2)
+
+    def outer(center):
+        fits = [best(ys=(line * task[:, None]).T, center=center).model.w for task in tasks]
+        return sum(jnp.sum((w - task) ** 2) for w, task in zip(fits, tasks, strict=True))
+
+    # w = (curvature task + l2 center) / (curvature + l2): quadratic in the center.
+    share = l2 / (curvature + l2)
+    center = jnp.zeros(2)
+    for _ in range(steps):
+        center = center - jax.grad(outer)(center) / (2 * len(tasks) * share**2)
+    np.testing.assert_allclose(center, np.mean(tasks, axis=0), atol=1e-8)
+
+
 @BY_KIND
 def test_what_is_not_solved_has_no_derivative(solver):
     solver = dataclasses.replace(solver, max_steps=1)

@@ -66,40 +66,79 @@ def test_a_linear_problems_profile_is_the_quadratic_interval(solver):
     np.testing.assert_allclose(p.deviances, p.threshold * scaled**2, atol=1e-4)
 
 
-@pytest.mark.parametrize("scale", ["linear", "log"])
-def test_a_nonlinear_profile_agrees_with_brute_force(scale):
-    """Saturation whose half-way constant is known badly: the interval is far from symmetric."""
+def saturated(scale):
+    """Saturation whose half-way constant is known badly."""
+    truth, start = {"most": 1.0, "half": 0.8}, {"most": 0.9, "half": 0.6}
+    return saturating, truth, start, "half", 0.03, {"weight_scale": scale}
+
+
+def of_some_order():
+    """A reaction of unknown order, with a likelihood of known noise."""
+
+    def law(p, y):
+        return -p["rate"] * y ** p["order"]
+
+    truth, start = {"rate": 0.5, "order": 1.6}, {"rate": 0.6, "order": 1.2}
+    return law, truth, start, "order", 0.05, {"loss": jc.Gaussian(0.05)}
+
+
+def with_a_prior():
+    """Growth to a limit that is hardly reached, of which something is known before."""
+
+    def law(p, y):
+        return p["rate"] * y * (1 - y / p["limit"])
+
+    truth, start = {"rate": 0.5, "limit": 9.0}, {"rate": 0.4, "limit": 6.0}
+    prior = jc.Prior(lambda m: m.p["limit"], 8.0, 4.0)
+    return law, truth, start, "limit", 0.3, {"loss": jc.Gaussian(0.3), "priors": [prior]}
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [saturated("linear"), saturated("log"), of_some_order(), with_a_prior()],
+    ids=["saturation", "saturation on a log scale", "order", "limit with a prior"],
+)
+def test_a_nonlinear_profile_agrees_with_brute_force(problem):
+    """No interval is symmetric, as the quadratic ones are."""
+    law, truth, start, name, noise, options = problem
     ts = np.linspace(0.0, 4.0, 20)
-    truth = Law(saturating, most=1.0, half=0.8)
-    clean = np.asarray(jc.simulate(truth, ts, [2.0]))
-    data = jc.Trajectory(ts, clean + 0.03 * np.random.default_rng(2).normal(size=clean.shape))
+    clean = np.asarray(jc.simulate(Law(law, **truth), ts, [2.0]))
+    data = jc.Trajectory(ts, clean + noise * np.random.default_rng(2).normal(size=clean.shape))
     grid = jc.Grid.uniform(0.0, 4.0, 6, jc.Radau(3))
-    sol = solved(Law(saturating, most=0.9, half=0.6), data, grid, weight_scale=scale)
-    p = jc.profile(sol, lambda m: m.p["half"])
+    sol = solved(Law(law, **start), data, grid, **options)
+    p = jc.profile(sol, lambda m: m.p[name])
     assert p.shape is jc.SHAPE.bounded
     assert p.num_solves <= 12
-    expected = by_brute_force(sol, p, scale)
+    expected = by_brute_force(sol, p, name, options)
     np.testing.assert_allclose([p.lower, p.upper], expected, rtol=1e-2)
-    # What the quadratic interval does not see.
-    assert (p.upper - p.value) > 1.2 * (p.value - p.lower)
+    assert (p.upper - p.value) > 1.02 * (p.value - p.lower)
 
 
-def by_brute_force(sol, p, scale):
+def by_brute_force(sol, p, name, options):
     """Ends of the interval by cold solves with the constant untrained, on a fine grid."""
     sigma = jc.uncertainty(sol).noise.sigma
-    data, trained = sol.nlp.trajectories[0], {"most": True, "half": False}
+    unit = 1 / 2 if sigma is None else sigma**2
+    data, start = sol.nlp.trajectories[0], sol.nlp.model
+    trained = {other: other != name for other in start.p}
 
     def deviance(value):
-        model = Law(saturating, most=0.9, half=value)
+        model = eqx.tree_at(lambda m: m.p[name], start, jnp.asarray(value))
         mask = eqx.tree_at(lambda m: m.p, model, trained)
-        other = solved(model, data, sol.nlp.grids[0], weight_scale=scale, trainable=mask)
+        # What is known of the constant is a number here.
+        own = {key: item for key, item in options.items() if key != "priors"}
+        other = solved(model, data, sol.nlp.grids[0], trainable=mask, **own)
         assert other.result.ok
-        return len(data.ts) * (other.objective - sol.objective) / sigma**2
+        return len(data.ts) * (other.objective - objective) / unit + known(value) - known(p.value)
 
+    def known(value):
+        priors = options.get("priors", ())
+        return sum(float(((value - item.mean) / item.std) ** 2) for item in priors)
+
+    objective = sol.objective - unit * known(p.value) / len(data.ts)
     half = (p.upper - p.lower) / 2
     ends = []
     for side, end in ((-1, p.lower), (1, p.upper)):
-        grid = end + side * half * np.linspace(-0.1, 0.1, 7)
+        grid = end + side * half * np.linspace(-0.1, 0.1, 5)
         roots = np.sqrt([deviance(value) for value in grid])
         assert np.all(np.diff(roots) > 0)
         ends.append(np.interp(np.sqrt(p.threshold), roots, grid))

@@ -174,6 +174,8 @@ def _center(nlp: NLP, name: str, value: Any) -> _Leaves:
 
 
 def _as_given(nlp: NLP, name: str, value: Any) -> _Leaves:
+    if value is None:
+        raise ValueError(f"`{name}` must hold numbers; leave it out to keep that of the NLP.")
     leaves, treedef = jtu.tree_flatten(value)
     return leaves, [np.shape(leaf) for leaf in leaves], treedef
 
@@ -196,7 +198,7 @@ def _fitting(name: str, leaf: Any, shape: tuple[int, ...]) -> Any:
     if not traced:
         try:
             leaf = np.asarray(leaf, np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"`{name}` must hold real numbers; got {describe(leaf)}.") from error
     try:
         return (jnp if traced else np).broadcast_to(leaf, shape)

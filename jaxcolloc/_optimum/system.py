@@ -32,6 +32,9 @@ _STIFFNESS = 1e6
 # with sixteen digits, four of a derivative's would be left.
 _SINGULAR = 1e12
 _EQUILIBRATIONS = 6
+# In the test of the curvature where equations hold: their stiffness, and what curvature, of entries
+# near one, is no more than rounding.
+_STIFF, _FLAT = 1e6, 1e-8
 
 
 class System:
@@ -209,8 +212,11 @@ class _General(_Method):
         every = sparse.block_array([[w, a.T], [a, None]], format="coo")
         scaled = every.data * self.scale[every.coords[0]] * self.scale[every.coords[1]]
         matrix = sparse.coo_array((scaled, every.coords), shape=every.shape).tocsc()
-        self.good = True
+        size = len(self.free)
         self.factor: Any = None
+        self.good = _is_convex(matrix[:size, :size], matrix[size:, :size])
+        if not self.good:
+            return
         try:
             self.factor = splu(sparse.csc_matrix(matrix))
         except RuntimeError:
@@ -223,3 +229,25 @@ class _General(_Method):
         x, y = np.zeros(len(dual)), np.zeros(len(primal))
         x[self.free], y[self.rows] = np.split(found, [len(self.free)])
         return x, y
+
+
+def _is_convex(w: Any, a: Any) -> bool:
+    r"""Whether a Hessian is nowhere clearly negative along what equations leave free.
+
+    There $W + c A^T A$ is positive for a large $c$, and symmetric pivots tell whether it is.
+    """
+    from scipy import sparse
+    from scipy.sparse.linalg import splu
+
+    matrix = w + _STIFF * (a.T @ a) + _FLAT * sparse.eye_array(w.shape[0])
+    try:
+        factor = splu(
+            sparse.csc_matrix(matrix),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError:
+        return False
+    on_diagonal = np.array_equal(factor.perm_r, factor.perm_c)
+    return bool(on_diagonal and np.all(factor.U.diagonal() > 0))

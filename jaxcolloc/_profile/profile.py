@@ -83,7 +83,7 @@ def profile(
             f"{u.noise.num_values} measured values and {u.noise.num_parameters:.4g} parameters. "
             "Pass a likelihood with a known noise, `loss=jc.Gaussian(std)`."
         )
-    line = Line(sol, at, 2 * precision_factor(sol.nlp) / u.noise.variance)
+    line = Line(u.solution, at, 2 * precision_factor(sol.nlp) / u.noise.variance)
     threshold = u.noise.quantile(level) ** 2
     sides = [follow(line, sign, _reach(u, leaf, line, sign, threshold), threshold)
              for sign in (-1, 1)]  # fmt: skip
