@@ -12,6 +12,8 @@ from ._nlp import NLP
 
 # Below this a singular value counts as zero.
 _SINGULAR = 1e-8
+# A variable's size is at least this share of its unit.
+_LEAST = 1e-3
 
 
 class Regularity(NamedTuple):
@@ -48,8 +50,7 @@ def regularity(nlp: NLP, z: Float[np.ndarray, " variable"]) -> Regularity:
     """That of a point of the problem of a `jc.DAE`."""
     values = nlp.node_values(z)
     d, units = nlp.num_states, nlp.parts.scale
-    size = np.abs(np.concatenate(values)).max(axis=0)
-    size = np.where(size > 0, size, units.node)
+    size = np.maximum(np.abs(np.concatenate(values)).max(axis=0), _LEAST * units.node)
     model, found = nlp.model_at(z), []
     for k, (grid, args, own) in enumerate(zip(nlp.grids, nlp.args(z), values, strict=True)):
         there = Algebraic(model, args).at(grid.times, own[:, :d], own[:, d:])

@@ -2,7 +2,9 @@
 
 This is the only place in the folder, beside the solver itself, that knows of trajectories' grids.
 An interval's unknowns are the states at its nodes, without its left end, in order; its rows are its
-collocation equations and then those of continuity.
+collocation equations and then those of continuity. Algebraic variables and equations are among
+them, so that an interval has as many of both; the algebraic equations at a trajectory's start are
+loose rows.
 """
 
 import numpy as np
