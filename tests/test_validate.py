@@ -125,7 +125,7 @@ def test_tables_have_names(sol):
     rows = found.to_frame("observations")
     assert len(rows) == 160
     np.testing.assert_allclose(rows.residual, rows.observed - rows.predicted)
-    assert "over 1" in str(found)
+    assert "over 1 s" in str(found)
     assert "run 2" in str(found)
     many = jc.validate(sol, 12 * unseen(0.1))
     assert "worst: run 2" in str(many)

@@ -123,9 +123,10 @@ def _checked(nlp: NLP, data: Any) -> list[Trajectory]:
     names, known = given_channels(items), given_channels(nlp.trajectories)
     if names is not None and known is not None and names != known:
         raise ValueError(f"`data` must have the fit's channels {known}; got {names}.")
-    if names is None:
-        items = [changed(item, channels=known) for item in items]
-    return items
+    units = nlp.trajectories[0].units
+    return [
+        changed(item, channels=item.channels or known, units=item.units or units) for item in items
+    ]
 
 
 def _horizons(value: Any) -> list[float]:
