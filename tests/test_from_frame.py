@@ -148,6 +148,10 @@ def with_cell(row, column, value):
             '`channels` must name columns of numbers; column "B" holds 50.0 in row 0',
         ),
         ({"df": wide().assign(B="x")}, "column \"B\" holds 'x' in row 0"),
+        (
+            {"df": wide().assign(hours="2024-03-31 08:00")},
+            r"column \"hours\" holds '2024-03-31 08:00' in row 0.*pd.to_datetime for dates",
+        ),
         ({"df": wide().assign(B=True)}, '`channels` must name columns of numbers; .*"B" holds Tr'),
         ({"df": wide().assign(hours=np.nan)}, '`time` must not be missing; column "hours"'),
         (
