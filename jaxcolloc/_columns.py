@@ -56,7 +56,8 @@ def numbers(frame: Any, name: Any, argument: str) -> Float[np.ndarray, " row"]:
         if not _missing(value):
             raise ValueError(
                 f'`{argument}` must name columns of numbers; column "{name}" holds '
-                f"{describe(value)} in row {row}."
+                f"{describe(value)} in row {row}. Convert it first, with pandas by pd.to_numeric, "
+                "or pd.to_datetime for dates."
             )
     return np.full(len(frame), np.nan)
 

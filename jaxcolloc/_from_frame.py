@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ._args import Unknown
-from ._check import describe, float_array
+from ._check import describe
 from ._columns import as_frame, column, keys, numbers, times
 from ._data import Trajectory
 from ._inputs import Input
@@ -57,7 +57,9 @@ def from_frame(
     - `constants`: columns that do not vary within an experiment, whose number goes into `args` by
       name; in a mapping also values for all experiments, such as a `jc.Unknown`.
     - `units`: texts by the names of columns, for tables and pictures.
-    - `weights`, `y0`, `t0`: passed on to every `jc.Trajectory`.
+    - `y0`: the known state where each trajectory begins, as in `jc.Trajectory`; a list may hold the
+      names of columns, which do not vary within an experiment: `["dose", float("nan")]`.
+    - `weights`, `t0`: passed on to every `jc.Trajectory`.
 
     Missing values are NaN. A row in which no channel was measured is a sample of inputs alone: pass
     `t0` where trajectories begin before their first sample.
@@ -83,7 +85,7 @@ def from_frame(
                 ys,
                 part.args(kinds),
                 weights=weights,
-                y0=y0,
+                y0=part.start(y0),
                 t0=t0,
                 name=name,
                 channels=list(plan.channels),
@@ -246,7 +248,7 @@ class _Experiment:
         if plan.unit is not None:
             ts = (ts - ts.min()) / plan.unit
         order = np.argsort(ts, kind="stable")
-        self.plan, self.ts, self.rows = plan, ts[order], rows[order]
+        self.frame, self.plan, self.ts, self.rows = frame, plan, ts[order], rows[order]
         self.called = "the table" if name is None else f'experiment "{name}"'
 
     def samples(self) -> tuple[Float[np.ndarray, " time"], Float[np.ndarray, "time obs"]]:
@@ -275,8 +277,19 @@ class _Experiment:
                 )
             found[name] = Input(ts, us, kinds[name])
         for name, values in self.plan.constants.items():
-            found[name] = self._constant(name, values[self.rows])
+            found[name] = self._constant("constants", name, values)
         return found | self.plan.shared or None
+
+    def start(self, y0: Any) -> Any:
+        """The known state, with this experiment's numbers in the place of names of columns."""
+        if not isinstance(y0, (list, tuple)):
+            return y0
+        return [
+            self._constant("y0", item, numbers(self.frame, item, "y0"))
+            if isinstance(item, str)
+            else item
+            for item in y0
+        ]
 
     def _series(self, what: str, values: np.ndarray, repeated: bool) -> tuple[Any, Any]:
         """Times and values where there are any; equal ones at one time may be `repeated`."""
@@ -295,12 +308,14 @@ class _Experiment:
         kept = np.append(True, ~twice)[: len(ts)]
         return ts[kept], own[kept]
 
-    def _constant(self, name: str, values: np.ndarray) -> float:
-        given = np.unique(values[~np.isnan(values)])
+    def _constant(self, argument: str, name: str, values: np.ndarray) -> float:
+        """The one value that a column has in this experiment."""
+        own = values[self.rows]
+        given = np.unique(own[~np.isnan(own)])
         if len(given) != 1:
             found = "no value" if not len(given) else f"{given[0]:g} and {given[1]:g}"
             raise ValueError(
-                f'`constants` must have one value in every experiment; "{name}" has {found} in '
-                f"{self.called}. What varies is one of `inputs`."
+                f'`{argument}` must have one value in every experiment; "{name}" has {found} in '
+                f"{self.called}. What varies may be one of `inputs`."
             )
-        return float(float_array("constants", given[0], 0, "()"))
+        return float(given[0])

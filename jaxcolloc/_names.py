@@ -4,6 +4,7 @@ Names are for people: nothing that is computed or compiled depends on them.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,6 +113,22 @@ def state_names(nlp: Any) -> tuple[str, ...]:
         nlp.settings.state_names, nlp.observe is not None, nlp.trajectories, nlp.num_states
     )
     return tuple(name or f"state {s}" for s, name in enumerate(names))
+
+
+def entry(nlp: Any, name: str) -> tuple[str, str]:
+    """What an entry of `jc.uncertainty` is called, and the experiment that it belongs to, if any.
+
+    "y0[1][0]" is the "start of biomass" of "batch 2".
+    """
+    found = re.fullmatch(r"(args|y0)\[(\d+)\](.*)", name)
+    if found is None:
+        return name.removeprefix("."), ""
+    kind, k, rest = found[1], int(found[2]), found[3]
+    called = experiment(nlp.trajectories[k], k)
+    if kind == "y0":
+        return f"start of {state_names(nlp)[int(rest.strip('[]'))]}", called
+    key = re.fullmatch(r"\['(.*)'\]", rest)
+    return key[1] if key else f"args{rest}", called
 
 
 def with_unit(name: str, item: Any, of: str | None = None) -> str:

@@ -38,7 +38,12 @@ def same(one, other):
 
 
 def test_a_wide_table():
-    second, first = made(inputs={"feed": "F"}, kind="hold", constants={"volume": "V", "gain": 2.0})
+    second, first = made(
+        inputs={"feed": "F"}, kind="hold", constants={"volume": "V", "gain": 2.0},
+        y0=["V", np.nan, 1.0],
+    )  # fmt: skip
+    np.testing.assert_array_equal(first.y0, [8.0, np.nan, 1.0])
+    np.testing.assert_array_equal(second.y0, [9.0, np.nan, 1.0])
     assert (second.name, first.name) == ("batch 2", "batch 1")
     np.testing.assert_array_equal(first.ts, [0.0, 1.0, 2.0])
     np.testing.assert_array_equal(first.ys, [[1.0, 10.0], [np.nan, 20.0], [3.0, 30.0]])
@@ -139,6 +144,11 @@ def with_cell(row, column, value):
         ({"inputs": ["F"], "kind": {"G": "hold"}}, "`kind` must name `inputs`; got G"),
         ({"inputs": ["F"], "constants": ["F"]}, "`constants` must differ from `inputs`"),
         ({"constants": ["B"]}, '`constants` must .*"B" has 50 and 60 in experiment "batch 2"'),
+        (
+            {"y0": [1.0, "B"]},
+            '`y0` must have one value .*"B" has 50 and 60 in experiment "batch 2"',
+        ),
+        ({"y0": ["W"]}, "`y0` must name columns of `df`"),
         ({"constants": {"k": "none"}}, "`constants` must name columns"),
         ({"units": {"C": "g"}}, r"`units` must be by the names of .*got \['C'\]"),
         ({"variable": "A"}, "`variable` and `value` belong to a long table"),
@@ -148,6 +158,10 @@ def with_cell(row, column, value):
             '`channels` must name columns of numbers; column "B" holds 50.0 in row 0',
         ),
         ({"df": wide().assign(B="x")}, "column \"B\" holds 'x' in row 0"),
+        (
+            {"df": wide().assign(hours="2024-03-31 08:00")},
+            r"column \"hours\" holds '2024-03-31 08:00' in row 0.*pd.to_datetime for dates",
+        ),
         ({"df": wide().assign(B=True)}, '`channels` must name columns of numbers; .*"B" holds Tr'),
         ({"df": wide().assign(hours=np.nan)}, '`time` must not be missing; column "hours"'),
         (

@@ -136,6 +136,15 @@ def test_tables_have_names():
     assert list(wide.index.levels[0]) == ["batch 7", "batch 8"]
 
 
+def test_estimates_have_names():
+    text = str(jc.uncertainty(solved(state_names=("x", "z"))))
+    assert "start of x, batch 7" in text
+    assert "start of z, batch 8" in text
+    plain = jc.transcribe(Decay(jnp.asarray([0.9, 0.6])), data(False), GRID, l2=0.0)
+    sol = jc.solve(plain, jc.InteriorPoint(), jc.guess(plain, weights="as_given"))
+    assert "start of" not in str(jc.uncertainty(sol))
+
+
 def test_a_table_of_a_file_without_the_problem(tmp_path):
     sol = solved(observe=lambda t, y, args: 1.0 * y)
     sol.save(tmp_path / "a.jcs")

@@ -46,7 +46,9 @@ def test_a_plot_shows_data_path_rollout_and_errors(sol, tmp_path):
     assert len(figure.axes) == 3
     shown = lines(figure.axes[1])
     np.testing.assert_array_equal(shown["data"][:, 1], sol.nlp.trajectories[1].ys[:, 1])
-    np.testing.assert_allclose(shown["rollout"][:, 1], sol.verification.rollouts[1][:, 1])
+    nodes = np.isin(shown["rollout"][:, 0], sol.paths[1].grid.times)
+    wanted = sol.verification.rollouts[1][:, 1]
+    np.testing.assert_allclose(shown["rollout"][nodes, 1], wanted, rtol=1e-6, atol=1e-9)
     middle = shown["path"][500]
     assert middle[1] == pytest.approx(float(sol.paths[1].evaluate(middle[0])[1]), abs=1e-5)
     assert "good" in figure.get_suptitle()
@@ -226,6 +228,20 @@ def test_several_trajectories_in_one_figure(sol, fed):
 def test_says_which_trajectory_there_is_not(fed, trajectory, message):
     with pytest.raises(ValueError, match=message):
         jc.plot(fed, trajectory)
+
+
+def test_many_states_stand_in_two_columns():
+    matrix = -0.3 * jnp.eye(7) + 0.2 * jnp.eye(7, k=1)
+    ys = np.asarray(jc.simulate(Linear(matrix), TS, np.ones(7)))
+    nlp = jc.transcribe(
+        Linear(matrix), jc.Trajectory(TS, ys), jc.Grid.uniform(0, 4, 3, jc.Radau(2))
+    )
+    figure = jc.plot(jc.solve(nlp, jc.InteriorPoint(), jc.guess(nlp, weights="as_given")))
+    assert [axis.get_ylabel() for axis in figure.axes] == [
+        *(f"state {k}" for k in range(7)), "intervals",
+    ]  # fmt: skip
+    assert len({round(axis.get_position().x0, 2) for axis in figure.axes}) == 2
+    assert fits(figure)
 
 
 def test_residuals(sol):

@@ -116,6 +116,12 @@ def test_failures_are_said(sol):
     assert "No forecast over 50" in str(long)
 
 
+def test_a_grid_that_is_too_coarse_is_said(sol):
+    coarse = jc.validate(sol, unseen(), grid=jc.Grid.uniform(0.5, 7.0, 3, jc.Radau(1)))
+    assert "leaves the path that its start was found with" in str(coarse)
+    assert not jc.validate(sol, unseen()).notes
+
+
 def test_tables_have_names(sol):
     found = jc.validate(sol, [*unseen(0.1), *unseen(0.1)], horizons=[1.0])
     table = found.to_frame()
@@ -125,7 +131,7 @@ def test_tables_have_names(sol):
     rows = found.to_frame("observations")
     assert len(rows) == 160
     np.testing.assert_allclose(rows.residual, rows.observed - rows.predicted)
-    assert "over 1" in str(found)
+    assert "over 1 s" in str(found)
     assert "run 2" in str(found)
     many = jc.validate(sol, 12 * unseen(0.1))
     assert "worst: run 2" in str(many)

@@ -25,24 +25,26 @@ _DENSE = 1000
 class Curves(NamedTuple):
     """States or channels of one trajectory: names with units, and their curves.
 
-    Path at the times `dense`, rollout at the `nodes`, samples `ys` at `ts`: None for states that
-    are not measured as they are. Bands are those of the path and of new measurements.
+    Path and rollout at the times `dense`, samples `ys` at `ts`: None for states that are not
+    measured as they are. Bands are those of the path and of new measurements.
     """
 
     names: tuple[str, ...]
     dense: Float[np.ndarray, " point"]
     path: Float[np.ndarray, "point column"]
-    nodes: Float[np.ndarray, " node"]
-    rollout: Float[np.ndarray, "node column"]
+    rollout: Float[np.ndarray, "point column"]
     ts: Float[np.ndarray, " time"]
     ys: Float[np.ndarray, "time obs"] | None
     bands: Bands
 
     @classmethod
     def of_states(
-        cls, sol: Solution, report: Verification, k: int, u: Uncertainty | None
+        cls, sol: Solution, k: int, rolled: Float[np.ndarray, "point state"], u: Uncertainty | None
     ) -> "Curves":
-        """The states, with the samples of those that are measured as they are."""
+        """The states, with the samples of those that are measured as they are.
+
+        `rolled` are those of the rollout at the `dense_times`.
+        """
         path, item, nlp = sol.paths[k], sol.nlp.trajectories[k], sol.nlp
         dense = dense_times(sol, k)
         names = tuple(with_unit(name, item) for name in state_names(nlp))
@@ -50,17 +52,16 @@ class Curves(NamedTuple):
         new = None if nlp.observe is not None else _band(u, k, dense, "observations", True)
         bands = _band(u, k, dense, "states", False), new
         ys = item.ys if nlp.observe is None else None
-        return cls(names, dense, states, path.grid.times, finite(report.rollouts[k]), item.ts, ys,
-                   bands)  # fmt: skip
+        return cls(names, dense, states, rolled, item.ts, ys, bands)
 
     @classmethod
     def of_channels(
-        cls, sol: Solution, report: Verification, k: int, u: Uncertainty | None
+        cls, sol: Solution, k: int, rolled: Float[np.ndarray, "point state"], u: Uncertainty | None
     ) -> "Curves":
         """What would be measured on path and rollout, with the samples."""
         item, nlp = sol.nlp.trajectories[k], sol.nlp
         if nlp.observe is None:
-            states, count = cls.of_states(sol, report, k, u), item.num_channels
+            states, count = cls.of_states(sol, k, rolled, u), item.num_channels
             return states._replace(
                 names=states.names[:count], path=states.path[:, :count],
                 rollout=states.rollout[:, :count],
@@ -68,13 +69,12 @@ class Curves(NamedTuple):
         path, dense = sol.paths[k], dense_times(sol, k)
         states_there = path.grid.interpolate(path.states, dense)
         names = tuple(with_unit(name, item) for name in channel_names(nlp.trajectories))
-        seen, rolled = (
-            observed(nlp, sol.model, sol.args[k], *where)
-            for where in ((dense, states_there), (path.grid.times, report.rollouts[k]))
+        seen, later = (
+            observed(nlp, sol.model, sol.args[k], dense, states)
+            for states in (states_there, rolled)
         )
         bands = tuple(_band(u, k, dense, "observations", noise) for noise in (False, True))
-        return cls(names, dense, seen, path.grid.times, finite(rolled), item.ts, item.ys,
-                   (bands[0], bands[1]))  # fmt: skip
+        return cls(names, dense, seen, finite(later), item.ts, item.ys, (bands[0], bands[1]))
 
     def draw(self, axis: Any, column: int, name: bool = True) -> None:
         """One of them, with its name if that is wanted."""
@@ -82,7 +82,7 @@ class Curves(NamedTuple):
         if ys is not None:
             axis.plot(self.ts, ys, ".", color=DATA, ms=5, label="data", zorder=3)
         axis.plot(self.dense, self.path[:, column], color=PATH, lw=2.0, label="path")
-        axis.plot(self.nodes, self.rollout[:, column], "--", color=ROLLOUT, lw=1.3, label="rollout")
+        axis.plot(self.dense, self.rollout[:, column], "--", color=ROLLOUT, lw=1.3, label="rollout")
         if name:
             axis.set_ylabel(label(self.names[column]))
         limit(axis, [self.path[:, column], *([] if ys is None else [ys])])

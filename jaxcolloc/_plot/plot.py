@@ -8,6 +8,7 @@ import numpy as np
 from .._check import describe, integer
 from .._names import experiment, with_unit
 from .._solution import Solution, check_solution
+from .._tables import rollout_at
 from .._uncertainty import Uncertainty
 from .._verification import Verification
 from .._verify import verify
@@ -110,9 +111,10 @@ def check_uncertainty(value: Any, sol: Solution) -> None:
 def _one(sol: Solution, report: Verification, k: int, u: Uncertainty | None) -> Any:
     """One trajectory: states, channels, inputs, errors of the intervals."""
     item, edges = sol.nlp.trajectories[k], sol.paths[k].grid.boundaries
-    parts = [Curves.of_states(sol, report, k, u)]
+    rolled = rollout_at(sol, k, dense_times(sol, k))
+    parts = [Curves.of_states(sol, k, rolled, u)]
     if sol.nlp.observe is not None:
-        parts.append(Curves.of_channels(sol, report, k, u))
+        parts.append(Curves.of_channels(sol, k, rolled, u))
     shown = [(part, c) for part in parts for c in range(min(len(part.names), _MOST))]
     every = len(curves(item.args, dense_times(sol, k)))
     inputs = min(every, _MOST_INPUTS)
@@ -162,7 +164,7 @@ def _headline(
 
 def _several(sol: Solution, report: Verification, chosen: list[int], u: Uncertainty | None) -> Any:
     """Several trajectories side by side, the channels of each one below another."""
-    parts = [Curves.of_channels(sol, report, k, u) for k in chosen]
+    parts = [Curves.of_channels(sol, k, rollout_at(sol, k, dense_times(sol, k)), u) for k in chosen]
     channels = min(len(parts[0].names), _MOST)
     panels = Panels(len(chosen), channels)
     for place, (k, part) in enumerate(zip(chosen, parts, strict=True)):

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import _atomic_file
 from .._check import describe
-from .._names import channel_names, experiment, state_names
+from .._names import channel_names, entry, experiment
 from .._plot import plot, plot_residuals, plot_trace
 from .._plot.plot import check_uncertainty
 from .._solution import Solution, check_solution
@@ -151,27 +151,13 @@ def _estimates(u: Uncertainty | None, reason: str) -> str:
     frame = u.to_pandas()
     kept = frame[~u.parameters.of_net]
     rows = [
-        (*_called(u.solution, row.name_), row.value, row.stderr, row.lower, row.upper, row.note)
+        (*entry(u.solution.nlp, row.name_), row.value, row.stderr, row.lower, row.upper, row.note)
         for row in kept.rename(columns={"name": "name_"}).itertuples()
     ]
     head = ("name", "experiment", "value", "standard error", "95% from", "to", "")
     nets = len(frame) - len(kept)
     more = page.paragraph(f"And {nets} weights of nets, which are not known one by one.")
     return page.table(head, rows) + (more if nets else "") + page.bullets(u.sentences)
-
-
-def _called(sol: Solution, name: str) -> tuple[str, str]:
-    """What an entry is called, and the experiment that it belongs to, if it does."""
-    nlp = sol.nlp
-    found = re.fullmatch(r"(args|y0)\[(\d+)\](.*)", name)
-    if found is None:
-        return name.removeprefix("."), ""
-    kind, k, rest = found[1], int(found[2]), found[3]
-    item = nlp.trajectories[k]
-    if kind == "y0":
-        return f"start of {state_names(nlp)[int(rest.strip('[]'))]}", experiment(item, k)
-    key = re.fullmatch(r"\['(.*)'\]", rest)
-    return key[1] if key else f"args{rest}", experiment(item, k)
 
 
 def _validation(found: Validation) -> str:

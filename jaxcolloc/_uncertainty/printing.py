@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._likelihoods import has_information
+from .._names import entry, summary
 from . import identifiability
 
 
@@ -43,6 +44,15 @@ def _note(u: "Uncertainty", place: int, deviation: float) -> str:
     if np.isinf(deviation):
         return "free: the data do not say"
     return "on a log scale" if u.parameters.positive[place] else ""
+
+
+def _called(u: "Uncertainty", name: str, note: str) -> str:
+    """The note of a row, behind what it is called where experiments or states have names."""
+    nlp = u.solution.nlp
+    named = nlp.settings.state_names or summary(nlp.trajectories)
+    what, where = entry(nlp, name)
+    said = f"{what}, {where}" if named and where else ""
+    return "; ".join(filter(None, (said, note)))
 
 
 def sentences(u: "Uncertainty") -> tuple[str, ...]:
@@ -117,7 +127,8 @@ def screen(u: "Uncertainty") -> str:
     shown = rows(u, constants[:_MOST_ROWS])
     cells = [["", "value", "stderr", "lower", "upper", ""]]
     cells += [
-        [name, *(f"{number:.5g}" for number in numbers), note] for name, *numbers, note in shown
+        [name, *(f"{number:.5g}" for number in numbers), _called(u, name, note)]
+        for name, *numbers, note in shown
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(6)]
     for row in cells:

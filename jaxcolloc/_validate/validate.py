@@ -17,8 +17,10 @@ from .._jumps import Jump, changes
 from .._names import experiment, given_channels
 from .._nlp import NLP
 from .._rollout import END, rollout
+from .._smooth import channel_spread
 from .._solution import Solution, check_solution
 from .._solver import AbstractSolver, check_solver
+from .._verification import rms
 from .estimate import Estimate, estimated, problem_of, weighted_alike, weights_of
 from .scores import Scores, counts, pooled
 from .validation import Forecast, Validation
@@ -26,6 +28,8 @@ from .validation import Forecast, Validation
 
 # A rollout this many times as large as the data and its start has left for infinity.
 _FAR = 1e8
+# How far a simulation may be from the path whose start it has, as a share of a channel's spread.
+_AWAY = 0.1
 # Times, besides those of the samples, at which a simulation is kept for pictures.
 _DENSE = 300
 
@@ -109,7 +113,12 @@ def validate(
         by_series=Scores.stacked(rows),
         overall=pooled(items, seen, there),
         forecasts=tuple(forecasts),
-        notes=(*start.notes, *_failures(items, [part.end for part in series]), *notes),
+        notes=(
+            *start.notes,
+            *_failures(items, [part.end for part in series]),
+            *_departures(sol, items, start, series),
+            *notes,
+        ),
         estimate=start.sol,
     )
 
@@ -122,9 +131,10 @@ def _checked(nlp: NLP, data: Any) -> list[Trajectory]:
     names, known = given_channels(items), given_channels(nlp.trajectories)
     if names is not None and known is not None and names != known:
         raise ValueError(f"`data` must have the fit's channels {known}; got {names}.")
-    if names is None:
-        items = [changed(item, channels=known) for item in items]
-    return items
+    units = nlp.trajectories[0].units
+    return [
+        changed(item, channels=item.channels or known, units=item.units or units) for item in items
+    ]
 
 
 def _horizons(value: Any) -> list[float]:
@@ -208,6 +218,28 @@ def _failures(items: list[Trajectory], ends: list[END]) -> list[str]:
         for k, (item, end) in enumerate(zip(items, ends, strict=True))
         if end is not END.complete
     ]
+
+
+def _departures(
+    sol: Solution, items: list[Trajectory], start: Estimate, series: list[_Simulated]
+) -> list[str]:
+    """Where a simulation leaves the path whose start it has, so that another may be better."""
+    if start.sol is None:
+        return []
+    found = []
+    for k, (item, path, part) in enumerate(zip(items, start.sol.paths, series, strict=True)):
+        ts = item.ts[(item.ts >= path.grid.boundaries[0]) & (item.ts <= path.grid.boundaries[-1])]
+        states = path.grid.interpolate(path.states, ts)
+        seen = observed(sol.nlp, sol.model, start.args[k], ts, states)
+        rolled = part.curve[np.searchsorted(part.times, ts)]
+        away = np.array([rms(column) for column in (rolled - seen).T])
+        spread = channel_spread(items)
+        if np.all(np.isfinite(rolled)) and np.any(away > _AWAY * spread):
+            found.append(
+                f"The simulation of {experiment(item, k)} leaves the path that its start was "
+                "found with: errors grow along it, or a finer `grid` is needed."
+            )
+    return found
 
 
 def _forecasts(
