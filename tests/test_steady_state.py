@@ -201,6 +201,21 @@ def test_a_conserved_sum_is_named_and_taken_as_an_invariant():
         )
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_badly_scaled_models_are_not_taken_for_singular(scale):
+    """Rates that differ by eighteen decades; the steady state is (2, 2 scale)."""
+
+    def model(t, y, args):
+        return jnp.stack([2.0 - y[0], scale * (y[0] * scale - y[1])])
+
+    data = jc.Trajectory(TS, np.stack([2 + 0 * TS, 2 * scale + 0 * TS], axis=1), weights=1.0,
+                         y0=jc.SteadyState())  # fmt: skip
+    assert jc.transcribe(model, data, GRID).num_constraints == 2 * GRID.num_nodes
+    with jax.enable_x64(True):
+        found = jc.steady_state(model, [1.0, scale])
+    np.testing.assert_allclose(found, [2.0, 2 * scale], rtol=1e-8)
+
+
 def test_a_known_component_takes_the_place_of_its_equation():
     data = jc.Trajectory(TS, np.zeros((33, 3)), y0=jc.SteadyState(known=[np.nan, np.nan, 5.0]))
     with pytest.raises(ValueError, match=r"\[1, 1\] @ f is the same .* components \[0, 1\]"):
