@@ -333,6 +333,27 @@ def test_the_optimum_changes_with_inputs_that_the_steady_state_shares():
     assert found[0] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
 
 
+def test_the_optimum_changes_with_a_known_component():
+    class Chain(eqx.Module):
+        rate: jax.Array
+
+        def __call__(self, t, y, args):
+            return jnp.stack([y[1] - self.rate * y[0], -0.2 * y[1]])
+
+    ys = np.stack([2 + np.sin(TS), 2 * np.exp(-0.2 * TS)], axis=1)
+
+    def solved(value):
+        data = jc.Trajectory(TS, ys, y0=jc.SteadyState(known=[np.nan, value]), weights=1.0)
+        nlp = jc.transcribe(Chain(jnp.asarray(0.7)), data, GRID, l2=0.0)
+        return jc.solve(nlp, jc.InteriorPoint(tol=1e-12), jc.guess(nlp))
+
+    sol, step = solved(2.0), 1e-4
+    found = np.asarray(jc.sensitivity(sol, "y0", lambda m: m.rate)[0]).ravel()
+    ahead, behind = (float(solved(2.0 + side).z[0]) for side in (step, -step))
+    assert found[1] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
+    assert found[0] == 0
+
+
 def test_says_where_the_model_is_not_finite_before_the_experiment():
     def model(t, y, args):
         return jnp.log(y - args)
