@@ -15,19 +15,17 @@ from ._args import Unknown, check_leaf, number_to_array, opened, sealed
 from ._callables import as_floats, explained
 from ._check import describe, finite, flag, float_array, function, within_jit
 from ._precision import caller_float, scope, to_float64
-from ._steady import SteadyState
+from ._steady import SteadyState, null_vector
 
 
 # Steps at most; the change in a step, as a share of a state's size, at which they end; and how much
 # longer than the first one a step must be by then.
-_MOST, _TOL, _LONG = 300, 1e-9, 1e8
+_MOST, _TOL, _LONG = 300, 1e-9, 1e12
 # A step grows as the field falls, by these factors at least and at most, and a little more.
 _LEAST, _LARGEST, _MORE = 1 / 3, 4.0, 1.5
 _REFUSED = 0.25
 # A component smaller than this share of the largest is not told from zero.
 _SMALL = 1e-8
-# Equations are singular whose least singular value is this share of the largest, once scaled.
-_SINGULAR = 1e-13
 
 
 def steady_state(
@@ -107,11 +105,7 @@ def _failure(found: np.ndarray, matrix: np.ndarray) -> str:
     """What is wrong with a steady state and its equations' derivatives; empty if nothing."""
     if not np.all(np.isfinite(found)):
         return "the model may have none, or none that it comes to from there. Try another guess."
-    for axis in (1, 0):
-        largest = np.abs(matrix).max(axis=axis, keepdims=True)
-        matrix = matrix / np.where(largest > 0, largest, 1.0)
-    values = np.linalg.svd(matrix, compute_uv=False)
-    if values[-1] > _SINGULAR * values[0]:
+    if null_vector(matrix) is None:
         return ""
     return (
         "its equations leave others as well. If the model conserves something, such as the sum of "
@@ -244,9 +238,11 @@ def _relaxed(
         after = missed(new)
         taken = jnp.all(jnp.isfinite(new)) & jnp.all(jnp.isfinite(after))
         before, behind = largest(value, y), largest(after, y)
-        fall = jnp.where(behind > 0, before / jnp.where(behind > 0, behind, 1.0), _LARGEST)
-        grown = length * _MORE * jnp.clip(fall, _LEAST, _LARGEST)
         small = jnp.max(jnp.abs(change) / size(new)) <= max(_TOL, 100 * eps)
+        # Where nothing changes any more, the field is rounding, and says nothing of the step.
+        fall = jnp.where(behind > 0, before / jnp.where(behind > 0, behind, 1.0), _LARGEST)
+        fall = jnp.where(small, _LARGEST, fall)
+        grown = length * _MORE * jnp.clip(fall, _LEAST, _LARGEST)
         return (
             jnp.where(taken, new, y),
             jnp.where(taken, after, value),

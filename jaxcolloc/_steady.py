@@ -12,6 +12,11 @@ from ._args import Unknown
 from ._check import describe, float_array, real_numbers
 
 
+# A matrix whose rows and columns are scaled so often is singular where its least singular value is
+# this share of the largest.
+_SWEEPS, _SINGULAR = 2, 1e-13
+
+
 @dataclasses.dataclass(frozen=True)
 class SharedUnknown:
     """Stands for the unknown at this position among those of the trajectory's `args`."""
@@ -149,3 +154,24 @@ def as_invariants(value: Any) -> Float[np.ndarray, "invariant state"]:
     if not sound or np.linalg.matrix_rank(rows) < len(rows):
         raise ValueError(f"`invariants` must be {wanted}; got {describe(rows)}.")
     return rows
+
+
+def null_vector(
+    matrix: Float[np.ndarray, "equation state"],
+) -> Float[np.ndarray, " equation"] | None:
+    """The combination of a matrix's rows that vanishes; None where they are independent.
+
+    Whatever the units of rows and columns.
+    """
+    units = np.ones(len(matrix))
+    for _ in range(_SWEEPS):
+        largest = np.abs(matrix).max(axis=1)
+        largest = np.where(largest > 0, largest, 1.0)
+        matrix, units = matrix / largest[:, None], units / largest
+        largest = np.abs(matrix).max(axis=0)
+        matrix = matrix / np.where(largest > 0, largest, 1.0)
+    left, values, _ = np.linalg.svd(matrix)
+    if values.min(initial=np.inf) > _SINGULAR * values.max(initial=0.0):
+        return None
+    found = units * left[:, -1]
+    return np.asarray(found / found[np.argmax(np.abs(found))])

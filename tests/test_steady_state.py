@@ -201,6 +201,21 @@ def test_a_conserved_sum_is_named_and_taken_as_an_invariant():
         )
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_badly_scaled_models_are_not_taken_for_singular(scale):
+    """Rates that differ by eighteen decades; the steady state is (2, 2 scale)."""
+
+    def model(t, y, args):
+        return jnp.stack([2.0 - y[0], scale * (y[0] * scale - y[1])])
+
+    data = jc.Trajectory(TS, np.stack([2 + 0 * TS, 2 * scale + 0 * TS], axis=1), weights=1.0,
+                         y0=jc.SteadyState())  # fmt: skip
+    assert jc.transcribe(model, data, GRID).num_constraints == 2 * GRID.num_nodes
+    with jax.enable_x64(True):
+        found = jc.steady_state(model, [1.0, scale])
+    np.testing.assert_allclose(found, [2.0, 2 * scale], rtol=1e-8)
+
+
 def test_a_known_component_takes_the_place_of_its_equation():
     data = jc.Trajectory(TS, np.zeros((33, 3)), y0=jc.SteadyState(known=[np.nan, np.nan, 5.0]))
     with pytest.raises(ValueError, match=r"\[1, 1\] @ f is the same .* components \[0, 1\]"):
@@ -316,6 +331,27 @@ def test_the_optimum_changes_with_inputs_that_the_steady_state_shares():
     with jax.enable_x64(True):
         ahead, behind = (float(solved(1.4 + side).z[0]) for side in (step, -step))
     assert found[0] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
+
+
+def test_the_optimum_changes_with_a_known_component():
+    class Chain(eqx.Module):
+        rate: jax.Array
+
+        def __call__(self, t, y, args):
+            return jnp.stack([y[1] - self.rate * y[0], -0.2 * y[1]])
+
+    ys = np.stack([2 + np.sin(TS), 2 * np.exp(-0.2 * TS)], axis=1)
+
+    def solved(value):
+        data = jc.Trajectory(TS, ys, y0=jc.SteadyState(known=[np.nan, value]), weights=1.0)
+        nlp = jc.transcribe(Chain(jnp.asarray(0.7)), data, GRID, l2=0.0)
+        return jc.solve(nlp, jc.InteriorPoint(tol=1e-12), jc.guess(nlp))
+
+    sol, step = solved(2.0), 1e-4
+    found = np.asarray(jc.sensitivity(sol, "y0", lambda m: m.rate)[0]).ravel()
+    ahead, behind = (float(solved(2.0 + side).z[0]) for side in (step, -step))
+    assert found[1] == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
+    assert found[0] == 0
 
 
 def test_says_where_the_model_is_not_finite_before_the_experiment():

@@ -64,7 +64,8 @@ def solve_boundary(
     for _ in range(_ROUNDS):
         count, size = len(boundaries) - 1, point.change[0].size
         if count > most or count * size**2 > _NUMBERS:
-            failure = f"{failure}, and a grid of {count} intervals is not tried (`max_steps`)"
+            also = f"a grid of {count} intervals is not tried (`max_steps`)"
+            failure = f"{failure}, and {also}" if failure else also
             break
         found = problem.solved(boundaries, point)
         if found is None:

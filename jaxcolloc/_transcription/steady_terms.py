@@ -6,6 +6,7 @@ from jaxtyping import Float
 from .._callables import explained
 from .._data import Trajectory
 from .._grid import Grid
+from .._steady import null_vector
 from .blocks import Blocks, Points
 from .constraint_terms import Terms
 from .groups import Group
@@ -17,8 +18,6 @@ from .terms import Pointwise
 
 # Equations are refused that are singular at all of so many points, drawn this far about the start.
 _POINTS, _SPREAD = 4, 0.3
-# A singular value below this share of the largest is zero.
-_ZERO = 1e-10
 
 
 def steady_terms(
@@ -100,12 +99,13 @@ def _check_matrices(matrices: np.ndarray, member: int, equations: tuple[int, ...
     finite = [item for item in matrices if np.all(np.isfinite(item))]
     if not finite or not equations:
         return
-    parts = [np.linalg.svd(item) for item in finite]
-    if any(values.min(initial=np.inf) > _ZERO * values.max(initial=0.0) for _, values, _ in parts):
-        return
+    vectors = []
+    for item in finite:
+        vector = null_vector(item)
+        if vector is None:
+            return
+        vectors.append(vector)
     # What is conserved stays the same from point to point.
-    vectors = [left[:, -1] for left, _, _ in parts]
-    vectors = [item / item[np.argmax(np.abs(item))] for item in vectors]
     if len(finite) > 1 and np.allclose(vectors, vectors[0], atol=1e-6):
         listed = ", ".join(f"{value:.3g}" for value in vectors[0])
         reason = (
