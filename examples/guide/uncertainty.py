@@ -44,8 +44,8 @@ sol = jc.fit(
 # %% [markdown]
 # A fitted rate constant is worth as much as its error bar. `jc.uncertainty` asks how far every
 # constant, initial state and curve could move before the fit became noticeably worse than the
-# noise allows, everything else being fitted anew; it costs about as much as one or two steps of
-# the solve:
+# noise allows, everything else being fitted anew; it costs about as much as a few steps of the
+# solve:
 
 # %%
 u = jc.uncertainty(sol)
@@ -58,6 +58,14 @@ reaction = u.function_band(lambda m, c: m.rate * c, np.linspace(0, 5, 20))  # an
 jc.plot(sol, uncertainty=u)
 
 # %%
+p = jc.profile(sol, lambda m: m.rate)
+print(p.lower, p.upper, p.shape)
+p.plot()
+
+# %%
+b = jc.bootstrap(sol, 50, key=jax.random.key(3))  # 50 more fits, of data that are drawn again
+print(b.stderr(lambda m: m.rate), b.interval(lambda m: m.rate))
+
 best = jc.optimum(sol.nlp, jc.InteriorPoint(), sol)  # the fit as a function, for JAX
 by_sample = jax.grad(lambda ys: best(ys=ys).model.rate)(data.ys)
 same = jc.sensitivity(sol, "ys", lambda m: m.rate)[0]
@@ -75,6 +83,17 @@ same = jc.sensitivity(sol, "ys", lambda m: m.rate)[0]
 # positive, and `predict(..., samples=200, key=key)` rolls out drawn models in the place of the
 # linear estimate. Whatever stands at a bound is taken as held there, with no error of its own.
 #
+# Two checks of these intervals cost more solves and assume less. A **profile** (`jc.profile`)
+# holds one constant at other values and fits all else anew at each, until the fit has become
+# worse than chance allows: its interval need not be symmetric, is the same on every scale of the
+# constant, and its `shape` tells of what no error bar can, a constant with a limit to one side
+# only, or with none. It still takes the model for true and the errors for what the loss says. A
+# **bootstrap** (`jc.bootstrap`) repeats the experiment on paper: it adds new noise to the fitted
+# curves, or draws whole experiments with replacement (`kind="trajectories"`), fits each of these
+# data sets, and shows how the estimates scatter. The second way assumes nothing of the noise, and
+# sees differences from one experiment to the next, but needs many experiments. Where all three
+# agree, the error bar is sound; where they part, believe the profile.
+#
 # What the data do not determine has infinite errors, never a small number, and `print(u)` says
 # which constants only count together: in `k * gain`, for instance, neither is known where their
 # product is all that is seen. The weights of a net are of this kind, and what can be known is the
@@ -89,8 +108,10 @@ same = jc.sensitivity(sol, "ys", lambda m: m.rate)[0]
 # (above: large entries are the samples it hangs on), with an input, a bound or the penalty. What
 # is differentiated are the conditions of the optimum, not the solver's steps, so that a gradient
 # costs one more linear system. `jc.sensitivity` returns the same as a matrix, of weights or of
-# all states. Use it to choose feed times that shrink an interval, or a penalty that lowers the
-# error of data held out.
+# all states. Use it to choose feed times that shrink an interval, or, over many similar data
+# sets, what the ridge should draw the weights to: `best(center=c)` is a fit that knows what
+# others have shown, and `jax.grad` of the error on their held-out data says how to better `c`.
+# The penalty itself is chosen in this way by `jc.fit(..., l2="gradient")`.
 
 # %% [test]
 lower, upper = u.interval(lambda m: m.rate)
