@@ -163,8 +163,11 @@ def draw_errors(axis: Any, edges: np.ndarray, report: Verification, k: int) -> N
         ("error of an interval", report.interval_errors[k]),
         ("residual between nodes", report.residuals[k]),
     )
+    # Jumps are intervals without width, and without errors.
+    wide = np.diff(edges) > 0
+    edges = np.append(edges[:-1][wide], edges[-1])
     for (name, values), color in zip(errors, (ROLLOUT, PATH), strict=True):
         shown = np.maximum(np.where(np.isfinite(values), values, np.nan), FLOOR)
-        axis.stairs(shown, edges, color=color, lw=1.4, label=name, baseline=None)
+        axis.stairs(shown[wide], edges, color=color, lw=1.4, label=name, baseline=None)
     axis.set_yscale("log")
     axis.set_ylabel("intervals")
