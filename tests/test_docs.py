@@ -5,7 +5,9 @@ import inspect
 import re
 from pathlib import Path
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pdoc
 import pdoc.doc
@@ -97,7 +99,7 @@ def test_the_readmes_example_runs():
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_a_folder")
 def test_the_guides_examples_run():
-    one_call, steps, experiments, noise, said = code(DOCS / "guide.md")
+    one_call, steps, experiments, _, _, noise, said = code(DOCS / "guide.md")
     names = {}
     exec(one_call, names)
     assert names["sol"].verification.verdict.ok
@@ -126,6 +128,22 @@ def test_the_guides_examples_run():
     np.testing.assert_allclose(names["reaction"].stderr, expected, rtol=1e-6)
     np.testing.assert_allclose(names["by_sample"], names["same"], rtol=1e-3, atol=1e-7)
     assert Path("bands.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_guides_steady_states_and_simulations_run():
+    text = (DOCS / "guide.md").read_text()
+    first = text.index("## Steady states")
+    until = text.index("## ", text.index("## Simulation by collocation") + 1)
+    rest, solved = re.findall(r"```python\n(.*?)```", text[first:until], re.DOTALL)
+    names = {"eqx": eqx, "jax": jax, "jnp": jnp, "jc": jc, "np": np}
+    exec(rest, names)
+    sol = names["sol"]
+    assert float(sol.model.rate) == pytest.approx(2.0, abs=0.01)
+    assert float(sol.model.decay) == pytest.approx(1.0, abs=0.01)
+    exec(solved, names)
+    # Twice the logarithm of the hyperbolic cosine of theta / 4, with theta as in Bratu's problem.
+    assert float(names["ys"][10, 0]) == pytest.approx(0.14053921, abs=1e-6)
 
 
 @pytest.mark.parametrize("path", ["README.md", "bench/README.md", "examples/README.md"])
