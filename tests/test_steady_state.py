@@ -187,6 +187,9 @@ def test_a_conserved_sum_is_named_and_taken_as_an_invariant():
     ys = np.stack([2.1 + 0 * TS, 0.9 + 0 * TS, 0 * TS], axis=1)
     with pytest.raises(ValueError, match=r"`y0` of trajectory 0 .*\[1, 1, 0\] @ f is the same"):
         jc.transcribe(reversible, jc.Trajectory(TS, ys, y0=jc.SteadyState()), GRID)
+    free = jc.transcribe(reversible, jc.Trajectory(TS, ys), GRID)
+    with pytest.raises(ValueError, match=r"\[1, 1, 0\] @ f is the same"):
+        free.with_data(jc.Trajectory(TS, ys, y0=jc.SteadyState()))
     start = jc.SteadyState(invariants=[1.0, 1.0, 0.0])
     sums = jc.Constraint(lambda t, y, args: y[0] + y[1], 6.0, 6.0, at="start")
     # By least squares, where it is free, and as it is stated.
