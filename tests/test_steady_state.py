@@ -137,8 +137,8 @@ def test_is_the_constraint_that_it_stands_for():
     "start",
     [
         lambda args: jc.SteadyState(args | {"dose": 0.0}),
-        lambda args: jc.SteadyState(known=[np.nan, 0.7]),
-        lambda args: jc.SteadyState(invariants=[[1.0, 2.0]]),
+        pytest.param(lambda args: jc.SteadyState(known=[np.nan, 0.7]), marks=pytest.mark.slow),
+        pytest.param(lambda args: jc.SteadyState(invariants=[[1.0, 2.0]]), marks=pytest.mark.slow),
     ],
     ids=["args", "known", "invariants"],
 )
