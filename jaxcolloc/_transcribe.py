@@ -111,7 +111,8 @@ def transcribe(
     a PyTree prefix of the model, which `jc.leafwise` helps to write.
 
     **Errors:** `ValueError` naming the argument, for data outside the grid, a model whose
-    result has another shape than the state, inconsistent bounds, more equations than variables.
+    result has another shape than the state, inconsistent bounds, more equations than variables, a
+    `jc.SteadyState` that the model does not determine.
     It warns where a `y0` without `t0` holds at a start before which an input has changed.
     """
     settings = Settings(

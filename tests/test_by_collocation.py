@@ -152,6 +152,29 @@ def test_tolerances_are_relative_to_each_states_size():
     np.testing.assert_allclose(ys, exact, rtol=1e-5)
 
 
+def test_a_model_that_solves_an_equation_inside():
+    """y' = -a with a + a^3 = y: log(a) + 3 a^2 / 2 + t is constant."""
+
+    def tangent(linear, right):
+        return right / linear(jnp.ones_like(right))
+
+    def newton(missed, start):
+        def step(_, a):
+            value, slope = jax.jvp(missed, (a,), (jnp.ones_like(a),))
+            return a - value / slope
+
+        return jax.lax.fori_loop(0, 30, step, start)
+
+    def model(t, y, args):
+        return -jax.lax.custom_root(lambda a: a + a**3 - y, jnp.zeros_like(y), newton, tangent)
+
+    ys = np.asarray(jc.simulate(model, TS, [10.0], by=jc.Radau(4)))[:, 0]
+    roots = np.array([np.roots([1.0, 0.0, 1.0, -y])[-1].real for y in ys])
+    kept = np.log(roots) + 1.5 * roots**2 + TS
+    np.testing.assert_allclose(roots[0], 2.0, rtol=1e-12)
+    np.testing.assert_allclose(kept, kept[0], rtol=1e-7)
+
+
 def test_what_a_grid_has_behind_the_last_time_is_not_solved():
     def explosive(t, y, args):
         return y**2

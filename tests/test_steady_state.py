@@ -137,8 +137,8 @@ def test_is_the_constraint_that_it_stands_for():
     "start",
     [
         lambda args: jc.SteadyState(args | {"dose": 0.0}),
-        lambda args: jc.SteadyState(known=[np.nan, 0.7]),
-        lambda args: jc.SteadyState(invariants=[[1.0, 2.0]]),
+        pytest.param(lambda args: jc.SteadyState(known=[np.nan, 0.7]), marks=pytest.mark.slow),
+        pytest.param(lambda args: jc.SteadyState(invariants=[[1.0, 2.0]]), marks=pytest.mark.slow),
     ],
     ids=["args", "known", "invariants"],
 )
@@ -187,6 +187,9 @@ def test_a_conserved_sum_is_named_and_taken_as_an_invariant():
     ys = np.stack([2.1 + 0 * TS, 0.9 + 0 * TS, 0 * TS], axis=1)
     with pytest.raises(ValueError, match=r"`y0` of trajectory 0 .*\[1, 1, 0\] @ f is the same"):
         jc.transcribe(reversible, jc.Trajectory(TS, ys, y0=jc.SteadyState()), GRID)
+    free = jc.transcribe(reversible, jc.Trajectory(TS, ys), GRID)
+    with pytest.raises(ValueError, match=r"\[1, 1, 0\] @ f is the same"):
+        free.with_data(jc.Trajectory(TS, ys, y0=jc.SteadyState()))
     start = jc.SteadyState(invariants=[1.0, 1.0, 0.0])
     sums = jc.Constraint(lambda t, y, args: y[0] + y[1], 6.0, 6.0, at="start")
     # By least squares, where it is free, and as it is stated.

@@ -99,14 +99,15 @@ def build(model: Any, data: Any, grid: Any, settings: Settings, like: Parts | No
         weighted = Weighted.split("model", model, settings.trainable, settings.weight_scale)
         layout = _layout(weighted, d, model, trajectories, grids)
         groups = make_groups(layout, trajectories, grids)
-        if like is None or not same_inputs(groups, like.groups):
+        new = like is None or not same_inputs(groups, like.groups)
+        if new:
             _check_shapes(layout, observe, groups, trajectories, grids)
         if like is None:
             units = _units(layout, observe, trajectories, grids, settings, model)
         else:
             units = like.scale
         rows = _rows(layout, groups, trajectories, grids, units, settings, model)
-        if like is None:
+        if new:
             starts = [Unknowns.of(item.constants).start for item in trajectories]
             head = np.concatenate([weighted.flatten("model", model), *starts])
             check_rest(rows.steady, layout, groups, trajectories, head, units.state)
