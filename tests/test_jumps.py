@@ -186,7 +186,14 @@ def _rich(scheme):
 
 
 @pytest.mark.parametrize(
-    "scheme", [jc.Radau(2), jc.GaussLegendre(2), jc.Chebyshev(4), jc.GaussLegendre(1)], ids=repr
+    "scheme",
+    [
+        jc.Radau(2),
+        pytest.param(jc.GaussLegendre(2), marks=pytest.mark.slow),
+        pytest.param(jc.Chebyshev(4), marks=pytest.mark.slow),
+        pytest.param(jc.GaussLegendre(1), marks=pytest.mark.slow),
+    ],
+    ids=repr,
 )
 def test_derivatives_match_dense_ones(scheme):
     nlp = _rich(scheme)
@@ -389,6 +396,7 @@ def test_rollouts_and_simulations_are_those_of_scipy_piece_by_piece():
     np.testing.assert_allclose(found.after[-1], expected[-1] + 7, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_simulation_with_jumps_has_derivatives():
     """Of y' = -rate y with a dose and a dilution, by the rate: the closed form's."""
     jumps = [jc.Jump(1.0, add=[2.0]), jc.Jump(2.0, to=lambda y, args: 0.5 * y)]
