@@ -270,7 +270,7 @@ def resample(
 
     **Arguments:**
 
-    - `trajectory`: the data; each channel is interpolated over its measured samples.
+    - `trajectory`: the data, without jumps; each channel is interpolated over its measured samples.
     - `ts`: the new times, within the range of the measured ones.
     - `method`: "linear", "cubic" (a spline through the data) or "lowess" (a smoothed one).
 
@@ -280,6 +280,11 @@ def resample(
     choice("method", method, ("linear", "cubic", "lowess"))
     if not isinstance(trajectory, Trajectory):
         raise ValueError(f"`trajectory` must be a jc.Trajectory; got {describe(trajectory)}.")
+    if trajectory.jumps:
+        raise ValueError(
+            "`trajectory` must have no jumps, since samples before and after one are not to be "
+            f"interpolated between; got {len(trajectory.jumps)}. Fit the samples where they are."
+        )
     ts = float_array("ts", ts, 1, "(time,)")
     if len(ts) == 0 or not np.all(np.isfinite(ts)):
         raise ValueError(f"`ts` must hold at least one time, all finite; got {describe(ts)}.")

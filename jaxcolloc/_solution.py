@@ -86,9 +86,9 @@ class Solution(eqx.Module):
         """The jumps of each trajectory, with fitted amounts in the place of a `jc.Unknown`."""
         return self.nlp.jumps(self.z)
 
-    def changes(self, trajectory: int, all_of_them: bool = False) -> list[Change]:
-        """The jumps of one trajectory on its grid, or all, as a rollout applies them."""
-        times = None if all_of_them else self.paths[trajectory].grid.jump_times.tolist()
+    def changes(self, trajectory: int) -> list[Change]:
+        """The jumps of one trajectory on its grid, as a rollout applies them."""
+        times = self.paths[trajectory].grid.jump_times.tolist()
         return changes(self.jumps[trajectory], self.model, self.args[trajectory], times)
 
     @functools.cached_property

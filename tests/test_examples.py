@@ -84,6 +84,18 @@ def test_theophylline(tmp_path):
 
 
 @pytest.mark.slow
+def test_input_delay(tmp_path):
+    printed = run("input_delay.py", tmp_path, "--quick")
+    constants = dict(re.findall(r"^(\w+) +([\d.]+) \(true", printed, re.MULTILINE))
+    found = [float(constants[name]) for name in ("gain", "tau", "delay")]
+    np.testing.assert_allclose(found, [1.8, 3.0, 4.5], rtol=0.05)
+    late, early = map(
+        float, re.search(r"with a delay ([\d.]+), without ([\d.]+)", printed).groups()
+    )
+    assert 10 * late < early
+
+
+@pytest.mark.slow
 def test_feed_design(tmp_path):
     printed = run("feed_design.py", tmp_path, "--quick")
     spread = [float(text) for text in re.findall(r"deviation ([\d.]+)", printed)]

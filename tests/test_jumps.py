@@ -144,6 +144,21 @@ def test_equations_hold_for_a_solution_and_for_no_other(scheme):
         assert np.abs(nlp.constraints(nlp.pack(nlp.model, [other]))).max() > 0.05
 
 
+def test_the_residual_between_nodes_knows_no_jump():
+    """A penalty on it is zero for a solution, whatever the jumps."""
+    amounts = [(0.0, 2.0), (1.0, 5.0)]
+    jumps = [jc.Jump(t, add=[a]) for t, a in amounts]
+    data = jc.Trajectory([0.0, 2.0], np.ones((2, 1)), jumps=jumps)
+    grid = jc.Grid.uniform(0, 2, 2, jc.GaussLegendre(2))
+    objectives = []
+    for penalty in (0.0, 1e6):
+        nlp = jc.transcribe(lambda t, y, args: 0.5 + 0 * y, data, grid, residual_penalty=penalty)
+        z = nlp.pack(nlp.model, [_piecewise(nlp.grids[0].sides, amounts, 1.0, 0.5)])
+        objectives.append(nlp.objective(z))
+    # The samples see 1 and 9.
+    np.testing.assert_allclose(objectives, 32.0, rtol=1e-9)
+
+
 def _rich(scheme):
     """Trajectories of different numbers and kinds of jumps."""
     model = Kinetics()
@@ -171,7 +186,14 @@ def _rich(scheme):
 
 
 @pytest.mark.parametrize(
-    "scheme", [jc.Radau(2), jc.GaussLegendre(2), jc.Chebyshev(4), jc.GaussLegendre(1)], ids=repr
+    "scheme",
+    [
+        jc.Radau(2),
+        pytest.param(jc.GaussLegendre(2), marks=pytest.mark.slow),
+        pytest.param(jc.Chebyshev(4), marks=pytest.mark.slow),
+        pytest.param(jc.GaussLegendre(1), marks=pytest.mark.slow),
+    ],
+    ids=repr,
 )
 def test_derivatives_match_dense_ones(scheme):
     nlp = _rich(scheme)
@@ -374,6 +396,7 @@ def test_rollouts_and_simulations_are_those_of_scipy_piece_by_piece():
     np.testing.assert_allclose(found.after[-1], expected[-1] + 7, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_simulation_with_jumps_has_derivatives():
     """Of y' = -rate y with a dose and a dilution, by the rate: the closed form's."""
     jumps = [jc.Jump(1.0, add=[2.0]), jc.Jump(2.0, to=lambda y, args: 0.5 * y)]

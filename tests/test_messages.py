@@ -225,6 +225,12 @@ def jumping(*jumps, **options):
             r"`jumps` must have amounts of the shape of `y0`, \(1,\); got \(2,\)",
         ),
         (
+            lambda: jc.resample(
+                jc.Trajectory(TS, DATA.ys, jumps=jc.Jump(1.0, add=[1.0, 2.0])), TS[1:]
+            ),
+            "`trajectory` must have no jumps",
+        ),
+        (
             lambda: jc.windows(
                 jc.Trajectory(TS, DATA.ys, jumps=jc.Jump(1.0, add=jc.Unknown([1.0, 2.0]))), 3
             ),

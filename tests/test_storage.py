@@ -28,6 +28,7 @@ PUBLIC = {
     "Ipopt": jc.Ipopt(options={"mu_strategy": "monotone", "max_soc": 2}),
     "Lobatto": jc.Lobatto(3),
     "Multipliers": jc.Multipliers(np.ones(2), np.zeros(3), np.zeros(3), 0.1),
+    "Jump": jc.Jump(1.5, add=[2.0, jc.Unknown(1.0, bounds=(0, 3))]),
     "OnNets": jc.OnNets(1e-4),
     "Path": jc.Path(GRID, np.ones((GRID.num_nodes, 2))),
     "PseudoHuber": jc.PseudoHuber(0.5),
