@@ -111,6 +111,7 @@ def test_failures_are_said(sol):
     assert np.isnan(found.fit).all()
     assert np.isnan(found.overall.average("fit"))
     assert "The rollout of trajectory 0 ends in infinity." in str(found)
+    assert "no fit percentage" in str(found)
     long = jc.validate(sol, unseen(), horizons=[50.0])
     assert not long.forecasts
     assert "No forecast over 50" in str(long)

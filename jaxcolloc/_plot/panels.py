@@ -10,10 +10,11 @@ from .._comparison import observed
 from .._data import Trajectory
 from .._names import channel_names, state_names, with_unit
 from .._solution import Solution
+from .._tables import finite
 from .._uncertainty import Band, Uncertainty
 from .._verification import Verification
 from .inputs import curves
-from .style import DATA, FLOOR, GRID, INPUT, JUMP, PATH, ROLLOUT, finite, label
+from .style import DATA, FLOOR, GRID, INPUT, JUMP, PATH, ROLLOUT, label
 
 
 Bands = tuple[Band | None, Band | None]

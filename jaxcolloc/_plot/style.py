@@ -4,8 +4,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 
 PATH, ROLLOUT, DATA, GRID, INPUT, JUMP = "C0", "C3", "0.35", "0.85", "C2", "C1"
 # Nothing on a logarithmic axis lies below this.
@@ -61,8 +59,3 @@ def legend(figure: Any, axes: Sequence[Any]) -> None:
             list(found.values()), list(found), loc="outside lower left",
             ncols=min(len(found), columns), frameon=False, fontsize="small",
         )  # fmt: skip
-
-
-def finite(values: np.ndarray) -> np.ndarray:
-    """The values, NaN in the place of what is infinite."""
-    return np.where(np.isfinite(values), values, np.nan)

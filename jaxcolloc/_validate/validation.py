@@ -94,7 +94,7 @@ class Validation(eqx.Module):
         from .._plot.simulated import plot_simulated
 
         names = [
-            f"{experiment(item, k)}: fit {self.by_series.at(k).average('fit'):.3g}%"
+            f"{experiment(item, k)}: {_percent(self.by_series.at(k))}"
             for k, item in enumerate(self.trajectories)
         ]
         return plot_simulated(self, names, str(self).splitlines()[0])
@@ -142,7 +142,7 @@ class Validation(eqx.Module):
             found += "all samples" if self.samples is None else f"the first {self.samples} times"
         number = int(self.overall.number.sum())
         lines = [
-            f"Validation: fit {self.overall.average('fit'):.4g}% of {number} samples of "
+            f"Validation: {_percent(self.overall)} of {number} samples of "
             f"{f'{count} ' if count > 1 else ''}{noun} (100 is perfect, 0 the mean)",
             f"  starts     {found}; the model is simulated from there",
         ]
@@ -171,9 +171,13 @@ class Validation(eqx.Module):
         return rows
 
     def __repr__(self) -> str:
-        return (
-            f"Validation({len(self.trajectories)} series, fit={self.overall.average('fit'):.4g}%)"
-        )
+        return f"Validation({len(self.trajectories)} series, {_percent(self.overall)})"
+
+
+def _percent(scores: Scores) -> str:
+    """The mean fit as text."""
+    value = scores.average("fit")
+    return "no fit percentage" if np.isnan(value) else f"fit {value:.4g}%"
 
 
 _KEYS = ("fit", "rmse", "r2", "number")
