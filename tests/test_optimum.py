@@ -498,3 +498,10 @@ def test_the_ridge_by_the_gradient_of_a_held_out_error():
         assert item.slope == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-3, abs=1e-6)
     flat = held_out_gradient(nlp, lambda sol: 1.0, jc.Ipopt(), start)
     assert [item.slope for item in flat] == [0.0]
+    # An error that says nothing, and a solve that fails, lead to stronger penalties.
+    lost = held_out_gradient(nlp, lambda sol: 2.0, jc.Ipopt(), start, useless=1.5)
+    assert [item.decades for item in lost] == [0.0, 1.0, 2.0]
+    with pytest.warns(UserWarning, match="has not converged"):
+        failed = held_out_gradient(nlp, error, jc.Ipopt(max_steps=0), start)
+    assert [item.decades for item in failed][:2] == [0.0, 1.0]
+    assert not any(item.solution.result.ok for item in failed)

@@ -270,6 +270,16 @@ def test_tables_and_names_agree():
     assert float(lower * upper) == pytest.approx(float(sol.model.rate) ** 2, rel=1e-5)
 
 
+def test_a_stored_solution_says_the_same(tmp_path):
+    sol = affine()
+    sol.save(tmp_path / "fit.jcs")
+    back = jc.load(tmp_path / "fit.jcs", like=sol.model)
+    table, other = jc.uncertainty(sol).to_pandas(), jc.uncertainty(back).to_pandas()
+    assert list(table.columns) == ["name", "value", "stderr", "lower", "upper", "note"]
+    assert list(table.name) == [".w[0]", ".w[1]", "y0[0][0]", "y0[0][1]"]
+    assert table.equals(other)
+
+
 def test_predictions_are_those_of_finite_differences():
     sol = nonlinear()
     u = jc.uncertainty(sol)
@@ -419,15 +429,16 @@ def test_what_a_loose_solve_leaves_in_doubt_is_solved_more_closely(sparse):
         return -p["most"] * y / (p["half"] + y)
 
     sol = solved(Law(law, most=8.0, half=10.0), data, grid, weight_scale="log")
-    wrong = misjudged(sol, 100.0)
-    assert all(item.head.bent == 1 for item in both(wrong))
-    expected, u = jc.uncertainty(sol), jc.uncertainty(wrong)
-    for name in ("most", "half"):
-        found = u.stderr(lambda m, name=name: m.p[name])
-        assert np.isfinite(found)
-        np.testing.assert_allclose(found, expected.stderr(lambda m, name=name: m.p[name]), 1e-4)
-    assert u.solution is not wrong
-    np.testing.assert_allclose(u.solution.z, sol.z, atol=1e-4)
+    assert all(item.head.bent == 1 for item in both(misjudged(sol, 100.0)))
+    expected = jc.uncertainty(sol)
+    # With the second the curvature is negative in the initial state as well.
+    for wrong in (misjudged(sol, 100.0), misjudged(sol, 1e6)):
+        u = jc.uncertainty(wrong)
+        for name in ("most", "half"):
+            wanted = expected.stderr(lambda m, name=name: m.p[name])
+            np.testing.assert_allclose(u.stderr(lambda m, name=name: m.p[name]), wanted, 1e-4)
+        assert u.solution is not wrong
+        np.testing.assert_allclose(u.solution.z, sol.z, atol=1e-4)
 
 
 def test_what_is_free_stays_free_however_closely_it_is_solved(sparse):

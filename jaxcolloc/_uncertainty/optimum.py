@@ -14,13 +14,14 @@ from .held import held
 class Optimum(NamedTuple):
     r"""Derivatives at an optimum, and the variables and constraints that are held there.
 
-    `factor`: what turns the objective's Hessian into the precision, for a noise of one.
-    `jacobian`, `hessian`: the non-zeros of the constraints' Jacobian and of the Lagrangian's
-    Hessian, lower triangle.
+    `starts`: the positions in `z` of the initial states. `factor`: what turns the objective's
+    Hessian into the precision, for a noise of one. `jacobian`, `hessian`: the non-zeros of the
+    constraints' Jacobian and of the Lagrangian's Hessian, lower triangle.
     """
 
     nlp: NLP
     z: Float[np.ndarray, " variable"]
+    starts: Int[np.ndarray, "traj state"]
     factor: float
     held: Bool[np.ndarray, " variable"]
     rows: Bool[np.ndarray, " constraint"]
@@ -37,12 +38,8 @@ class Optimum(NamedTuple):
             force = np.asarray(sol.multipliers.constraints)
             hessian = np.asarray(nlp.compiled.function("hessian")(z, force, 1.0))
         variables, rows = held(nlp, z, values, sol.multipliers, jacobian, hessian)
-        return cls(nlp, z, factor, variables, rows, jacobian, hessian)
-
-    @property
-    def starts(self) -> Int[np.ndarray, "traj state"]:
-        """The positions in `z` of the initial states."""
-        return self.nlp.layout.start_columns
+        starts = nlp.layout.start_columns
+        return cls(nlp, z, starts, factor, variables, rows, jacobian, hessian)
 
     def precision(self, gauss_newton: bool) -> Float[np.ndarray, " entry"]:
         """The non-zeros of the precision's lower triangle."""

@@ -114,26 +114,34 @@ def _judged(sol: Solution, gauss_newton: bool) -> tuple[Solution, Optimum, Facto
     factor = precision_factor(sol.nlp)
     optimum = Optimum.of(sol, factor)
     factorised = _factorised(optimum, gauss_newton)
-    if not factorised.head.bent:
+    if factorised is not None and not factorised.head.bent:
         return sol, optimum, factorised
-    found = closer(sol, factor, noise_of(sol, factorised.num_kept).variance)
-    if found is None:
-        return sol, optimum, factorised
-    optimum = Optimum.of(found, factor)
-    return found, optimum, _factorised(optimum, gauss_newton)
+    num_kept = 0 if factorised is None else factorised.num_kept
+    found = closer(sol, factor, noise_of(sol, num_kept).variance)
+    if found is not None:
+        other = Optimum.of(found, factor)
+        again = _factorised(other, gauss_newton)
+        if again is not None:
+            return found, other, again
+    if factorised is None:
+        raise ValueError(
+            "`sol` is no minimum: the curvature in its initial states is not positive, or not "
+            'finite. Solve with a smaller `tol`, or try `curvature="gauss_newton"`.'
+        )
+    return sol, optimum, factorised
 
 
-def _factorised(optimum: Optimum, gauss_newton: bool) -> Factorised:
-    """By the structure where the problem has it and keeps it at the optimum, else sparse."""
+def _factorised(optimum: Optimum, gauss_newton: bool) -> Factorised | None:
+    """By the structure where the problem has it and keeps it at the optimum, else sparse.
+
+    None where the curvature in the initial states is not positive.
+    """
     try:
         if InteriorPoint.takes(optimum.nlp) and structured.takes(optimum):
             return Structured(optimum, gauss_newton)
         return Sparse(optimum, gauss_newton)
-    except NotConvex as error:
-        raise ValueError(
-            "`sol` is no minimum: the curvature in its initial states is not positive, or not "
-            'finite. Solve with a smaller `tol`, or try `curvature="gauss_newton"`.'
-        ) from error
+    except NotConvex:
+        return None
 
 
 def _num_parameters(sol: Solution, optimum: Optimum, factorised: Factorised) -> float:
