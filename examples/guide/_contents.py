@@ -2,7 +2,7 @@
 
 # Pages of the guide by part.
 GUIDE = {
-    "Begin": ["start", "steps", "verdicts"],
+    "Begin": ["start", "features", "steps", "verdicts"],
     "How to": [
         "experiments",
         "hidden_states",
