@@ -111,6 +111,7 @@ def test_what_has_no_errors_says_why(sol, monkeypatch):
     assert "No standard errors: `sol` must hold multipliers" in " ".join(read(text).text)
 
 
+@pytest.mark.slow
 def test_many_trajectories_have_no_pictures_of_their_own():
     data = [jc.Trajectory(TS, np.exp(-TS)[:, None], name=f"run {k}") for k in range(25)]
     grid = jc.Grid.uniform(0.0, 3.0, 3, jc.Radau(2))
