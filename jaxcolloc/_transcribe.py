@@ -60,7 +60,8 @@ def transcribe(
     - `data`: one `jc.Trajectory` or a list of them. The weights are shared; a `jc.Unknown` in
       the `args` of a trajectory is a constant of its own.
     - `grid`: one `jc.Grid` for all trajectories or one for each; it must cover the data, and
-      begin at the trajectory's `t0` if there is one.
+      begin at the trajectory's `t0` if there is one, and not behind its first jump. Each jump
+      becomes a boundary, doubled: an interval without width.
     - `observe`: what is measured, `h(t, y, args)` or `h(t, y, args, model)` of shape `(obs,)`; the
       first `obs` components of the state if not given. A method, `observe=model.observe`, is
       called on the model being trained, so that the weights it uses are trained too.
