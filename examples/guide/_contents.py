@@ -9,7 +9,7 @@ GUIDE = {
         "inputs",
         "hybrid",
         "jumps",
-        "dae",
+        "algebraic",
         "steady_states",
         "noise",
         "uncertainty",
