@@ -241,7 +241,7 @@ def _as_start(start: Any, count: int, system: Any) -> Any:
         if isinstance(start, type):
             raise ValueError(f"`start` must be numbers or a function; got {describe(start)}.")
         if system is not None and _owner(start) is system:
-            return start.__func__  # type: ignore[attr-defined]
+            return start.__func__
         if any(is_array(leaf) for leaf in jtu.tree_leaves(start)):
             raise ValueError(
                 "`start` must hold no arrays: it is no part of what is trained. Pass a method of "
