@@ -30,7 +30,8 @@ class Constraint(eqx.Module):
     **Arguments:**
 
     - `function`: $g$, called as `g(t, y, args)` or, if it takes four arguments,
-      `g(t, y, args, model)`; returns a scalar or an array of shape `(value,)`.
+      `g(t, y, args, model)`, with the algebraic variables of a `jc.DAE` for a parameter
+      `algebraic`; returns a scalar or an array of shape `(value,)`.
     - `lower`, `upper`: numbers or arrays of shape `(value,)`; equal for an equation.
     - `at`: "nodes" for all of them, "start" or "end" for the first or last node.
     - `trajectories`: the positions of those it applies to; None for all.

@@ -46,10 +46,10 @@ class NLP(eqx.Module):
     r"""Minimise `objective(z)` subject to bounds on `constraints(z)` and on `z`.
 
     $z$ holds the model's weights, each trajectory's unknowns, then the states of every node of
-    every trajectory, all in units that bring them near one (`units`; `pack`, `unpack` and `args`
-    translate). The constraints are the model's equations, which are zero, and then those that
-    the caller has stated. All functions are pure and in float64; sparse matrices come as values at
-    fixed positions, each position once:
+    every trajectory (with its algebraic variables, of a `jc.DAE`), all in units that bring them
+    near one (`units`; `pack`, `unpack` and `args` translate). The constraints are the model's
+    equations, which are zero, and then those that the caller has stated. All functions are pure
+    and in float64; sparse matrices come as values at fixed positions, each position once:
 
     - `jacobian(z)` at `jacobian_structure` = (rows, columns);
     - `hessian(z, multipliers, objective_factor)` at `hessian_structure`: the lower triangle of

@@ -136,7 +136,7 @@ def explain(solution: Solution, start: np.ndarray) -> None:
     Where it ended with NaN, which function yields it, and where; how regular algebraic equations
     are, and what is wrong if they are singular.
     """
-    if solution.nlp.num_algebraic:
+    if solution.nlp.num_algebraic and np.all(np.isfinite(solution.z)):
         index = regularity(solution.nlp, solution.z)
         solution.stats["regularity"] = index.least
         if index.sentence:

@@ -64,7 +64,8 @@ def transcribe(
       becomes a boundary, doubled: an interval without width.
     - `observe`: what is measured, `h(t, y, args)` or `h(t, y, args, model)` of shape `(obs,)`; the
       first `obs` components of the state if not given. A method, `observe=model.observe`, is
-      called on the model being trained, so that the weights it uses are trained too.
+      called on the model being trained, so that the weights it uses are trained too. One with a
+      parameter `algebraic` gets the algebraic variables of a `jc.DAE` by that name.
     - `num_states`: the number of components of the state, if larger than that of channels.
     - `loss`: `loss(residual, weights)` of one observation time, both of shape `(obs,)`; or a
       likelihood: `jc.Gaussian`, `jc.StudentT`, or a function `(t, y, observed, args, model)` or

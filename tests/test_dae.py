@@ -664,6 +664,27 @@ def test_a_singularity_on_the_path_is_said():
     assert "changes its sign" in found.sentence
 
 
+class Watched(jc.DAE):
+    """A DAE with a sensor of its own."""
+
+    def observe(self, t, y, args, algebraic):
+        return 3.0 * algebraic
+
+
+def test_a_sensor_may_be_a_method_of_the_model():
+    model = Watched(lambda t, y, a, args: -a, lambda t, y, a, args: a - 2.0 * y, 1)
+    data = jc.Trajectory([0.0, 0.7, 1.0], [[6.0], [7.0], [8.0]])
+    grid = jc.Grid.uniform(0.0, 1.0, 2, jc.Radau(2))
+    nlp = jc.transcribe(model, data, grid, observe=model.observe)
+    z = nlp.pack(model, [np.ones((grid.num_nodes, 1))])
+    assert float(nlp.objective(z)) == pytest.approx((0.0 + 1.0 + 4.0) / 3)
+    values = nlp.node_values(z)[0]
+    values[:, 1] = 2.5
+    assert float(nlp.objective(nlp.pack(model, [values]))) == pytest.approx(
+        (1.5**2 + 0.25 + 0.25) / 3
+    )
+
+
 def test_weights_that_both_parts_use_are_one():
     model = manifold()
     nlp = jc.transcribe(
