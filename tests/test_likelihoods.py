@@ -513,8 +513,8 @@ def test_a_likelihood_that_uses_what_is_missing_is_found():
         (lambda: transcribe(jc.Gaussian([1.0, 1.0, 1.0])), r"`std` must .*\(obs,\) = \(2,\)"),
         (lambda: transcribe(jc.Gaussian(lambda m: m.noise[:1])), r"`std` must .*\(obs,\) ="),
         (lambda: transcribe(jc.Gaussian(lambda m: None)), "`std` must return a number or an array"),
-        (lambda: transcribe(jc.Gaussian(lambda m: m.sigma)), "`loss` cannot be .*AttributeError"),
-        (lambda: transcribe(jc.Gaussian(lambda m, t: 1.0)), "`loss` cannot be .*other arguments"),
+        (lambda: transcribe(jc.Gaussian(lambda m: m.sigma)), "`std` cannot be .*AttributeError"),
+        (lambda: transcribe(jc.Gaussian(lambda m, t: 1.0)), "`std` cannot be .*other arguments"),
         (
             lambda: transcribe(jc.Gaussian(1.0, scale="log"), jc.Trajectory(TS, -seen())),
             '`ys` must be above zero for errors on the scale "log"; .* in trajectory 0',
