@@ -180,7 +180,9 @@ def _draw_errors(axis: Any, edges: np.ndarray, report: Verification, k: int) -> 
     errors = (("error", report.interval_errors[k]), ("residual", report.residuals[k]))
     for (label, values), color in zip(errors, (_ROLLOUT, _PATH), strict=True):
         shown = np.maximum(np.where(np.isfinite(values), values, np.nan), _FLOOR)
-        axis.stairs(shown, edges, color=color, lw=1.4, label=label, baseline=None)
+        # A jump has no width to be drawn on.
+        later = np.diff(edges) > 0
+        axis.stairs(shown[later], np.unique(edges), color=color, lw=1.4, label=label, baseline=None)
     axis.set_yscale("log")
     axis.set_ylabel("intervals")
     axis.legend(loc="best", ncols=2, frameon=False)
