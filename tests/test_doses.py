@@ -270,6 +270,15 @@ def test_held_out_ends_are_predicted_through_jumps(horizon):
     assert errors[1e-6] < errors[1.0]
 
 
+def test_held_out_trajectories_are_predicted_through_jumps():
+    start = Cooling(0.2, 0.9)
+    data = [_data(number, start) for number in (2, 1, 1, 2, 0)]
+    sol = jc.fit(start, data, l2=[1e-6, 1.0], key=jax.random.key(0), starts=2)
+    _is_right(sol.model, 0.02)
+    errors = {row["l2"]: row["held_out_error"] for row in sol.stats["selection"]}
+    assert errors[1e-6] < 0.1 * errors[1.0]
+
+
 def test_noise_is_not_that_of_the_jumps():
     rng = np.random.default_rng(0)
     ts = np.arange(60.0)
