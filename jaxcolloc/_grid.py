@@ -324,7 +324,8 @@ def _with_jumps(grid: Grid, item: Trajectory, position: int) -> Grid:
     if len(own):
         raise ValueError(
             f"`grid` must hold a boundary twice only where its trajectory jumps; that of "
-            f"trajectory {position} does so at {describe(own)}, its jumps are at {describe(jumps)}."
+            f"trajectory {position} does so at {own.tolist()}, its jumps are at {jumps.tolist()}. "
+            "Data with jumps at other times need a problem of their own, by jc.transcribe."
         )
     # Times that differ by rounding are one.
     jumps = np.clip(jumps, first, last)

@@ -100,7 +100,9 @@ def integrate_through(
         own = jnp.concatenate([begin[None], jnp.clip(ts, begin, end), end[None]])
         ys, limit = integrate(model, own, y, args, stepping, throw=throw)
         last = ys[-1]
-        after = jnp.where(is_jump, jumps.after(number, last, known, model), last)
+        after = jax.lax.cond(
+            is_jump, lambda y: jumps.after(number, y, known, model), lambda y: y, last
+        )
         return (after, exhausted | limit), ys[1:-1]
 
     # Behind the last piece there is none: the first jump stands there, and does not count.

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ._args import Unknown, Unknowns
@@ -50,7 +51,13 @@ class JumpTable(eqx.Module):
         added = y + jnp.asarray(self.amounts)[number].astype(y.dtype)
         which = jnp.asarray(self.which)[number]
         for place, function in enumerate(self.functions):
-            added = jnp.where(which == place, function(y, args, model), added)
+            added = lax.cond(
+                which == place,
+                lambda y, added, function=function: function(y, args, model),
+                lambda y, added: added,
+                y,
+                added,
+            )
         return added
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
@@ -13,7 +14,7 @@ from ._args import Unknown, Unknowns, opened, restore
 from ._callables import as_floats, num_required
 from ._check import describe, finite, function, integer, real_numbers
 from ._points import known
-from ._precision import x64
+from ._precision import is_array, x64
 
 
 class Jump(eqx.Module):
@@ -43,7 +44,7 @@ class Jump(eqx.Module):
     to: Callable[..., Any] | None
 
     def __init__(self, t: float, *, add: Any = None, to: Callable[..., Any] | None = None):
-        self.t = finite("t", t)
+        self.t = finite("t", as_written(t))
         if (add is None) == (to is None):
             raise ValueError(
                 f"`add` or `to` must be given, one of the two; got {describe(add)} and "
@@ -140,6 +141,17 @@ def snapped(
     return np.where(np.abs(times[at] - ts) <= slack, times[at], ts)
 
 
+def as_written(times: Any) -> Any:
+    """Times in single precision as the decimals that they were written as; others as they are.
+
+    0.7 in single precision is before a sample at 0.7.
+    """
+    if getattr(times, "dtype", None) not in (np.float32, jnp.float32):
+        return times
+    single = np.asarray(times, np.float32)
+    return np.array([float(str(item)) for item in single.ravel()]).reshape(single.shape)
+
+
 def doses(times: ArrayLike, amounts: Any, *, state: int = 0, num_states: int) -> list[Jump]:
     """A `jc.Jump` for each of some times, which adds an amount to one component of the state.
 
@@ -202,10 +214,21 @@ class JumpFunction(eqx.Module):
 
     @classmethod
     def of(cls, to: Any, model: Any) -> "JumpFunction":
-        """A method of a model of this class is called on the model that is being trained."""
+        """A method of a model of this class is called on the model that is being trained.
+
+        And so is one of the system of a `jc.DAE`.
+        """
         own = getattr(to, "__self__", None)
         if own is not None and hasattr(to, "__func__") and type(own) is type(model):
             return cls(to.__func__, "method")
+        system = getattr(model, "system", None)
+        if own is not None and hasattr(to, "__func__") and type(own) is type(system):
+            return cls(to.__func__, "system")
+        if own is not None and _shares_arrays(own, model):
+            raise ValueError(
+                "`to` must be a method of the model itself: the weights of a part of it would not "
+                f"be trained; got {describe(to)}. Pass fn(y, args, model)."
+            )
         return cls(to, "model" if num_required(to, 2) >= 3 else "plain")
 
     @property
@@ -216,6 +239,8 @@ class JumpFunction(eqx.Module):
     def __call__(self, y: Array, args: Any, model: Any) -> Array:
         if self.form == "method":
             found = self.function(model, y, args)
+        elif self.form == "system":
+            found = self.function(model.system, y, args)
         elif self.form == "model":
             found = self.function(y, args, model)
         else:
@@ -227,11 +252,9 @@ class JumpFunction(eqx.Module):
         return after
 
 
-def changed_by(jump: Jump, y: Array, args: Any, model: Any) -> Array:
-    """The state after a jump whose amounts are known."""
-    if jump.to is None:
-        return y + jnp.asarray(jump.add, y.dtype)
-    return JumpFunction.of(jump.to, model)(y, args, model)
+def _shares_arrays(part: Any, model: Any) -> bool:
+    known = {id(leaf) for leaf in jtu.tree_leaves(model) if is_array(leaf)}
+    return any(id(leaf) in known for leaf in jtu.tree_leaves(part))
 
 
 class Change(NamedTuple):

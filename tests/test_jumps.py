@@ -409,3 +409,86 @@ def test_a_simulation_with_jumps_has_derivatives():
         slope = jax.grad(last)(0.4)
     exact = -0.5 * (3 * np.exp(-1.2) + 4 * np.exp(-0.8))
     np.testing.assert_allclose(slope, exact, rtol=1e-6)
+
+
+class Diluted(eqx.Module):
+    """What a jump leaves of each state."""
+
+    share: jax.Array
+
+    def __call__(self, y, args):
+        return self.share * y
+
+
+class Fading(eqx.Module):
+    """Two states that fade alike."""
+
+    rate: jax.Array
+
+    def __call__(self, t, y, args):
+        return -self.rate * y
+
+
+def test_a_function_with_arrays_is_the_same_in_all_trainings():
+    ts, share = np.linspace(0.0, 6.0, 13), np.array([0.5, 0.1])
+    ys = np.exp(-0.5 * ts)[:, None] * np.where(ts[:, None] > 3, share, 1.0)
+    data = jc.Trajectory(ts, ys, jumps=[jc.Jump(3.0, to=Diluted(jnp.asarray(share)))])
+    grid = jc.Grid.uniform(0, 6, 6, jc.Radau(3))
+    nlp = jc.transcribe(Fading(jnp.asarray(0.4)), data, grid, l2=0.0)
+    sol = jc.solve(nlp, jc.InteriorPoint(), jc.guess(nlp))
+    assert float(sol.model.rate) == pytest.approx(0.5, abs=1e-4)
+    tuned = jc.fine_tune(sol.model, data, steps=20, start=sol)
+    assert float(tuned.model.rate) == pytest.approx(0.5, abs=1e-3)
+    u = jc.uncertainty(sol)
+    ahead = u.predict([0.0, 3.0, 3.001], jumps=data.jumps).value[-1]
+    np.testing.assert_allclose(ahead, u.bands([3.001]).value[0], atol=1e-4)
+
+
+def test_gradients_pass_by_jumps_whose_functions_fail_elsewhere():
+    """The root is taken where the state is positive; at the end it is not."""
+    root = jc.Jump(1.0, to=lambda y, args: jnp.sqrt(y))
+
+    def last(rate):
+        return jc.simulate(
+            lambda t, y, args: -jnp.ones(1) * args, jnp.array([0.0, 1.0, 3.0]), [4.0], rate,
+            jumps=[root],
+        )[-1, 0]  # fmt: skip
+
+    # sqrt(4 - r) - 2 r
+    assert float(jax.grad(last)(1.0)) == pytest.approx(-0.5 / np.sqrt(3.0) - 2.0, rel=1e-4)
+
+
+def test_the_residual_between_nodes_leaves_jumps_out():
+    """Within a jump there is no state, and a root of it may not exist."""
+    data = jc.Trajectory([0.0, 2.0, 4.0, 6.0], np.ones((4, 1)), jumps=[jc.Jump(3.0, add=[-2.6])])
+    grid = jc.Grid.uniform(0.0, 6.0, 6, jc.Radau(3))
+    nlp = jc.transcribe(
+        lambda t, y, args: -jnp.sqrt(y), data, grid, residual_penalty=1e-2, num_states=1
+    )
+    states = np.where(nlp.grids[0].sides[:, None] <= 3.0, 3.0, 0.4)
+    assert np.isfinite(float(nlp.objective(nlp.pack_head([], [states]))))
+
+
+@pytest.mark.parametrize("times", [jnp.array([0.7, 1.3]), np.array([0.7, 1.3], np.float32)])
+def test_jumps_in_single_precision_are_at_the_decimals_written(times):
+    ts = np.round(np.linspace(0.0, 2.0, 21), 10)
+    jumps = jc.doses(times, 1.0, num_states=1)
+    assert [jump.t for jump in jumps] == [0.7, 1.3]
+    assert jc.Jump(times[0], add=[1.0]).t == 0.7
+    ys = jc.simulate(lambda t, y, args: 0 * y, ts, [1.0], jumps=jumps)
+    assert [float(ys[k, 0]) for k in (7, 8, 13, 14)] == [1.0, 2.0, 2.0, 3.0]
+
+
+def test_held_out_windows_end_where_amounts_are_unknown():
+    """A dose that is yet to be found cannot be predicted; before it all is exact."""
+    ts, data = np.linspace(0.0, 10.0, 41), []
+    for k in range(6):
+        level = sum(20 * np.exp(-0.5 * (ts - t)) * (ts > t) for t in (2.5, 5.0, 7.5))
+        level = level + (k + 1) * np.exp(-0.5 * ts)
+        jumps = [jc.Jump(t, add=[jc.Unknown(1.0)]) for t in (2.5, 5.0, 7.5)]
+        data.append(jc.Trajectory(ts, level[:, None], jumps=jumps))
+    grid = jc.Grid.uniform(0.0, 10.0, 8, jc.Radau(4))
+    nlp = jc.transcribe(Fading(jnp.asarray(0.4)), data, grid, l2=0.0)
+    held = hold_out(nlp, 0.3, 1.0)
+    sol = jc.solve(held.train, jc.InteriorPoint(), jc.guess(held.train))
+    assert held.score(sol, jc.InteriorPoint()).error < 0.02

@@ -394,7 +394,7 @@ def test_samples_of_an_input_in_the_model_are_no_weights():
 
 def test_a_choice_that_data_cannot_make_is_told():
     few = jc.Trajectory([0.0, 1.0, 2.0], np.exp(-np.arange(3.0))[:, None])
-    with pytest.warns(UserWarning, match="too few to hold some out"):
+    with pytest.warns(UserWarning, match="Nothing can be held out, since the data are too few"):
         jc.fit(
             [Decay(jnp.asarray(0.5)), Decay(jnp.asarray(2.0))], few, l2=0.0, starts=1,
             refinements=0, grid=jc.Grid.uniform(0.0, 2.0, 4, jc.Radau(3)),

@@ -27,6 +27,22 @@ class Basin(eqx.Module):
         return a - self.drain * y[:1] * (1.0 + 0.1 * args["feed"])
 
 
+class Mixed(eqx.Module):
+    """A decay by algebraic flow, a share of which is left at a jump."""
+
+    rate: jax.Array
+    share: jax.Array
+
+    def level(self, t, y, a, args):
+        return -a
+
+    def flow(self, t, y, a, args):
+        return a - self.rate * y
+
+    def mix(self, y, args):
+        return self.share * y
+
+
 class Called(eqx.Module):
     """The same as a plain model."""
 
@@ -135,3 +151,49 @@ def test_a_fit_of_all_of_it_goes_into_files(tmp_path):
     np.testing.assert_array_equal(back.z, sol.z)
     again = jc.solve(back.nlp, jc.InteriorPoint(), back)
     assert again.stats["num_steps"] <= 3
+
+
+def test_a_jump_by_a_method_of_a_daes_system_is_trained():
+    ts = np.linspace(0.0, 6.0, 25)
+    ys = np.exp(-0.5 * ts) * np.where(ts > 3, 0.4, 1.0)
+    system = Mixed(jnp.asarray(0.4), jnp.asarray(0.8))
+    data = jc.Trajectory(ts, ys[:, None], jumps=[jc.Jump(3.0, to=system.mix)])
+    model = jc.DAE(system.level, system.flow, 1)
+    nlp = jc.transcribe(model, data, jc.Grid.uniform(0, 6, 6, jc.Radau(3)), l2=0.0)
+    sol = jc.solve(nlp, jc.InteriorPoint(), jc.guess(nlp, weights="as_given"))
+    assert float(sol.model.system.share) == pytest.approx(0.4, abs=1e-4)
+    assert float(sol.model.system.rate) == pytest.approx(0.5, abs=1e-4)
+
+
+class Outer(eqx.Module):
+    """A model whose jump is a method of one of its parts."""
+
+    inner: Mixed
+
+    def __call__(self, t, y, args):
+        return -self.inner.rate * y
+
+
+def test_a_jump_by_a_method_of_a_part_is_refused():
+    model = Outer(Mixed(jnp.asarray(0.4), jnp.asarray(0.8)))
+    data = jc.Trajectory([0.0, 1.0, 2.0], np.ones((3, 1)), jumps=[jc.Jump(1.0, to=model.inner.mix)])
+    with pytest.raises(ValueError, match="`to` must be a method of the model itself"):
+        jc.transcribe(model, data, jc.Grid.uniform(0, 2, 2, jc.Radau(2)))
+
+
+def test_series_from_a_steady_state_with_a_shared_unknown_are_forecast():
+    ts, gain = np.linspace(0.0, 4.0, 21), jc.Unknown(1.0, scale="log")
+
+    def field(t, y, args):
+        return args["gain"] * args["dose"] - 0.5 * y
+
+    ys = 2 * (1.5 - 1.0 * np.exp(-0.5 * ts))[:, None]
+    args = {"dose": 1.5, "gain": gain}
+    rest = jc.SteadyState(args | {"dose": 0.5})
+    nlp = jc.transcribe(
+        field, jc.Trajectory(ts, ys, args, y0=rest), jc.Grid.uniform(0, 4, 8, jc.Radau(3))
+    )
+    sol = jc.solve(nlp, jc.InteriorPoint(), jc.guess(nlp))
+    found = jc.validate(sol, [jc.Trajectory(ts, ys, args, y0=rest)], horizons=[1.0])
+    assert found.overall.average("fit") > 99.9
+    assert found.forecasts[0].scores.average("fit") > 99

@@ -221,9 +221,11 @@ def _begun(
         holdout = hold_out(coarse, held_out, search.horizon) if several else None
         if holdout is None:
             if several and (len(models) > 1 or l2 is not None):
+                unknown = any(jump.has_unknown for item in trajectories for jump in item.jumps)
+                reason = "later jumps have unknown amounts" if unknown else "the data are too few"
                 warnings.warn(
-                    "The data are too few to hold some out: the first `model` and the middle `l2` "
-                    "are taken. Pass one of each.",
+                    f"Nothing can be held out, since {reason}: the first `model` and the middle "
+                    "`l2` are taken. Pass one of each.",
                     stacklevel=4,
                 )
             start, stats["starts"] = search.best(nlp)

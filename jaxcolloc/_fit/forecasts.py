@@ -79,7 +79,10 @@ class Forecasts(eqx.Module):
         result = []
         for path, args, k in zip(sol.paths, sol.args, self.members, strict=True):
             end, ts = float(path.grid.boundaries[-1]), nlp.trajectories[k].ts
-            ahead = (ts > end) & (ts <= end + self.horizon)
+            # What lies behind a jump of unknown amounts cannot be predicted.
+            unknown = [item.t for item in nlp.trajectories[k].jumps if item.has_unknown]
+            until = min([end + self.horizon, *(t for t in unknown if t >= end)])
+            ahead = (ts > end) & (ts <= until)
             later = [item.at_start for item in nlp.trajectories[k].jumps if item.t >= end]
             jumps = changes(later, sol.model, args)
             times = np.append(end, ts[ahead])

@@ -141,7 +141,11 @@ class RolloutLoss(eqx.Module):
             counted = (item.share > after) & (item.share <= until)
             return jnp.sum(jnp.where(counted, losses, 0.0))
 
-        arrays, rest = eqx.partition(series, is_array)
+        # What a jump's function holds has no axis of trajectories.
+        apart = jax.tree.map(is_array, series)
+        if series.jumps is not None and series.jumps.functions:
+            apart = eqx.tree_at(lambda item: item.jumps.functions, apart, False)
+        arrays, rest = eqx.partition(series, apart)
         arrays = jax.tree.map(lambda leaf: leaf[batch], arrays)
         if len(batch) == 1:
             # Compiles in two thirds of the time.

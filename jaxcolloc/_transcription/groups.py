@@ -172,14 +172,22 @@ class Intervals(eqx.Module):
     real: Bool[np.ndarray, "traj interval"]
 
     @classmethod
-    def of(cls, layout: Layout, group: Group, grids: tuple[Grid, ...]) -> "Intervals":
-        """Those of the trajectories in `group`."""
-        own = [(grids[k], layout.first_nodes[k]) for k in group.members]
+    def of(
+        cls, layout: Layout, group: Group, grids: tuple[Grid, ...], jumps: bool = True
+    ) -> "Intervals":
+        """Those of the trajectories in `group`, with or without those of jumps."""
+        own = [
+            (grids[k], layout.first_nodes[k], slice(None) if jumps else ~grids[k].is_jump)
+            for k in group.members
+        ]
+        nodes = [grid.interval_nodes[at] + first for grid, first, at in own]
+        times = [grid.times[grid.interval_nodes[at]] for grid, _, at in own]
+        widths = [grid.widths[at] for grid, _, at in own]
         return cls(
-            nodes=padded([grid.interval_nodes + at for grid, at in own], None).astype(np.int32),
-            times=padded([grid.times[grid.interval_nodes] for grid, _ in own], None),
-            widths=padded([np.where(grid.is_jump, 1.0, grid.widths) for grid, _ in own], None),
-            real=padded([~grid.is_jump for grid, _ in own], False).astype(bool),
+            nodes=padded(nodes, None).astype(np.int32),
+            times=padded(times, None),
+            widths=padded(widths, None),
+            real=not_padding([len(each) for each in widths]),
         )
 
 

@@ -149,7 +149,7 @@ def residual_penalties(
         positions, quadrature = rule.nodes[1:], rule.quadrature[1:]
         value = scheme.interpolation(positions)
         slope = value @ scheme.differentiation
-        intervals = Intervals.of(layout, group, grids)
+        intervals = Intervals.of(layout, group, grids, jumps=False)
         widths = intervals.widths[..., None]
         parts = [value, slope / widths[..., None]]
         if layout.num_algebraic:

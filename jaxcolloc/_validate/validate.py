@@ -50,9 +50,9 @@ def validate(
         found.fit, found.to_frame()
 
     The model is left as it is. For every series the initial state (and what is a `jc.Unknown` in
-    its `args`) is found by the same nonlinear program with the weights held; the model is then
-    integrated from there over the whole series, without another look at the data, and compared with
-    them channel by channel:
+    its `args` or `jumps`) is found by the same nonlinear program with the weights held; the model
+    is then integrated from there over the whole series, without another look at the data, and
+    compared with them channel by channel:
 
     $$\mathrm{fit} = 100 \Big(1 - \frac{\|y - \hat y\|}{\|y - \bar y\|}\Big), \qquad
       R^2 = 1 - \frac{\|y - \hat y\|^2}{\|y - \bar y\|^2},$$
@@ -156,6 +156,12 @@ def _first(item: Trajectory, samples: int) -> Trajectory:
     times = np.unique(item.ts[item.observed])
     last = times[min(samples, len(times)) - 1] if len(times) else item.ts[0]
     there = item.ts <= last
+    late = [jump.t for jump in item.jumps if jump.has_unknown and jump.t >= last]
+    if late:
+        raise ValueError(
+            "`samples` must reach beyond the jumps whose amounts are jc.Unknown; that at "
+            f"{late[0]:g} is not before the last of the first {samples} times, {last:g}."
+        )
     return changed(
         item, ts=item.ts[there], ys=item.ys[there],
         weights=item.weights[there] if item.weighted else None,
@@ -253,7 +259,7 @@ def _forecasts(
     if not horizons:
         return [], []
     fixed = [
-        changed(item, args=args, jumps=jumps, t0=None)
+        changed(item, args=args, jumps=jumps, t0=None, y0=None, y0_prior=None)
         for item, args, jumps in zip(items, start.args, start.jumps, strict=True)
     ]
     grids = None if start.sol is None else _covering(start.sol.nlp.grids, fixed)
