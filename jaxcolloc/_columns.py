@@ -52,13 +52,16 @@ def numbers(frame: Any, name: Any, argument: str) -> Float[np.ndarray, " row"]:
                 f"{values[row]} in row {row}."
             )
         return values
-    for row, value in enumerate(series.to_list()):
-        if not _missing(value):
-            raise ValueError(
-                f'`{argument}` must name columns of numbers; column "{name}" holds '
-                f"{describe(value)} in row {row}. Convert it first, with pandas by pd.to_numeric, "
-                "or pd.to_datetime for dates."
-            )
+    entries = series.to_list()
+    there = [row for row, value in enumerate(entries) if not _missing(value)]
+    # One text makes texts of a whole column.
+    odd = [row for row in there if not _reads_as_number(entries[row])] or there
+    if odd:
+        raise ValueError(
+            f'`{argument}` must name columns of numbers; column "{name}" holds '
+            f"{describe(entries[odd[0]])} in row {odd[0]}. Convert it first, with pandas by "
+            "pd.to_numeric, or pd.to_datetime for dates."
+        )
     return np.full(len(frame), np.nan)
 
 
@@ -109,6 +112,14 @@ def keys(frame: Any, names: list[Any], argument: str) -> list[tuple[Any, ...]]:
 def _whole(value: Any) -> Any:
     """Numbers that are whole as such: a gap elsewhere makes floats of integers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _missing(value: Any) -> bool:

@@ -216,6 +216,8 @@ def _relaxed(
 
     def size(y: Array) -> Array:
         largest = jnp.maximum(jnp.max(jnp.abs(y)), jnp.max(jnp.abs(start)))
+        # Zero says nothing of sizes.
+        largest = jnp.where(largest > 0, largest, 1.0)
         return jnp.maximum(jnp.abs(y), jnp.maximum(_SMALL * largest, tiny))
 
     def largest(value: Array, y: Array) -> Array:

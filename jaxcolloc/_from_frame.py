@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -11,6 +12,7 @@ from ._check import describe
 from ._columns import as_frame, column, keys, numbers, times
 from ._data import Trajectory
 from ._inputs import Input
+from ._jumps import Jump
 from ._names import unit_texts
 
 
@@ -29,6 +31,7 @@ def from_frame(
     weights: Any = None,
     y0: Any = None,
     t0: float | None = None,
+    jumps: Mapping[str, Jump | Sequence[Jump]] | Jump | Sequence[Jump] = (),
 ) -> list[Trajectory]:
     """Make trajectories of a table, one for each experiment in it, with their names.
 
@@ -59,6 +62,8 @@ def from_frame(
     - `units`: texts by the names of columns, for tables and pictures.
     - `y0`: the known state where each trajectory begins, as in `jc.Trajectory`; a list may hold the
       names of columns, which do not vary within an experiment: `["dose", float("nan")]`.
+    - `jumps`: `jc.Jump` objects or `jc.doses(...)` of all experiments, or a mapping of experiments'
+      names to those of each: `{"subject 1": jc.doses(...)}`.
     - `weights`, `t0`: passed on to every `jc.Trajectory`.
 
     Missing values are NaN. A row in which no channel was measured is a sample of inputs alone: pass
@@ -76,7 +81,9 @@ def from_frame(
         unknown = sorted(map(str, set(kind) - set(plan.inputs)))
         raise ValueError(f"`kind` must name `inputs`; got {', '.join(unknown)}.")
     found = []
-    for name, rows in _experiments(frame, by):
+    experiments = _experiments(frame, by)
+    each = _jumps(jumps, [name for name, _ in experiments])
+    for (name, rows), own in zip(experiments, each, strict=True):
         part = _Experiment(frame, plan, name, rows)
         ts, ys = part.samples()
         found.append(
@@ -87,12 +94,26 @@ def from_frame(
                 weights=weights,
                 y0=part.start(y0),
                 t0=t0,
+                jumps=own,
                 name=name,
                 channels=list(plan.channels),
                 units=plan.units,
             )
         )
     return found
+
+
+def _jumps(value: Any, names: list[str | None]) -> list[Any]:
+    """The jumps of each experiment."""
+    if not isinstance(value, Mapping):
+        return [value] * len(names)
+    if not set(value) <= set(names):
+        wrong = sorted(map(str, set(value) - set(names)))
+        raise ValueError(
+            f"`jumps` must be by the names of experiments: {', '.join(map(str, names))}; "
+            f"got {', '.join(wrong)}."
+        )
+    return [value.get(name, ()) for name in names]
 
 
 def _experiments(frame: Any, by: Any) -> list[tuple[str | None, np.ndarray]]:
@@ -165,6 +186,9 @@ class _Plan(NamedTuple):
             )
         rest = [name for name in long if name not in own.values()]
         seen = _named("channels", rest if channels is None else channels)
+        both = sorted(set(own.values()) & set(seen.values()))
+        if both:
+            raise ValueError(f"`channels` must differ from `inputs`; got {both} in both.")
         if not seen:
             raise ValueError(f"`channels` must name what was measured; got {describe(channels)}.")
         column(frame, time, "time")
@@ -214,7 +238,8 @@ def _named(argument: str, value: Any, other: bool = False) -> dict[str, Any]:
 
 def _is_value(part: Any) -> bool:
     """Whether this may be a constant of all experiments."""
-    return isinstance(part, (Unknown, int, float, np.ndarray)) and not isinstance(part, bool)
+    kinds = (Unknown, int, float, np.number, np.ndarray, jax.Array)
+    return isinstance(part, kinds) and not isinstance(part, bool)
 
 
 def _long(frame: Any, variable: Any, value: Any) -> dict[Any, np.ndarray]:
@@ -237,7 +262,14 @@ def _measured(frame: Any, long: dict[Any, np.ndarray], part: str, variable: Any)
 
 
 def _input(frame: Any, long: dict[Any, np.ndarray], part: str) -> np.ndarray:
-    return long[part] if part in long else numbers(frame, part, "inputs")
+    if part in long:
+        return long[part]
+    if long and part not in frame.columns:
+        raise ValueError(
+            "`inputs` must name columns of `df` or what stands under `variable`: "
+            f"{', '.join(map(str, (*frame.columns, *long)))}; got {part!r}."
+        )
+    return numbers(frame, part, "inputs")
 
 
 class _Experiment:

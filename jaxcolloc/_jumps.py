@@ -170,7 +170,9 @@ def doses(times: ArrayLike, amounts: Any, *, state: int = 0, num_states: int) ->
     state = integer("state", state, 0)
     if state >= num_states:
         raise ValueError(f"`state` must be below `num_states` = {num_states}; got {state}.")
-    when = np.atleast_1d(real_numbers("times", times, "finite numbers of shape (dose,)"))
+    when = np.atleast_1d(
+        real_numbers("times", as_written(times), "finite numbers of shape (dose,)")
+    )
     if when.ndim > 1 or not np.all(np.isfinite(when)):
         raise ValueError(f"`times` must be finite numbers of shape (dose,); got {describe(times)}.")
     one = isinstance(amounts, Unknown) or (

@@ -227,7 +227,7 @@ class Solution(eqx.Module):
                     else []
                 ),
                 *([f"  note       {stats['singular']}"] if "singular" in stats else []),
-                f"  solver     {stats['solver']}, {stats['num_steps']} steps",
+                f"  solver     {stats['solver']}, {_counted(stats['num_steps'], 'step')}",
                 f"  seconds    {stats['compile_seconds']:.2f} to compile, "
                 f"{stats['solve_seconds']:.2f} to solve, "
                 f"{stats['evaluation_seconds']:.2f} of these in functions",
@@ -250,3 +250,7 @@ class SolveError(RuntimeError):
             "the best point found is in `error.solution`, or pass `throw=False`]"
         )
         self.solution = solution
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -647,3 +647,14 @@ def test_leaves_the_callers_precision_as_it_was():
     value = jc.to_casadi(lambda t, y, args: y / 3, 1)(0, 1.0, [])
     assert jnp.zeros(()).dtype == before
     assert float(value) == 1 / 3
+
+
+def test_a_dae_is_exported_by_its_parts():
+    """The equations are solved by a loop; the parts are functions like any other."""
+    system = jc.DAE(
+        lambda t, y, a, args: -a * y, lambda t, y, a, args: a - args * y - 0.1 * a**3, 1
+    )
+    with pytest.raises(ValueError, match=r"`model` must be explicit: a jc\.DAE"):
+        jc.to_casadi(system, 1, 0.5)
+    f = jc.to_casadi(lambda t, z, args: system.field(t, z[:1], z[1:], args), 2, 0.5)
+    assert float(f(0.0, [2.0, 3.0], 0.5)) == pytest.approx(-6.0)

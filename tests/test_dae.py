@@ -751,3 +751,18 @@ def test_wrong_shapes_and_options_are_named():
         jc.guess(nlp, algebraic=[np.ones((2, 1))])
     with pytest.raises(ValueError, match="`path` has no algebraic variables"):
         jc.Path(grid, np.ones((5, 1))).algebraic(0.5)
+
+
+def test_a_variable_that_is_zero_up_to_rounding_has_a_unit_of_one():
+    """At states of one, which stand for those that are not measured, h is zero."""
+
+    def charge(t, y, a, args):
+        return (a + y[1:]) * (0.5 + a) - 0.5 * y[:1]
+
+    model = jc.DAE(lambda t, y, a, args: jnp.stack([-y[0], a[0]]), charge, 1, start=0.3)
+    data = jc.Trajectory([0.0, 1.0, 2.0], np.ones((3, 1)))
+    nlp = jc.transcribe(
+        model, data, jc.Grid.uniform(0, 2, 2, jc.Radau(2)), num_states=2,
+        observe=lambda t, y, args: y[:1],
+    )  # fmt: skip
+    np.testing.assert_array_equal(nlp.parts.scale.algebraic, [1.0])

@@ -179,22 +179,6 @@ def test_the_guides_models_go_into_onnx(tmp_path, monkeypatch):
     assert jnp.zeros(()).dtype == before
 
 
-@pytest.mark.slow
-def test_the_guides_steady_states_and_simulations_run():
-    text = (DOCS / "guide.md").read_text()
-    first = text.index("## Steady states")
-    until = text.index("## ", text.index("## Simulation by collocation") + 1)
-    rest, solved = re.findall(r"```python\n(.*?)```", text[first:until], re.DOTALL)
-    names = {"eqx": eqx, "jax": jax, "jnp": jnp, "jc": jc, "np": np}
-    exec(rest, names)
-    sol = names["sol"]
-    assert float(sol.model.rate) == pytest.approx(2.0, abs=0.01)
-    assert float(sol.model.decay) == pytest.approx(1.0, abs=0.01)
-    exec(solved, names)
-    # Twice the logarithm of the hyperbolic cosine of theta / 4, with theta as in Bratu's problem.
-    assert float(names["ys"][10, 0]) == pytest.approx(0.14053921, abs=1e-6)
-
-
 @pytest.mark.parametrize("path", ["README.md", "bench/README.md", "examples/README.md"])
 def test_links_lead_to_files(path):
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / path).read_text())

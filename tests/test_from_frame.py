@@ -209,3 +209,49 @@ def test_it_fits():
     assert float(sol.objective) < 1e-8
     assert "run 1, run 2; channels x" in str(sol)
     assert jnp.shape(sol.paths[0].states) == (13, 1)
+
+
+LONG = pd.DataFrame(
+    {
+        "t": [0.0, 1.0, 0.0, 1.0, 0.0, 1.0],
+        "what": ["X", "X", "D", "D", "S", "S"],
+        "value": [1.0, 2.0, 0.5, 0.5, 3.0, 4.0],
+    }
+)
+
+
+def test_jumps_belong_to_experiments_by_name():
+    table = pd.DataFrame({"t": [0.0, 1.0] * 2, "run": ["a", "a", "b", "b"], "y": [1.0, 2, 3, 4]})
+    dose = jc.Jump(0.5, add=[1.0])
+    data = jc.from_frame(table, time="t", by="run", channels=["y"], jumps={"b": [dose]})
+    assert [len(item.jumps) for item in data] == [0, 1]
+    data = jc.from_frame(table, time="t", by="run", channels=["y"], jumps=dose)
+    assert [len(item.jumps) for item in data] == [1, 1]
+    with pytest.raises(
+        ValueError, match="`jumps` must be by the names of experiments: a, b; got c"
+    ):
+        jc.from_frame(table, time="t", by="run", channels=["y"], jumps={"c": dose})
+
+
+def test_the_value_that_is_no_number_is_named():
+    table = LONG.astype({"value": object})
+    table.loc[4, "value"] = "<0.3"
+    with pytest.raises(ValueError, match=r"'<0.3' in row 4"):
+        jc.from_frame(table, time="t", variable="what", value="value")
+
+
+@pytest.mark.parametrize("number", [np.int64(3), np.float32(3.0), jnp.array(3.0)])
+def test_constants_of_all_may_be_numbers_of_any_kind(number):
+    (item,) = jc.from_frame(
+        LONG, time="t", variable="what", value="value", inputs=["D"], constants={"V": number}
+    )
+    assert float(item.args["V"]) == 3.0
+    assert item.channels == ("X", "S")
+
+
+def test_what_is_no_input_is_told_with_what_there_is():
+    options = {"time": "t", "variable": "what", "value": "value"}
+    with pytest.raises(ValueError, match=r"stands under `variable`.*X, D, S; got 'd'"):
+        jc.from_frame(LONG, **options, inputs=["d"])
+    with pytest.raises(ValueError, match="`channels` must differ from `inputs`"):
+        jc.from_frame(LONG, **options, channels=["X", "D"], inputs=["D"])

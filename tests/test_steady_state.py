@@ -526,3 +526,11 @@ def test_compiles_once(compilations):
 def test_says_what_is_wrong_with_a_call(options, message):
     with pytest.raises(ValueError, match=message):
         jc.steady_state(**({"model": reversible, "guess": [1.0, 1.0, 1.0]} | options))
+
+
+@pytest.mark.parametrize("rest", [0.1, 3.0, 1e6, 1e-6, 0.0])
+def test_a_search_may_begin_at_zero(rest):
+    found = jc.steady_state(lambda t, y, args: rest - y, [0.0])
+    np.testing.assert_allclose(found, [rest], rtol=1e-6)
+    two = jc.steady_state(lambda t, y, args: jnp.stack([rest - y[0], y[0] - 2 * y[1]]), [0.0, 0.0])
+    np.testing.assert_allclose(two, [rest, rest / 2], rtol=1e-6)

@@ -300,3 +300,39 @@ def test_series_with_doses_are_simulated_through_them():
     unknown = [(0.0, 3.0), (2.0, jc.Unknown(0.5)), (6.0, 0.5)]
     found = jc.validate(sol, series(other, unknown))
     assert found.overall.average("fit") > 99.5
+
+
+class Batch(eqx.Module):
+    """Cells that eat what they are fed, by Monod's law."""
+
+    most: float = 0.6
+
+    def __call__(self, t, y, args):
+        cells, food = y
+        grown = self.most * cells * food / (1.0 + food)
+        return jnp.stack([grown, args(t) - 2.0 * grown])
+
+
+def test_sparse_samples_do_not_lead_to_a_poor_start():
+    """The truth fits its own samples, however few they are and however the states move between."""
+    ts = np.array([0.5, 6.0, 11.5, 17.0, 21.0, 24.0])
+    feed = jc.Input([0.0, 8.0, 16.0], [0.0, 2.0, 0.5], "hold")
+    whole = np.asarray(jc.simulate(Batch(), np.append(0.0, ts), [0.1, 8.0], feed))[1:]
+    noise = 0.02 * np.random.default_rng(0).normal(size=whole.shape)
+    data = jc.Trajectory(ts, whole + noise, feed, t0=0.0)
+    known = jc.Trajectory(ts, whole, feed, t0=0.0, y0=[0.1, 8.0])
+    sol = jc.solve(
+        nlp := jc.transcribe(Batch(), known, jc.Grid.uniform(0.0, 24.0, 24, jc.Radau(3))),
+        jc.Ipopt(),
+        jc.guess(
+            nlp, states=[np.asarray(jc.simulate(Batch(), nlp.grids[0].times, [0.1, 8.0], feed))]
+        ),
+    )
+    found = jc.validate(sol, data)
+    assert found.overall.average("fit") > 95
+    assert not found.notes
+
+
+def test_options_of_a_comparison_are_checked(sol):
+    with pytest.raises(ValueError, match=r"`options` must be those of jc\.validate.*got sample"):
+        jc.compare([sol], sol.nlp.trajectories[0], sample=3)

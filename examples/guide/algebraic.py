@@ -101,3 +101,6 @@ np.testing.assert_allclose(learned, 0.3 * flows + 1.2 * flows**2, atol=0.05)
 #
 # A net inside the equations can make them have several solutions, or none. Where physics says that
 # more pressure drives more flow, build that into the net, as `examples/manifold.py` does.
+#
+# `jc.to_casadi` cannot follow Newton's loop: export the two parts, `model.field` and
+# `model.equations`, as functions of the state and the algebraic variables behind it.

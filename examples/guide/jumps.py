@@ -53,6 +53,10 @@ jc.plot(sol)
 # `evaluate(t, left=False)` is the state after it. Without a `t0` the trajectory begins at its
 # first sample or jump, whichever comes first. Give grids without regard to jumps: a boundary is
 # put at each.
+#
+# In pharmacokinetics mind the mirror image: absorption and elimination may change places, with another
+# volume, and fit equally well. Bounds say which of the
+# two is meant, or a model in which the one is the other plus something positive.
 
 # %% [test]
 assert abs(float(sol.model.growth) - 0.4) < 0.03

@@ -50,7 +50,8 @@ print(sol)
 # - In a long table `variable` is the column that says what a value is of, and `value` that of the
 #   numbers. Inputs may be among them.
 # - Dates and durations as times become numbers in the unit that `units` says for their column.
-# - `y0=["dose", 0.0]` takes a known start from a column.
+# - `y0=["dose", 0.0]` takes a known start from a column; `jumps={"Monday": jc.doses(...)}` gives
+#   doses to experiments by their names.
 #
 # `jc.Trajectory(..., name=, channels=, units=)` gives the same names by hand, and the option
 # `state_names=` those of states.

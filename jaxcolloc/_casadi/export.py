@@ -15,6 +15,7 @@ from .._args import Unknown, as_arrays, check_leaf
 from .._callables import as_floats, explained
 from .._check import describe, integer, refuse_traced
 from .._check import function as callable_as
+from .._dae import DAE
 from .._precision import is_inexact, to_float64, x64
 from .inputs import Held
 
@@ -50,7 +51,8 @@ def to_casadi(
     **Arguments:**
 
     - `model`: any callable `f(t, y, args)`: a fitted model, its `observe`, a constraint. Its result
-      has at most two axes; a scalar or a vector becomes a column.
+      has at most two axes; a scalar or a vector becomes a column. Of a `jc.DAE` the two parts, each
+      as a function of the state and, behind it, the algebraic variables.
     - `num_states`: the length of `y`.
     - `args`: `args` as a trajectory has them, such as `sol.args[0]`. The column "args" has the
       elements of their float arrays and inputs, in the order of `jax.tree.leaves`; an input
@@ -72,6 +74,13 @@ def to_casadi(
     refuse_traced("to_casadi", model, args)
     ca = _casadi()
     callable_as("model", model, _FORM)
+    if isinstance(model, DAE):
+        raise ValueError(
+            "`model` must be explicit: a jc.DAE solves its equations by a loop that CasADi cannot "
+            "follow. Export its two parts as functions of the state and, behind it, the algebraic "
+            "variables: with m = model.system, jc.to_casadi(lambda t, z, args: m.field(t, z[:d], "
+            "z[d:], args), d + num_algebraic, args), and the equations alike."
+        )
     num_states = integer("num_states", num_states, 1)
     symbols = _checked_symbols(symbols)
     _check_names(ca, name, output)

@@ -211,8 +211,8 @@ class Training:
         pairs = zip(nlp.grids, nlp.args(z), nlp.jumps(z), starts, strict=True)
         for k, (grid, args, jumps, start) in enumerate(pairs):
             own = changes(jumps, model, args, grid.jump_times.tolist())
-            at_rest = resting_start(nlp, k, model, args, start)
-            course = rollout(model, grid.times, at_rest, args, jumps=own)
+            start = resting_start(nlp, k, model, args, start)
+            course = rollout(model, grid.times, start, args, jumps=own)
             rolled = grid.with_jumps(course.states, course.after)
             whole = np.all(np.isfinite(rolled), axis=1)
             # A path that fails keeps the last state that it came to.

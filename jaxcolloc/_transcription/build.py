@@ -39,6 +39,8 @@ from .units import Units, with_weights
 
 # Samples of a trajectory at which algebraic equations are tried for their units.
 _TRIED = 32
+# Values below this share of where Newton's method starts are rounding.
+_ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 
 
 class Parts(eqx.Module):
@@ -196,11 +198,17 @@ def _units(
         some = np.unique(np.linspace(0, len(item.ts) - 1, _TRIED).astype(int))
         args = restore(item.args, Unknowns.of(item.args).start)
         found = Algebraic(model, args).solve(item.ts[some], states[some])
-        values.append(np.where(found.good[:, None], found.a, np.nan))
+        values.append(np.where(found.good[:, None], _without_rounding(found.a, model), np.nan))
         slopes.append(np.concatenate([found.in_state, found.in_algebraic], axis=2))
     return units.with_algebraic(
         settings.algebraic_scale, np.concatenate(values), np.concatenate(slopes)
     )
+
+
+def _without_rounding(a: Float[np.ndarray, "point algebraic"], model: DAE) -> np.ndarray:
+    """The values, those that are zero up to the rounding of Newton's method as zero."""
+    start: Any = 0.0 if callable(model.start) else np.abs(np.asarray(model.start, float))
+    return np.where(np.abs(a) > _ROUNDING * np.where(start == 0, 1.0, start), a, 0.0)
 
 
 def _check_shapes(

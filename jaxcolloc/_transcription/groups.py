@@ -182,12 +182,12 @@ class Intervals(eqx.Module):
         ]
         nodes = [grid.interval_nodes[at] + first for grid, first, at in own]
         times = [grid.times[grid.interval_nodes[at]] for grid, _, at in own]
-        widths = [grid.widths[at] for grid, _, at in own]
+        widths = [np.where(grid.is_jump, 1.0, grid.widths)[at] for grid, _, at in own]
         return cls(
             nodes=padded(nodes, None).astype(np.int32),
             times=padded(times, None),
             widths=padded(widths, None),
-            real=not_padding([len(each) for each in widths]),
+            real=padded([~grid.is_jump[at] for grid, _, at in own], False).astype(bool),
         )
 
 

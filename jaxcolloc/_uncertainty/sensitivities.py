@@ -1,6 +1,5 @@
 """Derivatives of what is measured, of functions of the model, and of rollouts."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -178,7 +177,9 @@ def _changes(nlp: NLP, jumps: SeriesJumps | None, tangents: _Tangents) -> list[C
         return []
     weighted = nlp.layout.model
     one = jtu.tree_map(lambda leaf: leaf[0] if is_array(leaf) else leaf, jumps)
-    one = dataclasses.replace(one, functions=jumps.functions)
+    if jumps.functions:
+        # What these hold has no axis of trajectories.
+        one = eqx.tree_at(lambda item: item.functions, one, jumps.functions)
 
     def change(number: int, t: float) -> Change:
         def after(u: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """compare: several fits side by side."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -124,6 +125,10 @@ def compare(
     items = None if data is None else as_trajectories(data)
     if items is None and options:
         raise ValueError(f"`data` must be given with {', '.join(sorted(options))}.")
+    allowed = list(inspect.signature(validate).parameters)[2:]
+    if not set(options) <= set(allowed):
+        wrong = ", ".join(sorted(set(options) - set(allowed)))
+        raise ValueError(f"`options` must be those of jc.validate, {allowed}; got {wrong}.")
     rows, notes = [], []
     for name, sol in named.items():
         row = _judged(name, sol, items, options)

@@ -8,13 +8,15 @@ from jaxtyping import Float
 
 from .._args import Unknowns
 from .._choose_grid import choose_grid
+from .._comparison import observed, path_residuals, poor_paths
 from .._constraints import Tie, as_constraints
 from .._data import Trajectory, changed
 from .._grid import Grid
 from .._guess.guess import matched_start
-from .._jumps import Jump
+from .._jumps import Jump, changes
 from .._names import which
 from .._nlp import NLP
+from .._rollout import rollout
 from .._scheme import AbstractScheme, Radau
 from .._solution import Solution
 from .._solve import solve
@@ -26,6 +28,10 @@ from .._transcribe import transcribe_again
 _MOST_NODES = 10
 # A grid has at most so many intervals more than its samples ask for.
 _FINER = 20
+# A rollout this many times as large as its start has left for infinity.
+_FAR = 1e8
+# Where so many of the fitted series begin is tried as a beginning of others.
+_BEGINS = 4
 
 
 class Estimate(NamedTuple):
@@ -116,8 +122,20 @@ def estimated(
     starts = [Unknowns.of(item.constants).start for item in nlp.trajectories]
     z = matched_start(nlp, np.concatenate([weights, *starts]), "smooth", 3.0, 0)
     z[: len(weights)] = weights
-    found = solve(nlp.with_weights_held(weights), solver, z, throw=False)
+    held = nlp.with_weights_held(weights)
+    found = solve(held, solver, z, throw=False)
+    rolled = _rolled_out(sol, nlp, z)
+    if rolled is not None:
+        # Sparse samples make poor states to begin with, and a poor optimum of them.
+        other = solve(held, solver, rolled, throw=False)
+        better = other.objective < found.objective or not found.result.ok
+        found = other if other.result.ok and better else found
     notes = []
+    if poor_paths(nlp, path_residuals(found)):
+        notes.append(
+            "The path that was found for the initial states does not follow the data: the model "
+            "does not hold there, or a better start was not found. Pass `y0`, or other `samples`."
+        )
     if not found.result.ok:
         notes.append(
             f"The search for initial states ended with {found.result.name}: {found.result.value}"
@@ -130,6 +148,43 @@ def estimated(
         found,
         notes,
     )
+
+
+def _rolled_out(sol: Solution, nlp: NLP, z: np.ndarray) -> np.ndarray | None:
+    """A start whose states are rollouts, from where these miss the samples least.
+
+    They begin at the first states of `z`, at the same within the range of the states that were
+    fitted, or where those began. None where all rollouts fail.
+    """
+    states, any_whole = [], False
+    own = nlp.states_at(z)
+    fitted = np.concatenate([path.states for path in sol.paths])
+    begins = [path.states[0] for path in sol.paths[:_BEGINS]]
+    for k, guessed in enumerate(own):
+        inside = np.clip(guessed[0], fitted.min(axis=0), fitted.max(axis=0))
+        rolled = [_rollout(nlp, sol.model, z, k, start) for start in (guessed[0], inside, *begins)]
+        best = min(rolled, key=lambda pair: pair[1])
+        any_whole |= np.isfinite(best[1])
+        states.append(best[0] if np.isfinite(best[1]) else guessed)
+    return nlp.inside(nlp.pack_head(nlp.head(z), states)) if any_whole else None
+
+
+def _rollout(
+    nlp: NLP, model: Any, z: np.ndarray, k: int, start: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """The rollout of one series at the nodes, and what it misses of the samples."""
+    item, grid, args = nlp.trajectories[k], nlp.grids[k], nlp.args(z)[k]
+    if item.y0 is not None:
+        start = np.where(np.isnan(item.y0), start, item.y0)
+    far = _FAR * (np.abs(start) + nlp.parts.scale.state)
+    jumps = changes(nlp.jumps(z)[k], model, args, grid.jump_times.tolist())
+    found = rollout(model, grid.times, start, args, far=far, jumps=jumps)
+    states = grid.with_jumps(found.states, found.after)
+    if not np.all(np.isfinite(states)):
+        return states, np.inf
+    seen = observed(nlp, model, args, item.ts, grid.interpolate(states, item.ts))
+    missed = np.where(item.measured, item.weights * (seen - item.ys) ** 2, 0.0)
+    return states, float(np.nan_to_num(missed.sum(), nan=np.inf))
 
 
 def _is_known(item: Trajectory) -> bool:
