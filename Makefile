@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo check test test-quick test-lowest lint types docs format bench clean
+.PHONY: demo check test test-quick test-jax test-lowest lint types docs format bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready-plot
@@ -22,6 +22,11 @@ test: $(VENV)/.ready-dev
 
 test-quick: $(VENV)/.ready-dev
 	$(PYTEST) -m "not slow"
+
+# What hangs most on JAX's insides: jaxprs, derivatives, what is compiled when, files.
+test-jax: $(VENV)/.ready-dev
+	$(PYTEST) -m "not slow" $(addprefix tests/test_,casadi.py import.py load.py nlp.py pattern.py \
+		pieces.py renumbered.py transcribe.py)
 
 # The same tests with the lowest versions that pyproject.toml states.
 test-lowest: build/lowest.txt
