@@ -55,8 +55,8 @@ def experiments(truth, gains=(0.8, 0.8)):
 
 
 def problem(data, model, grid=GRID, **options):
-    options = {"observe": model.observe, "num_states": 2, "weight_scale": "log"} | options
-    return jc.transcribe(model, data, grid, l2=0.0, **options)
+    defaults = {"observe": model.observe, "num_states": 2, "weight_scale": "log", "l2": 0.0}
+    return jc.transcribe(model, data, grid, **(defaults | options))
 
 
 # --- As initial states ---
@@ -65,7 +65,8 @@ def problem(data, model, grid=GRID, **options):
 @pytest.mark.parametrize("solver", SOLVERS, ids=["InteriorPoint", "Ipopt"])
 @pytest.mark.parametrize("speed", [1.0, 1e4], ids=["slow", "stiff"])
 def test_experiments_that_were_equilibrated_under_another_dose(solver, speed):
-    nlp = problem(experiments(gene(speed=speed)), gene(1.7, 0.8, speed))
+    # A fast messenger leaves a direction free, in which a trace of a penalty decides.
+    nlp = problem(experiments(gene(speed=speed)), gene(1.7, 0.8, speed), l2=1e-8)
     sol = jc.solve(nlp, solver, jc.guess(nlp, weights="as_given"))
     rate, decay = float(sol.model.rate), float(sol.model.decay)
     assert rate == pytest.approx(2.0, rel=2e-3)

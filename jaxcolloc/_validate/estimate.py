@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from .._args import Unknowns
 from .._choose_grid import choose_grid
-from .._comparison import observed, path_residuals, poor_paths
+from .._comparison import observed, path_residuals
 from .._constraints import Tie, as_constraints
 from .._data import Trajectory, changed
 from .._grid import Grid
@@ -18,10 +18,12 @@ from .._names import which
 from .._nlp import NLP
 from .._rollout import rollout
 from .._scheme import AbstractScheme, Radau
+from .._smooth import channel_spread
 from .._solution import Solution
 from .._solve import solve
 from .._solver import AbstractSolver
 from .._transcribe import transcribe_again
+from .._verification import rms
 
 
 # A scheme of more nodes is for one interval, not for many.
@@ -32,6 +34,9 @@ _FINER = 20
 _FAR = 1e8
 # Where so many of the fitted series begin is tried as a beginning of others.
 _BEGINS = 4
+# A path that misses its samples so many times as far as those of the fit does not follow them; this
+# share of a channel's spread no one looks at.
+_MISSES, _LEAST = 5.0, 0.05
 
 
 class Estimate(NamedTuple):
@@ -131,7 +136,7 @@ def estimated(
         better = other.objective < found.objective or not found.result.ok
         found = other if other.result.ok and better else found
     notes = []
-    if poor_paths(nlp, path_residuals(found)):
+    if _misses(sol, found):
         notes.append(
             "The path that was found for the initial states does not follow the data: the model "
             "does not hold there, or a better start was not found. Pass `y0`, or other `samples`."
@@ -148,6 +153,24 @@ def estimated(
         found,
         notes,
     )
+
+
+def _misses(sol: Solution, found: Solution) -> bool:
+    """Whether paths of unseen series leave these by far more than those of the fit leave theirs."""
+    spread = channel_spread(sol.nlp.trajectories)
+    before, now = (
+        np.array([rms(np.concatenate(parts)) for parts in zip(*_path_misses(item), strict=True)])
+        for item in (sol, found)
+    )
+    return bool(np.any(now > _MISSES * np.maximum(before, _LEAST * spread)))
+
+
+def _path_misses(sol: Solution) -> list[tuple[np.ndarray, ...]]:
+    """What each path misses of its samples, by channel; zero where a channel has none."""
+    return [
+        tuple(np.append(part, 0.0) if not len(part) else part for part in item.misses)
+        for item in path_residuals(sol)
+    ]
 
 
 def _rolled_out(sol: Solution, nlp: NLP, z: np.ndarray) -> np.ndarray | None:
