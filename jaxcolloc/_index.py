@@ -67,7 +67,11 @@ def regularity(nlp: NLP, z: Float[np.ndarray, " variable"]) -> Regularity:
             at = int(turned[0]) + 1
         found.append(
             Regularity(
-                float(least.min()), float(least.max()), k, float(grid.times[at]), len(turned) > 0
+                float(np.min(least)),
+                float(np.max(least)),
+                k,
+                float(grid.times[at]),
+                len(turned) > 0,
             )
         )
     worst = min(found, key=lambda item: (not item.sentence, item.least))

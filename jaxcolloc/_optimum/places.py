@@ -317,5 +317,5 @@ def _sources(marked: np.ndarray) -> np.ndarray:
 
 def _with_known(item: Trajectory, start: np.ndarray) -> Any:
     """What is stated of a trajectory's start, with other values for what is known of it."""
-    known = np.where(np.isnan(item.y0), np.nan, start)  # type: ignore[arg-type]
+    known = np.where(np.isnan(np.asarray(item.y0, np.float64)), np.nan, start)
     return known if item.steady is None else item.steady.holding(known)
