@@ -46,3 +46,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+def named(names: Iterable[str], parts: str) -> list[str]:
+    """The names that contain any of some parts, which have commas between them."""
+    wanted = parts.lower().split(",")
+    return [name for name in names if any(part in name.lower() for part in wanted)]

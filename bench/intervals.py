@@ -32,7 +32,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _report import machine, table, versions
+from _report import machine, named, table, versions
 from scipy.integrate import solve_ivp
 
 import jaxcolloc as jc
@@ -299,9 +299,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{machine()}\n{versions()}\n")
     rows = []
-    for name in CASES:
-        if not any(part.lower() in name.lower() for part in options.only.split(",")):
-            continue
+    for name in named(CASES, options.only):
         draws = 5 if options.quick else options.draws
         rows.append(run(name, draws, options.l2, options.curvature))
         print(f"# {json.dumps(rows[-1])}", flush=True)

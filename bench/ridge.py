@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _report import machine, table, versions
+from _report import machine, named, table, versions
 from systems import CASES, run
 
 
@@ -77,9 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{machine()}\n{versions()}\n")
     rows = []
-    for name in CASES:
-        if not any(part.lower() in name.lower() for part in options.only.split(",")):
-            continue
+    for name in named(CASES, options.only):
         for seed in range(options.seeds):
             rows.append(compared(name, seed))
             print(f"# {json.dumps(rows[-1])}", flush=True)

@@ -21,7 +21,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _report import machine, table, versions
+from _report import machine, named, table, versions
 
 import jaxcolloc as jc
 from jaxcolloc import datasets
@@ -164,9 +164,7 @@ def main() -> None:
     # The steps that jc.fit gives IPOPT.
     solver = jc.Ipopt(max_steps=500) if options.ipopt else None
     rows = []
-    for name in CASES:
-        if not any(part.lower() in name.lower() for part in options.only.split(",")):
-            continue
+    for name in named(CASES, options.only):
         for seed in range(options.seeds):
             rows.append(run(name, seed, solver))
             print(f"# {json.dumps(rows[-1])}", flush=True)

@@ -160,6 +160,15 @@ def _on_host(leaf: Any) -> Any:
     return np.asarray(leaf, wide(leaf)) if is_inexact(leaf) else leaf
 
 
+def check_values(args: Any) -> None:
+    """Refuse `args` that hold unknowns, where a model is to be evaluated."""
+    if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
+        raise ValueError(
+            "`args` must hold values, not jc.Unknown objects: pass `sol.args[k]`, where the fitted "
+            "values stand in their place."
+        )
+
+
 def check_leaf(leaf: Any) -> None:
     """Refuse arrays in `args` that do not hold numbers, or not all of them."""
     if isinstance(leaf, np.ma.MaskedArray):

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from ._args import Unknown, check_leaf, number_to_array, opened, sealed
+from ._args import check_leaf, check_values, number_to_array, opened, sealed
 from ._callables import as_floats, explained
 from ._check import describe, finite, flag, float_array, function, within_jit
 from ._precision import caller_float, scope, to_float64
@@ -66,11 +66,7 @@ def steady_state(
     """
     flag("throw", throw)
     function("model", model, "f(t, y, args)")
-    if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
-        raise ValueError(
-            "`args` must hold values, not jc.Unknown objects: pass `sol.args[k]`, where the fitted "
-            "values stand in their place."
-        )
+    check_values(args)
     jtu.tree_map(check_leaf, args)
     leaves = jtu.tree_leaves((model, guess, args, t))
     traced = within_jit() or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)

@@ -289,6 +289,17 @@ def as_grids(grid: Any, trajectories: tuple[Trajectory, ...]) -> tuple[Grid, ...
     )
 
 
+def divided(
+    edges: Float[np.ndarray, " boundary"], parts: Int[np.ndarray, " interval"]
+) -> Float[np.ndarray, " finer_boundary"]:
+    """Boundaries with each interval in so many equal parts."""
+    pieces = [
+        np.linspace(first, last, count, endpoint=False)
+        for first, last, count in zip(edges[:-1], edges[1:], parts, strict=True)
+    ]
+    return np.append(np.concatenate(pieces), edges[-1])
+
+
 def doubled(
     edges: Float[np.ndarray, " boundary"], jumps: Float[np.ndarray, " jump"]
 ) -> Float[np.ndarray, " doubled"]:

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ._advance import Method, Stretches, Taken, advance, in_units
+from ._grid import Grid
 from ._inputs import knots
 from ._integrate import most_steps, powers_of_two, start_sizes
-from ._jumps import Change
+from ._jumps import Change, Jump, changes
 from ._points import known
 from ._precision import x64
 from ._rosenbrock import rosenbrock
@@ -83,6 +84,23 @@ def rollout(
         begin, start = last, np.asarray(jumps[number].after(part.states[-1]))
         after[number] = start
     return Rollout(states, end, after)
+
+
+def rollout_at_nodes(
+    model: Any,
+    grid: Grid,
+    start: Float[np.ndarray, " state"],
+    args: Any,
+    jumps: Sequence[Jump],
+    far: Float[np.ndarray, " state"] | None = None,
+) -> Float[np.ndarray, "node state"]:
+    """The states of a rollout at the nodes of a grid, on which those `jumps` are that it reaches.
+
+    Their amounts are known. Not finite behind a failure.
+    """
+    own = changes(jumps, model, args, grid.jump_times.tolist())
+    found = rollout(model, grid.times, start, args, far=far, jumps=own)
+    return grid.with_jumps(found.states, found.after)
 
 
 def _stretch(

@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ._args import Unknown, check_leaf, number_to_array, opened, sealed
+from ._args import check_leaf, check_values, number_to_array, opened, sealed
 from ._by_collocation import run_through, simulate_by
 from ._callables import explained
 from ._check import (
@@ -191,11 +191,7 @@ def _by(
 def _check(model: Any, ts: Any, y0: Any, args: Any, traced: bool, missing: bool) -> None:
     """Refuse what cannot be integrated; `missing` is whether `y0` may hold NaN."""
     function("model", model, "f(t, y, args)")
-    if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
-        raise ValueError(
-            "`args` must hold values, not jc.Unknown objects: pass `sol.args[k]`, where the fitted "
-            "values stand in their place."
-        )
+    check_values(args)
     jtu.tree_map(check_leaf, args)
     if traced:
         if np.ndim(ts) != 1 or np.size(ts) == 0:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from .._grid import divided
 from .._integrate import start_sizes
 from .._points import Field
 from .._scheme import AbstractScheme
@@ -81,7 +82,7 @@ def solve_boundary(
                 return course
             failure = f"on {count} intervals the error is {worst:.2g} times what is allowed"
             parts = problem.parts(worst, own)
-        boundaries = _split(boundaries, parts)
+        boundaries = divided(boundaries, parts)
         if course is None:
             point = problem.interpolated(boundaries, *guess)
         else:
@@ -267,15 +268,6 @@ def _matrix(across: np.ndarray, by_first: np.ndarray, by_last: np.ndarray) -> An
     j = np.broadcast_to(d * columns[:, None, None] + each, shape)
     size = (count + 1) * d
     return coo_array((blocks.ravel(), (i.ravel(), j.ravel())), shape=(size, size)).tocsc()
-
-
-def _split(boundaries: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Boundaries with intervals split into equal parts."""
-    pieces = [
-        np.linspace(a, b, count, endpoint=False)
-        for a, b, count in zip(boundaries[:-1], boundaries[1:], parts, strict=True)
-    ]
-    return np.append(np.concatenate(pieces), boundaries[-1])
 
 
 def _norm(step: _Point, unit: np.ndarray) -> float:

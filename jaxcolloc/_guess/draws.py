@@ -11,11 +11,10 @@ from jaxtyping import Float, PRNGKeyArray
 from .._args import Unknown
 from .._data import counted
 from .._equilibrium import steady_state
-from .._jumps import changes
 from .._nlp import NLP
 from .._precision import x64
 from .._ridge import net_weights
-from .._rollout import rollout
+from .._rollout import rollout_at_nodes
 from .._transform import Reciprocal, Scale
 from .projection import project
 from .states import States, open_axes
@@ -99,9 +98,7 @@ def rolled_start(
             start = np.where(np.isnan(item.y0), start, item.y0)
         start = resting_start(nlp, k, model, args[k], start)
         start = np.clip(start, *_state_limits(nlp, k))
-        own = changes(jumps[k], model, args[k], grid.jump_times.tolist())
-        rolled_on = rollout(model, grid.times, start, args[k], jumps=own)
-        found = grid.with_jumps(rolled_on.states, rolled_on.after)
+        found = rollout_at_nodes(model, grid, start, args[k], jumps[k])
         limit = _FAR * max(size, float(np.abs(start).max()))
         if not np.all(np.abs(found) < limit):
             return None

@@ -14,10 +14,9 @@ from jaxtyping import Array
 from .._check import describe, float_array
 from .._guess import guess, resting_start
 from .._integrate import Stepping
-from .._jumps import changes
 from .._nlp import NLP
 from .._precision import x64
-from .._rollout import rollout
+from .._rollout import rollout_at_nodes
 from .._run import Best, Run
 from .._solution import Solution
 from .._solver import Outcome
@@ -210,10 +209,8 @@ class Training:
         states = []
         pairs = zip(nlp.grids, nlp.args(z), nlp.jumps(z), starts, strict=True)
         for k, (grid, args, jumps, start) in enumerate(pairs):
-            own = changes(jumps, model, args, grid.jump_times.tolist())
             start = resting_start(nlp, k, model, args, start)
-            course = rollout(model, grid.times, start, args, jumps=own)
-            rolled = grid.with_jumps(course.states, course.after)
+            rolled = rollout_at_nodes(model, grid, start, args, jumps)
             whole = np.all(np.isfinite(rolled), axis=1)
             # A path that fails keeps the last state that it came to.
             reached = len(whole) if whole.all() else max(int(np.argmin(whole)), 1)

@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._args import Unknown, as_arrays, sealed
+from .._args import as_arrays, check_values, sealed
 from .._callables import explained
 from .._jump_tables import SeriesJumps
 from .._jumps import Change
@@ -34,11 +34,7 @@ def local_head(nlp: NLP, trajectory: int) -> np.ndarray:
 
 def given_args(args: Any) -> Any:
     """The caller's `args` in the same form."""
-    if any(isinstance(leaf, Unknown) for leaf in jtu.tree_leaves(args)):
-        raise ValueError(
-            "`args` must hold values, not jc.Unknown objects: pass `sol.args[k]`, where the fitted "
-            "values stand in their place."
-        )
+    check_values(args)
     with x64():
         return sealed(as_arrays(args))
 

@@ -11,12 +11,12 @@ from .._choose_grid import choose_grid
 from .._comparison import observed, path_residuals
 from .._constraints import Tie, as_constraints
 from .._data import Trajectory, changed
-from .._grid import Grid
+from .._grid import Grid, divided
 from .._guess.guess import matched_start
-from .._jumps import Jump, changes
+from .._jumps import Jump
 from .._names import which
 from .._nlp import NLP
-from .._rollout import rollout
+from .._rollout import rollout_at_nodes
 from .._scheme import AbstractScheme, Radau
 from .._smooth import channel_spread
 from .._solution import Solution
@@ -97,13 +97,7 @@ def grid_for(nlp: NLP, item: Trajectory) -> Grid:
     width = float(np.median(spans)) * (scheme.num_nodes - 1)
     parts = np.ceil(np.diff(grid.boundaries) / width - 1e-9)
     parts = np.clip(parts, 1, _FINER).astype(int)
-    edges = [
-        np.linspace(first, last, count + 1)[:-1]
-        for first, last, count in zip(
-            grid.boundaries[:-1], grid.boundaries[1:], parts.tolist(), strict=True
-        )
-    ]
-    return Grid(np.append(np.concatenate(edges), grid.boundaries[-1]), scheme)
+    return Grid(divided(grid.boundaries, parts), scheme)
 
 
 def estimated(
@@ -180,12 +174,13 @@ def _rolled_out(sol: Solution, nlp: NLP, z: np.ndarray) -> np.ndarray | None:
     fitted, or where those began. None where all rollouts fail.
     """
     states, any_whole = [], False
-    own = nlp.states_at(z)
+    model, own, args, jumps = sol.model, nlp.states_at(z), nlp.args(z), nlp.jumps(z)
     fitted = np.concatenate([path.states for path in sol.paths])
     begins = [path.states[0] for path in sol.paths[:_BEGINS]]
     for k, guessed in enumerate(own):
         inside = np.clip(guessed[0], fitted.min(axis=0), fitted.max(axis=0))
-        rolled = [_rollout(nlp, sol.model, z, k, start) for start in (guessed[0], inside, *begins)]
+        tried = (guessed[0], inside, *begins)
+        rolled = [_rollout(nlp, k, model, start, args[k], jumps[k]) for start in tried]
         best = min(rolled, key=lambda pair: pair[1])
         any_whole |= np.isfinite(best[1])
         states.append(best[0] if np.isfinite(best[1]) else guessed)
@@ -193,21 +188,23 @@ def _rolled_out(sol: Solution, nlp: NLP, z: np.ndarray) -> np.ndarray | None:
 
 
 def _rollout(
-    nlp: NLP, model: Any, z: np.ndarray, k: int, start: np.ndarray
+    nlp: NLP, k: int, model: Any, start: np.ndarray, args: Any, jumps: Sequence[Jump]
 ) -> tuple[np.ndarray, float]:
     """The rollout of one series at the nodes, and what it misses of the samples."""
-    item, grid, args = nlp.trajectories[k], nlp.grids[k], nlp.args(z)[k]
+    item, grid = nlp.trajectories[k], nlp.grids[k]
     if item.y0 is not None:
         start = np.where(np.isnan(item.y0), start, item.y0)
-    far = _FAR * (np.abs(start) + nlp.parts.scale.state)
-    jumps = changes(nlp.jumps(z)[k], model, args, grid.jump_times.tolist())
-    found = rollout(model, grid.times, start, args, far=far, jumps=jumps)
-    states = grid.with_jumps(found.states, found.after)
+    states = rollout_at_nodes(model, grid, start, args, jumps, far_from(nlp, start))
     if not np.all(np.isfinite(states)):
         return states, np.inf
     seen = observed(nlp, model, args, item.ts, grid.interpolate(states, item.ts))
     missed = np.where(item.measured, item.weights * (seen - item.ys) ** 2, 0.0)
     return states, float(np.nan_to_num(missed.sum(), nan=np.inf))
+
+
+def far_from(nlp: NLP, start: Float[np.ndarray, " state"]) -> Float[np.ndarray, " state"]:
+    """States so large that a rollout from this start has left for infinity."""
+    return np.asarray(_FAR * (np.abs(start) + nlp.parts.scale.state))
 
 
 def _is_known(item: Trajectory) -> bool:

@@ -21,13 +21,11 @@ from .._smooth import channel_spread
 from .._solution import Solution, check_solution
 from .._solver import AbstractSolver, check_solver
 from .._verification import rms
-from .estimate import Estimate, estimated, problem_of, weighted_alike, weights_of
+from .estimate import Estimate, estimated, far_from, problem_of, weighted_alike, weights_of
 from .scores import Scores, counts, pooled
 from .validation import Forecast, Validation
 
 
-# A rollout this many times as large as the data and its start has left for infinity.
-_FAR = 1e8
 # How far a simulation may be from the path whose start it has, as a share of a channel's spread.
 _AWAY = 0.1
 # Times, besides those of the samples, at which a simulation is kept for pictures.
@@ -205,7 +203,7 @@ def _simulated(
     """One series, simulated from this state at the time `begin`."""
     times = np.linspace(begin, float(item.ts[-1]), _DENSE)
     times = np.unique(np.concatenate([[begin], times, item.ts]))
-    far = _FAR * (np.abs(state) + sol.nlp.parts.scale.state)
+    far = far_from(sol.nlp, state)
     own = changes(jumps, sol.model, args)
     found = rollout(sol.model, times, state, args, far=far, jumps=own)
     values = observed(sol.nlp, sol.model, args, times, found.states)
