@@ -2,7 +2,7 @@
 
 Every fit is judged by integrating the trained model from its path's first state with SciPy, in
 float64 (`_verdict_judge.py`). It is right if in every channel the rollout's root mean square error
-against the noise-free truth, at the times of the samples, is at most the noise or 5% of the
+against the noise-free truth, at the times of the samples, is at most the noise or 10% of the
 channel's spread, whichever is more; the solve ended well, stated constraints hold on the path, and
 there is something to train. The library told of a problem if the verdict is not `ok`, it warned, or
 it raised.

@@ -273,12 +273,17 @@ def _begin(value: Any, first: float, jumps: tuple[Jump, ...]) -> float:
     return t0
 
 
+def counts(item: Trajectory) -> Bool[np.ndarray, "time obs"]:
+    """Which samples were measured and have a weight."""
+    return np.asarray(item.measured & (item.weights > 0))
+
+
 def counted(item: Trajectory) -> Float[np.ndarray, "time obs"]:
     """The observations that count: NaN where not measured, or where their weight is zero.
 
     A channel without any weight keeps its observations.
     """
-    kept = (item.weights > 0) | ~np.any(item.measured & (item.weights > 0), axis=0)
+    kept = (item.weights > 0) | ~np.any(counts(item), axis=0)
     return np.where(kept, item.ys, np.nan)
 
 

@@ -29,22 +29,10 @@ class JumpTable(eqx.Module):
 
     @classmethod
     def of(cls, jumps: Sequence[Jump], model: Any, num_states: int) -> "JumpTable":
-        """Of jumps whose amounts are known."""
-        functions: list[JumpFunction] = []
-        which = []
-        for jump in jumps:
-            if jump.to is None:
-                which.append(-1)
-                continue
-            which.append(len(functions))
-            functions.append(JumpFunction.of(jump.to, model))
-        none = np.zeros(num_states)
-        return cls(
-            np.array([jump.t for jump in jumps]),
-            np.stack([none if jump.add is None else jump.add for jump in jumps]),
-            np.array(which),
-            tuple(functions),
-        )
+        """Of jumps whose amounts are known, at least one."""
+        rows = SeriesJumps.of([((), jumps)], num_states, model)
+        assert rows is not None
+        return cls(rows.times[0], rows.amounts[0], rows.which[0], rows.functions)
 
     def after(self, number: Any, y: Array, args: Any, model: Any) -> Array:
         """The state after the jump of that number."""

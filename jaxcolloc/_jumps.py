@@ -275,21 +275,23 @@ def changes(
     `times` are those of a grid, where they differ by rounding; jumps behind these are left out.
     """
     own = [jump.t for jump in jumps] if times is None else times
-    return [_change(float(t), jump, model, args) for t, jump in zip(own, jumps, strict=False)]
+    # Functions alone need the model.
+    inner: Any = known(model, args) if any(jump.to is not None for jump in jumps) else ()
+    return [_change(float(t), jump, model, inner) for t, jump in zip(own, jumps, strict=False)]
 
 
-def _change(t: float, jump: Jump, model: Any, args: Any) -> Change:
+def _change(t: float, jump: Jump, model: Any, inner: Any) -> Change:
     if jump.to is None:
         return Change(t, lambda y: y + jump.add, lambda y: np.eye(len(y)))
-    inputs = (JumpFunction.of(jump.to, model), *known(model, args))
+    to = JumpFunction.of(jump.to, model)
 
     def after(y: np.ndarray) -> np.ndarray:
         with x64():
-            return np.asarray(_after(*inputs, np.asarray(y)))
+            return np.asarray(_after(to, *inner, np.asarray(y)))
 
     def slope(y: np.ndarray) -> np.ndarray:
         with x64():
-            return np.asarray(_slope(*inputs, np.asarray(y)))
+            return np.asarray(_slope(to, *inner, np.asarray(y)))
 
     return Change(t, after, slope)
 

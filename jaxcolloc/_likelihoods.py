@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from ._callables import as_floats, explained, num_required, of_model
 from ._check import choice, describe, positive, real_numbers
-from ._data import Trajectory
+from ._data import Trajectory, counts
 from ._names import which
 from ._precision import AnyArray, is_array
 
@@ -254,7 +254,7 @@ def loss_form(loss: Any) -> str:
 def check_data(loss: Any, trajectories: Sequence[Trajectory]) -> None:
     """Refuse data that a likelihood is not defined for."""
     for k, item in enumerate(trajectories):
-        used = item.measured & (item.weights > 0)
+        used = counts(item)
         if isinstance(loss, LocationScale):
             if loss.scale == "log" and np.any(item.ys[used] <= 0):
                 raise ValueError(

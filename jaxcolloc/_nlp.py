@@ -329,10 +329,7 @@ class NLP(eqx.Module):
         the grids do not cover.
         """
         # The units stay, whatever the magnitude of the new data.
-        scale = self.parts.scale
-        settings = self.settings.changed(
-            state_scale=scale.state, algebraic_scale=scale.algebraic if self.num_algebraic else None
-        )
+        settings = self.settings.changed(**self.parts.scale.options)
         return NLP.of(build(self.model, data, self.grids, settings, self.parts))
 
     def with_l2(self, l2: Any) -> "NLP":

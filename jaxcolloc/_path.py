@@ -97,7 +97,9 @@ class Path(diffrax.AbstractPath[Any]):
         boundaries = jnp.asarray(grid.boundaries)
         later = jnp.searchsorted(boundaries, t, side="right") - 1
         slack = 1e-12 * (self.t1 - self.t0) + rounding * jnp.abs(t)
-        nearest = boundaries[jnp.argmin(jnp.abs(boundaries - t))]
+        right = jnp.clip(later + 1, 1, len(grid.boundaries) - 1)
+        before, behind = boundaries[right - 1], boundaries[right]
+        nearest = jnp.where(t - before <= behind - t, before, behind)
         first = jnp.searchsorted(boundaries, nearest)
         last = jnp.searchsorted(boundaries, nearest, side="right") - 1
         at_jump = (last > first) & (jnp.abs(nearest - t) <= slack)

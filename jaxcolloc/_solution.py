@@ -76,6 +76,11 @@ class Solution(eqx.Module):
         """The trained module."""
         return self.source.model_at(self.z) if isinstance(self.source, NLP) else self.source.model
 
+    @property
+    def weights(self) -> Float[np.ndarray, " weight"]:
+        """The weights on the optimizer's scale."""
+        return np.asarray(self.nlp.layout.weights(self.nlp.head(self.z)))
+
     @functools.cached_property
     def args(self) -> tuple[Any, ...]:
         """The `args` of each trajectory."""

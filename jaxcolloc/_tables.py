@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ._comparison import observed, rolled_out, seen_on_paths, state_spreads
-from ._names import channel_names, experiments, given_states, state_names
+from ._names import channel_names, experiments, state_names
 from ._solution import Solution
 
 
@@ -107,9 +107,7 @@ def finite(values: np.ndarray) -> np.ndarray:
 def _states(sol: Solution) -> Sequence[str]:
     if sol.problem is not None:
         return state_names(sol.problem)
-    count = sol.paths[0].states.shape[1]
-    named = given_states(None, True, sol.labels, count)
-    return [name or f"state {s}" for s, name in enumerate(named)]
+    return [f"state {s}" for s in range(sol.paths[0].states.shape[1])]
 
 
 def _frame(columns: dict[str, list[Any]]) -> Any:

@@ -11,6 +11,7 @@
 # | `not_converged` | the solve did not end in an optimum, whatever the rollout does |
 # | `no_weights` | the model has none: nothing was trained |
 # | `violated` | the path violates bounds or constraints that were stated |
+# | `singular` | the algebraic equations do not determine their variables everywhere on the path |
 # | `poor_fit` | the path itself misses the data by far more than their noise, or with structure |
 # | `too_coarse` | within intervals the model's solution leaves the polynomials |
 # | `blows_up`, `out_of_steps` | the rollout ends in infinity, or at the limit of steps |

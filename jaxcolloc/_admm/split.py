@@ -77,11 +77,7 @@ def recipes_of(joint: NLP, parts: Batches, admm: Admm) -> list[Recipe]:
     for batch, members in enumerate(parts.members):
         share = counts[batch] / sum(counts)
         span = sum(spans[k] for k in members) / sum(spans)
-        settings = joint.settings.changed(
-            state_scale=units.state,
-            algebraic_scale=units.algebraic if joint.num_algebraic else None,
-            residual_penalty=penalty * span / share,
-        )
+        settings = joint.settings.changed(**units.options, residual_penalty=penalty * span / share)
         recipes.append(
             Recipe(
                 model=joint.model,

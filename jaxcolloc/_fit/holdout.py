@@ -8,7 +8,7 @@ import numpy as np
 from .._comparison import observed
 from .._constraints import as_constraints
 from .._continuation import extended, first_window
-from .._data import Trajectory, measured_channels
+from .._data import Trajectory, counts, measured_channels
 from .._grid import moved
 from .._guess import Guess, guess
 from .._jumps import changes
@@ -72,7 +72,7 @@ class Holdout(eqx.Module):
         estimate = None if self.test is None else self._estimate(self.test, sol, solver)
         if self.forecasts is not None:
             for k, which, states, model, args in self.forecasts.predicted(
-                self.nlp, self._weights(sol), solver
+                self.nlp, sol.weights, solver
             ):
                 item = self.nlp.trajectories[k]
                 parts.append(self._errors(model, args, item, which, states, spread))
@@ -125,12 +125,7 @@ class Holdout(eqx.Module):
                 continue
             path = paths[k] if k in paths else next(rest)
             states.append(moved(path.grid, path.states, grid))
-        return Guess.at(nlp, nlp.pack_head(self._weights(sol), states), first.key)
-
-    @staticmethod
-    def _weights(sol: Solution) -> np.ndarray:
-        """The weights alone: unknowns are those of other trajectories."""
-        return np.asarray(sol.nlp.layout.weights(sol.nlp.head(sol.z)))
+        return Guess.at(nlp, nlp.pack_head(sol.weights, states), first.key)
 
     def _errors(
         self,
@@ -142,7 +137,7 @@ class Holdout(eqx.Module):
         spread: np.ndarray,
     ) -> np.ndarray:
         seen = observed(self.nlp, model, args, item.ts[which], states)
-        there = (item.measured & (item.weights > 0))[which]
+        there = counts(item)[which]
         with np.errstate(invalid="ignore", over="ignore"):
             errors = (np.abs(seen - item.ys[which]) / spread)[there]
         return np.where(np.isfinite(errors), np.minimum(errors, _WORST), _WORST)
@@ -150,7 +145,7 @@ class Holdout(eqx.Module):
     def _estimate(self, test: NLP, sol: Solution, solver: AbstractSolver) -> Solution:
         """States (and unknowns) of the held-out trajectories for the model as it is."""
         assert self.start is not None
-        weights = self._weights(sol)
+        weights = sol.weights
         z = test.pack_head(weights, self.start)
         return solve(test.with_weights_held(weights), solver, z, throw=False)
 

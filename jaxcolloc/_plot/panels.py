@@ -141,7 +141,7 @@ def draw_grid(axis: Any, edges: np.ndarray) -> None:
 
 def draw_jumps(axis: Any, item: Trajectory) -> None:
     """The times at which the state is changed."""
-    times = sorted({float(jump.t) for jump in getattr(item, "jumps", ())})
+    times = sorted({float(jump.t) for jump in item.jumps})
     for position, time in enumerate(times):
         name = "jump of the state" if position == 0 else None
         axis.axvline(time, color=JUMP, lw=1.0, ls=":", zorder=1, label=name)

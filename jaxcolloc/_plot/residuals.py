@@ -7,6 +7,7 @@ import numpy as np
 
 from .._check import flag
 from .._comparison import seen_on_paths
+from .._data import counts
 from .._names import channel_names, experiment, with_unit
 from .._solution import Solution, check_solution
 from .plot import positions
@@ -51,7 +52,7 @@ def plot_residuals(
     for position, k in enumerate(chosen):
         color = f"C{position % 10}" if len(chosen) <= _COLOURS else "C0"
         for channel in range(rows):
-            there = items[k].measured[:, channel] & (items[k].weights[:, channel] > 0)
+            there = counts(items[k])[:, channel]
             ys, predicted = items[k].ys[there, channel], seen[k][there, channel]
             style = {"color": color, "ms": 4, "alpha": 0.8, "label": experiment(items[k], k)}
             axes[channel, 0].plot(items[k].ts[there], ys - predicted, "o", **style)

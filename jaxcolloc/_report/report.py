@@ -19,7 +19,7 @@ from .._plot.plot import check_uncertainty
 from .._solution import Solution, check_solution
 from .._uncertainty import Uncertainty, uncertainty
 from .._validate import Validation
-from .._verification import VERDICT, Verification
+from .._verification import Verification
 from .._verify import verify
 from . import page
 
@@ -115,8 +115,7 @@ def _top(sol: Solution, found: Verification) -> str:
 
 def _verdict(found: Verification) -> str:
     rows = [(cause.name, cause.value) for cause in found.causes]
-    good = [item for item in VERDICT if item.ok]
-    head = "All is well." if found.verdict in good else "To be mended, the first first:"
+    head = "All is well." if found.verdict.ok else "To be mended, the first first:"
     return page.paragraph(head) + page.table(("verdict", "meaning"), rows) + page.bullets(
         found.notes
     )  # fmt: skip
@@ -151,8 +150,8 @@ def _estimates(u: Uncertainty | None, reason: str) -> str:
     frame = u.to_pandas()
     kept = frame[~u.parameters.of_net]
     rows = [
-        (*entry(u.solution.nlp, row.name_), row.value, row.stderr, row.lower, row.upper, row.note)
-        for row in kept.rename(columns={"name": "name_"}).itertuples()
+        (*entry(u.solution.nlp, row.name), row.value, row.stderr, row.lower, row.upper, row.note)
+        for row in kept.itertuples()
     ]
     head = ("name", "experiment", "value", "standard error", "95% from", "to", "")
     nets = len(frame) - len(kept)

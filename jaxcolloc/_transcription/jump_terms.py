@@ -85,25 +85,20 @@ def jump_terms(
         terms.append(_by_known(known, layout))
     open_ones = [item for item in places if item.jump.has_unknown]
     of_amounts = [signature(as_arrays(item.jump.add)) for item in open_ones]
-    terms += [_by_unknown(part, layout, weighted) for part in _sorted(open_ones, of_amounts)]
+    terms += [
+        _by_unknown([open_ones[i] for i in members], layout, weighted)
+        for members in alike(of_amounts)
+    ]
     by_function = [item for item in places if item.jump.to is not None]
     functions = [JumpFunction.of(item.jump.to, model) for item in by_function]
     keys = [(Fixed(item.function), item.form) for item in functions]
-    for part in _sorted(by_function, keys):
-        function = JumpMap(
-            weighted, JumpFunction.of(part[0].jump.to, model), layout.num_differential
-        )
-        terms.append(_by_function(part, layout, group, function))
+    for members in alike(keys):
+        function = JumpMap(weighted, functions[members[0]], layout.num_differential)
+        terms.append(_by_function([by_function[i] for i in members], layout, group, function))
     terms += _copies(layout, group, grids, rows)
-    return (
-        [*terms, _algebraic(layout, group, grids, rows, weighted)]
-        if layout.num_algebraic
-        else terms
-    )
-
-
-def _sorted(places: list[_Place], keys: list[Any]) -> list[list[_Place]]:
-    return [[places[i] for i in members] for members in alike(keys)]
+    if layout.num_algebraic:
+        terms.append(_algebraic(layout, group, grids, rows, weighted))
+    return terms
 
 
 def _places(
@@ -112,17 +107,17 @@ def _places(
     """The jumps of trajectory `k`, which is that of place `member` in its group."""
     d, inside = layout.num_states, grid.scheme.num_nodes - 1
     at = np.flatnonzero(grid.is_jump)
+    own = layout.first_nodes[k] + grid.interval_nodes[at]
     unknowns = layout.unknowns(k)
     first = len(Unknowns.of(item.args).start)
     found = []
-    for jump, interval in zip(item.jumps, at, strict=False):
+    for jump, interval, nodes in zip(item.jumps, at, own, strict=False):
         if jump.size not in (None, layout.num_differential):
             raise ValueError(
                 f"`add` must have shape (state,) = ({layout.num_differential},); got "
                 f"({jump.size},) in the jump of trajectory {k} at {jump.t:g}."
             )
         count = len(Unknowns.of(jump.add).start)
-        nodes = layout.first_nodes[k] + grid.interval_nodes[interval]
         row = rows.defects[k] + d * inside * int(interval)
         found.append(_Place(jump, member, nodes, row, unknowns[first : first + count]))
         first += count

@@ -172,12 +172,11 @@ class Rows:
         d = num_states
         at_start = d if collocate_start else num_algebraic
         self.start, self.defects, self.continuity = [], [], []
-        self.collocated, self.gaps = [], []
+        self.gaps = []
         self._jumps: list[np.ndarray] = []
         row = 0
         for grid in grids:
             inside = grid.num_intervals * (grid.scheme.num_nodes - 1)
-            self.collocated.append(inside)
             self._jumps.append(np.repeat(grid.is_jump, grid.scheme.num_nodes - 1))
             self.gaps.append(0 if grid.scheme.includes_end else grid.num_intervals)
             self.start.append(row)

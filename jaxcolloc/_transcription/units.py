@@ -29,6 +29,12 @@ class Units(eqx.Module):
     algebraic: Float[np.ndarray, " algebraic"]
     equation: Float[np.ndarray, " algebraic"]
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `jc.transcribe` that keep these units, whatever the data."""
+        more = self.algebraic if len(self.algebraic) else None
+        return {"state_scale": self.state, "algebraic_scale": more}
+
     @classmethod
     def of(
         cls,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._comparison import seen_on_paths
+from .._data import counts
 from .._likelihoods import LocationScale, StudentT, loss_of_model
 from .._nlp import NLP
 from .._points import in_chunks
@@ -160,7 +161,7 @@ def _mean_of_inverse(nlp: NLP) -> Float[np.ndarray, " obs"]:
 def _residual_variances(sol: Solution) -> Float[np.ndarray, " obs"]:
     """The mean square of each channel's residuals."""
     misses = [
-        np.where(item.measured & (item.weights > 0), seen - item.ys, np.nan)
+        np.where(counts(item), seen - item.ys, np.nan)
         for item, seen in zip(sol.nlp.trajectories, seen_on_paths(sol), strict=True)
     ]
     return np.asarray(np.nanmean(np.concatenate(misses) ** 2, axis=0))

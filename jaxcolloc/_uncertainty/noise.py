@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._comparison import seen_on_paths
+from .._data import counts
 from .._likelihoods import is_likelihood
 from .._loss import squared_error
 from .._nlp import NLP
@@ -93,7 +94,7 @@ def noise_of(sol: Solution, num_parameters: float) -> Noise:
     nlp = sol.nlp
     misses, weights = [], []
     for item, seen in zip(nlp.trajectories, seen_on_paths(sol), strict=True):
-        there = item.measured & (item.weights > 0)
+        there = counts(item)
         misses.append(np.where(there, seen - item.ys, 0.0))
         weights.append(np.where(there, item.weights, 0.0))
     miss, weight = np.concatenate(misses), np.concatenate(weights)

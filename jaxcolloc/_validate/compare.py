@@ -9,13 +9,13 @@ import numpy as np
 
 from .._check import describe
 from .._comparison import observed
-from .._data import Trajectory, as_trajectories
+from .._data import Trajectory, as_trajectories, counts
 from .._fingerprint import fingerprint
 from .._names import channel_names
 from .._solution import Solution, check_solution
 from .._tables import rollout_at
 from .criteria import Criteria, criteria
-from .scores import Scores, counts, pooled
+from .scores import Scores, pooled
 from .validate import validate
 from .validation import Validation, table
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._comparison import seen_on_paths
+from .._data import counts
 from .._likelihoods import is_likelihood
 from .._loss import squared_error
 from .._solution import Solution
@@ -47,7 +48,7 @@ def criteria(sol: Solution) -> Criteria:
     Parameters are counted as the data determine them: weights, unknowns and initial states, less
     what a ridge or bounds hold, and the noise where it is estimated.
     """
-    count = sum(int((item.measured & (item.weights > 0)).sum()) for item in sol.nlp.trajectories)
+    count = sum(int(counts(item).sum()) for item in sol.nlp.trajectories)
     loss = sol.nlp.settings.loss
     if not (is_likelihood(loss) or loss is squared_error):
         return Criteria(count, np.nan, np.nan, "the loss is no likelihood")
@@ -74,7 +75,7 @@ def _deviance(sol: Solution, u: Uncertainty) -> float:
         return 2 * times * (float(nlp.objective(z)) - penalties)
     total, logarithms, count = 0.0, 0.0, 0
     for item, seen in zip(nlp.trajectories, seen_on_paths(sol), strict=True):
-        there = item.measured & (item.weights > 0)
+        there = counts(item)
         weights = item.weights[there]
         total += float(np.sum(weights * (seen - item.ys)[there] ** 2))
         logarithms += float(np.sum(np.log(weights)))

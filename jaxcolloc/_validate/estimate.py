@@ -54,11 +54,6 @@ class Estimate(NamedTuple):
     notes: list[str]
 
 
-def weights_of(sol: Solution) -> Float[np.ndarray, " weight"]:
-    """The fitted weights on the optimizer's scale."""
-    return np.asarray(sol.nlp.layout.weights(sol.nlp.head(sol.z)))
-
-
 def problem_of(sol: Solution, data: Sequence[Trajectory], grids: Sequence[Grid] | None) -> NLP:
     """The problem of `sol` for other data: what was stated for single trajectories is left out."""
     nlp = sol.nlp
@@ -70,7 +65,7 @@ def problem_of(sol: Solution, data: Sequence[Trajectory], grids: Sequence[Grid] 
         if not isinstance(item, Tie) and item.trajectories is None
     ]
     return transcribe_again(
-        nlp, grids, data=data, constraints=kept, priors=(), state_scale=nlp.parts.scale.state
+        nlp, grids, data=data, constraints=kept, priors=(), **nlp.parts.scale.options
     )
 
 
@@ -117,7 +112,7 @@ def estimated(
         return Estimate(states, [item.args for item in data], jumps, begins, None, [])
     _check_spans(data, grids)
     nlp = problem_of(sol, data, grids)
-    weights = weights_of(sol)
+    weights = sol.weights
     starts = [Unknowns.of(item.constants).start for item in nlp.trajectories]
     z = matched_start(nlp, np.concatenate([weights, *starts]), "smooth", 3.0, 0)
     z[: len(weights)] = weights

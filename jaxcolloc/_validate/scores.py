@@ -67,11 +67,6 @@ def _channel(ys: np.ndarray, predicted: np.ndarray) -> tuple[float, float, float
     return 100 * (1 - np.sqrt(left)), np.sqrt(errors / len(ys)), 1 - left, len(ys)
 
 
-def counts(item: Trajectory) -> Bool[np.ndarray, "time obs"]:
-    """The samples that were measured and have a weight."""
-    return np.asarray(item.measured & (item.weights > 0))
-
-
 def pooled(
     items: Sequence[Trajectory],
     predicted: Sequence[np.ndarray],

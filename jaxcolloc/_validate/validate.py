@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from .._check import integer, positive
 from .._comparison import observed
-from .._data import Trajectory, as_trajectories, changed
+from .._data import Trajectory, as_trajectories, changed, counts
 from .._default_solver import default_solver
 from .._fit.forecasts import Forecasts
 from .._grid import Grid, Grids, as_grids
@@ -21,8 +21,8 @@ from .._smooth import channel_spread
 from .._solution import Solution, check_solution
 from .._solver import AbstractSolver, check_solver
 from .._verification import rms
-from .estimate import Estimate, estimated, far_from, problem_of, weighted_alike, weights_of
-from .scores import Scores, counts, pooled
+from .estimate import Estimate, estimated, far_from, problem_of, weighted_alike
+from .scores import Scores, pooled
 from .validation import Forecast, Validation
 
 
@@ -231,13 +231,13 @@ def _departures(
     if start.sol is None:
         return []
     found = []
+    spread = channel_spread(items)
     for k, (item, path, part) in enumerate(zip(items, start.sol.paths, series, strict=True)):
         ts = item.ts[(item.ts >= path.grid.boundaries[0]) & (item.ts <= path.grid.boundaries[-1])]
         states = path.grid.interpolate(path.states, ts)
         seen = observed(sol.nlp, sol.model, start.args[k], ts, states)
         rolled = part.curve[np.searchsorted(part.times, ts)]
         away = np.array([rms(column) for column in (rolled - seen).T])
-        spread = channel_spread(items)
         if np.all(np.isfinite(rolled)) and np.any(away > _AWAY * spread):
             found.append(
                 f"The simulation of {experiment(item, k)} leaves the path that its start was "
@@ -264,7 +264,7 @@ def _forecasts(
     nlp = problem_of(sol, fixed, grids)
     found, notes = [], []
     for horizon in horizons:
-        parts = [(k, begin) for k, begin in enumerate(start.begins)]
+        parts = list(enumerate(start.begins))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             windows = Forecasts.of(nlp, parts, horizon)
@@ -274,7 +274,7 @@ def _forecasts(
                 "measured in any window."
             )
             continue
-        rows = windows.predicted(nlp, weights_of(sol), solver)
+        rows = windows.predicted(nlp, sol.weights, solver)
         ys, seen, there = [], [], []
         for k, which, states, model, args in rows:
             item = fixed[k]
