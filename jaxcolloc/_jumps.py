@@ -284,14 +284,15 @@ def _change(t: float, jump: Jump, model: Any, inner: Any) -> Change:
     if jump.to is None:
         return Change(t, lambda y: y + jump.add, lambda y: np.eye(len(y)))
     to = JumpFunction.of(jump.to, model)
+    prepared, given = inner
 
     def after(y: np.ndarray) -> np.ndarray:
         with x64():
-            return np.asarray(_after(to, *inner, np.asarray(y)))
+            return np.asarray(_after(to, prepared, given, np.asarray(y)))
 
     def slope(y: np.ndarray) -> np.ndarray:
         with x64():
-            return np.asarray(_slope(to, *inner, np.asarray(y)))
+            return np.asarray(_slope(to, prepared, given, np.asarray(y)))
 
     return Change(t, after, slope)
 
