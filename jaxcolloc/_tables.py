@@ -16,10 +16,9 @@ def samples_table(sol: Solution) -> Any:
     names = channel_names(sol.nlp.trajectories)
     columns: dict[str, list[Any]] = {}
     called = experiments(sol.labels)
-    for k, seen in enumerate(seen_on_paths(sol)):
+    pairs = zip(seen_on_paths(sol), seen_in_rollouts(sol), strict=True)
+    for k, (seen, rolled) in enumerate(pairs):
         item = sol.nlp.trajectories[k]
-        states = rollout_at(sol, k, item.ts)
-        rolled = finite(observed(sol.nlp, sol.model, sol.args[k], item.ts, states))
         row, channel = np.nonzero(item.measured)
         ys = item.ys[row, channel]
         part = {
@@ -29,7 +28,7 @@ def samples_table(sol: Solution) -> Any:
             "observed": ys,
             "predicted": seen[row, channel],
             "residual": ys - seen[row, channel],
-            "rollout": rolled[row, channel],
+            "rollout": finite(rolled[row, channel]),
             "weight": item.weights[row, channel],
         }
         for name, values in part.items():
@@ -88,14 +87,29 @@ def wide_table(sol: Solution) -> Any:
     return pd.concat(frames, keys=experiments(sol.labels), names=["trajectory", "time"])
 
 
+def seen_in_rollouts(sol: Solution) -> list[Float[np.ndarray, "time obs"]]:
+    """What would be measured of each rollout at the observation times."""
+    spreads, seen = state_spreads(sol), []
+    for k, item in enumerate(sol.nlp.trajectories):
+        states = rollout_at(sol, k, item.ts, spreads[k])
+        seen.append(observed(sol.nlp, sol.model, sol.args[k], item.ts, states))
+    return seen
+
+
 def rollout_at(
-    sol: Solution, k: int, ts: Float[np.ndarray, " time"]
+    sol: Solution,
+    k: int,
+    ts: Float[np.ndarray, " time"],
+    spread: Float[np.ndarray, " state"],
 ) -> Float[np.ndarray, "time state"]:
-    """The states of trajectory `k` rolled out from its path's start; NaN behind a failure."""
+    """The states of trajectory `k` rolled out from its path's start; NaN behind a failure.
+
+    `spread` is the scale of its states.
+    """
     edges = sol.paths[k].grid.boundaries
     inside = np.clip(ts, edges[0], edges[-1])
     times = np.unique(np.append(edges[0], inside))
-    states = rolled_out(sol, k, times, state_spreads(sol)[k]).states
+    states = rolled_out(sol, k, times, spread).states
     return finite(states[np.searchsorted(times, inside)])
 
 

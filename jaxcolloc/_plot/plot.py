@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .._check import describe, integer
+from .._comparison import state_spreads
 from .._names import experiment, with_unit
 from .._solution import Solution, check_solution
 from .._tables import rollout_at
@@ -111,7 +112,7 @@ def check_uncertainty(value: Any, sol: Solution) -> None:
 def _one(sol: Solution, report: Verification, k: int, u: Uncertainty | None) -> Any:
     """One trajectory: states, channels, inputs, errors of the intervals."""
     item, edges = sol.nlp.trajectories[k], sol.paths[k].grid.boundaries
-    rolled = rollout_at(sol, k, dense_times(sol, k))
+    rolled = rollout_at(sol, k, dense_times(sol, k), state_spreads(sol)[k])
     parts = [Curves.of_states(sol, k, rolled, u)]
     if sol.nlp.observe is not None:
         parts.append(Curves.of_channels(sol, k, rolled, u))
@@ -164,7 +165,10 @@ def _headline(
 
 def _several(sol: Solution, report: Verification, chosen: list[int], u: Uncertainty | None) -> Any:
     """Several trajectories side by side, the channels of each one below another."""
-    parts = [Curves.of_channels(sol, k, rollout_at(sol, k, dense_times(sol, k)), u) for k in chosen]
+    spreads = state_spreads(sol)
+    rolled = [rollout_at(sol, k, dense_times(sol, k), spreads[k]) for k in chosen]
+    pairs = zip(chosen, rolled, strict=True)
+    parts = [Curves.of_channels(sol, k, states, u) for k, states in pairs]
     channels = min(len(parts[0].names), _MOST)
     panels = Panels(len(chosen), channels)
     for place, (k, part) in enumerate(zip(chosen, parts, strict=True)):

@@ -8,12 +8,11 @@ import equinox as eqx
 import numpy as np
 
 from .._check import describe
-from .._comparison import observed
 from .._data import Trajectory, as_trajectories, counts
 from .._fingerprint import fingerprint
 from .._names import channel_names
 from .._solution import Solution, check_solution
-from .._tables import rollout_at
+from .._tables import seen_in_rollouts
 from .criteria import Criteria, criteria
 from .scores import Scores, pooled
 from .validate import validate
@@ -171,11 +170,8 @@ def _judged(
     found = None if data is None else validate(sol, data, **options)
     if found is not None:
         return Judged(name, sol, verdict, criteria(sol), found.overall, found)
-    items, seen = sol.nlp.trajectories, []
-    for k, item in enumerate(items):
-        states = rollout_at(sol, k, item.ts)
-        seen.append(observed(sol.nlp, sol.model, sol.args[k], item.ts, states))
-    scores = pooled(items, seen, [counts(item) for item in items])
+    items = sol.nlp.trajectories
+    scores = pooled(items, seen_in_rollouts(sol), [counts(item) for item in items])
     return Judged(name, sol, verdict, criteria(sol), scores, None)
 
 
